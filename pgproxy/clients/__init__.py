@@ -1,0 +1,1 @@
+"""① Bytes from applications: accept, log in, hand over to the relay."""

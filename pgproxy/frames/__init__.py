@@ -1,0 +1,1 @@
+"""② Bytes to frames and back. PURE."""

@@ -1,0 +1,1 @@
+"""③ Frames to meaning: log-in exchanges, replies owed, session state. PURE."""

@@ -1,0 +1,1 @@
+"""④ Meaning to decision: which role may run a statement, and why. PURE."""

@@ -1,0 +1,1 @@
+"""⑤ Decision to connection: pools of server connections per backend."""

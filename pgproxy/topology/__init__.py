@@ -1,0 +1,1 @@
+"""Which PostgreSQL servers there are and what each one may do."""
