@@ -79,9 +79,10 @@ GSSENC_REQUEST: Final = 80877104
 PROTOCOL_3_0: Final = 196608
 PROTOCOL_3_2: Final = 196610
 
-# Bytes, of the whole first packet with its length word (PostgreSQL's MAX_STARTUP_PACKET_LENGTH).
+# Bytes, of a first packet after its length word (PostgreSQL's MAX_STARTUP_PACKET_LENGTH).
 MAX_STARTUP_LENGTH: Final = 10000
-# Bytes, of a frame without its type byte (PostgreSQL's PQ_LARGE_MESSAGE_LIMIT, MaxAllocSize - 1).
+# The largest length word of a client's frame (PostgreSQL's PQ_LARGE_MESSAGE_LIMIT, that is
+# MaxAllocSize - 1).
 MAX_FRAME_LENGTH: Final = 0x3FFFFFFF - 1
 # Bytes, of the cancel key's secret part. Protocol 3.0 has always 4, 3.2 up to 256.
 MIN_SECRET_LENGTH: Final = 4
