@@ -1,0 +1,277 @@
+"""What the operator may set: one frozen model per section, with its defaults and its bounds.
+
+Times are seconds, sizes bytes. `configfile.load` fills a `Config` from a file and the environment
+and checks what concerns several keys or the file system; a `Config` built in code (the demo,
+tests) is checked field by field alone, and raises pydantic's ValidationError.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+# The description says what is accepted; it ends up in the line of a fault.
+Name = Annotated[str, Field(min_length=1, description="a text that is not empty")]
+Text = Annotated[str, Field(description="a text")]
+Texts = Annotated[tuple[str, ...], Field(description='a list of texts such as ["alice", "bob"]')]
+OptionalFile = Annotated[
+    Path | None,
+    BeforeValidator(_empty_is_none),
+    Field(description='the path of a file, or "" for none'),
+]
+PortOrAny = Annotated[
+    int,
+    Field(strict=True, ge=0, le=65535, description="a port, 1 to 65535, or 0: the system picks"),
+]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535, description="a port, 1 to 65535")]
+Count = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more")]
+Cap = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more (0: no cap)")]
+Positive = Annotated[int, Field(strict=True, ge=1, description="a whole number, 1 or more")]
+Weight = Annotated[
+    int, Field(strict=True, ge=0, le=1000, description="a whole number from 0 (no reads) to 1000")
+]
+Seconds = Annotated[
+    float,
+    Field(strict=True, ge=0, allow_inf_nan=False, description="seconds, 0 or more"),
+]
+SecondsOrOff = Annotated[
+    float,
+    Field(strict=True, ge=0, allow_inf_nan=False, description="seconds, or 0 for no limit"),
+]
+Interval = Annotated[
+    float,
+    Field(strict=True, ge=0.05, allow_inf_nan=False, description="seconds, 0.05 or more"),
+]
+TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Listen(_Section):
+    """Where applications connect."""
+
+    host: Name = "0.0.0.0"  # noqa: S104 - a proxy in a container listens on every address
+    port: PortOrAny = 5432
+    max_clients: Positive = 10_000
+    workers: Positive = 1
+    tls_cert_file: OptionalFile = None
+    tls_key_file: OptionalFile = None
+    tls_ca_file: OptionalFile = None
+    tls_mode: TlsMode = "prefer"
+
+
+class Http(_Section):
+    """Where /metrics, /livez, /readyz, /startupz and /status answer."""
+
+    host: Name = "0.0.0.0"  # noqa: S104 - probes and scrapes come from outside the pod
+    port: PortOrAny = 9930
+
+
+class Auth(_Section):
+    """How a client proves who it is."""
+
+    method: Literal["trust", "password", "md5", "scram-sha-256", "cert", "hba"] = "scram-sha-256"
+    users_file: OptionalFile = Path("users.txt")
+    query: Text = ""
+    hba_file: OptionalFile = None
+    admin_users: Texts = ()
+
+
+class Server(_Section):
+    """How the proxy logs in to PostgreSQL."""
+
+    connect_timeout: SecondsOrOff = 3.0
+    tls_mode: TlsMode = "prefer"
+    tls_ca_file: OptionalFile = None
+    tls_cert_file: OptionalFile = None
+    tls_key_file: OptionalFile = None
+
+
+class Pool(_Section):
+    """Server connections; `size` counts per (database, user) on each backend."""
+
+    mode: Literal["transaction", "session", "statement"] = "transaction"
+    size: Positive = 20
+    min_size: Count = 0
+    reserve_size: Count = 0
+    reserve_timeout: Seconds = 5.0
+    max_backend_connections: Cap = 0
+    max_database_connections: Cap = 0
+    max_user_connections: Cap = 0
+    wait_timeout: SecondsOrOff = 30.0
+    idle_timeout: SecondsOrOff = 600.0
+    lifetime: SecondsOrOff = 3600.0
+    max_prepared_statements: Positive = 200
+
+
+class Limits(_Section):
+    """Statements or transactions in flight at once."""
+
+    max_concurrent: Cap = 0
+    max_concurrent_per_backend: Cap = 0
+    queue_size: Cap = 0
+
+
+class Timeouts(_Section):
+    """How long a client may take for what."""
+
+    client_login: SecondsOrOff = 60.0
+    query: SecondsOrOff = 0.0
+    idle_in_transaction: SecondsOrOff = 0.0
+    transaction: SecondsOrOff = 0.0
+    client_idle: SecondsOrOff = 0.0
+
+
+class Routing(_Section):
+    """Which role runs a statement."""
+
+    transactions: Literal["primary", "replica-until-write"] = "primary"
+    balance: Literal["least-loaded"] = "least-loaded"
+    read_from_primary: Literal["never", "fallback", "always"] = "fallback"
+    parse_limit: Positive = 32_768
+    cache_size: Positive = 10_000
+
+
+class Consistency(_Section):
+    """How old a read may be."""
+
+    read_your_writes: Literal["session", "global", "off"] = "session"
+    max_staleness: SecondsOrOff = 10.0
+
+
+class Health(_Section):
+    """How the monitor asks each backend for its role."""
+
+    interval: Interval = 1.0
+    timeout: Interval = 2.0
+    failures: Positive = 2
+    user: Name = "postgres"
+    password: Annotated[SecretStr, Field(description="a text")] = SecretStr("")
+    password_file: OptionalFile = None
+    database: Name = "postgres"
+    failover_wait: Seconds = 30.0
+
+
+class Backend(_Section):
+    """One `[[discovery.backends]]`."""
+
+    host: Name
+    port: Port = 5432
+    role: Literal["auto", "primary", "replica"] = "auto"
+    weight: Weight = 1
+    zone: Text = ""
+    name: Text = ""
+
+    @property
+    def label(self) -> str:
+        """The configured name, or host:port."""
+        if self.name:
+            return self.name
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Kubernetes(_Section):
+    """Which pods are the cluster's and how they tell their role."""
+
+    namespace: Text = ""
+    preset: Text = ""
+    cluster: Text = ""
+    selector: Text = ""
+    role_label: Text = ""
+    primary_values: Texts = ()
+    replica_values: Texts = ()
+    port: PortOrAny = 0
+    kubeconfig: OptionalFile = None
+
+
+class Discovery(_Section):
+    """Where the list of backends comes from."""
+
+    mode: Literal["static", "kubernetes", "patroni", "dns"] = "static"
+    backends: Annotated[
+        tuple[Backend, ...],
+        Field(description="a list of tables, each with at least a host"),
+    ] = ()
+    kubernetes: Kubernetes = Kubernetes()
+
+
+class Log(_Section):
+    """What goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    listen: Listen = Listen()
+    http: Http = Http()
+    auth: Auth = Auth()
+    server: Server = Server()
+    pool: Pool = Pool()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    routing: Routing = Routing()
+    consistency: Consistency = Consistency()
+    health: Health = Health()
+    discovery: Discovery = Discovery()
+    log: Log = Log()
+
+
+# The values that mean today what they will mean when the feature is there. A feature that gets
+# built removes its line.
+AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
+    "listen.workers": (1,),
+    "listen.tls_cert_file": (None,),
+    "listen.tls_key_file": (None,),
+    "listen.tls_ca_file": (None,),
+    "listen.tls_mode": ("disable", "allow", "prefer"),
+    "auth.method": ("trust", "password", "md5", "scram-sha-256"),
+    "auth.query": ("",),
+    "auth.hba_file": (None,),
+    "auth.admin_users": ((),),
+    "server.tls_mode": ("disable", "allow", "prefer"),
+    "server.tls_ca_file": (None,),
+    "server.tls_cert_file": (None,),
+    "server.tls_key_file": (None,),
+    "pool.mode": ("transaction", "session"),
+    "pool.min_size": (0,),
+    "pool.reserve_size": (0,),
+    "pool.max_backend_connections": (0,),
+    "pool.max_database_connections": (0,),
+    "pool.max_user_connections": (0,),
+    "limits.max_concurrent": (0,),
+    "limits.max_concurrent_per_backend": (0,),
+    "limits.queue_size": (0,),
+    "timeouts.query": (0.0,),
+    "timeouts.idle_in_transaction": (0.0,),
+    "timeouts.transaction": (0.0,),
+    "timeouts.client_idle": (0.0,),
+    "routing.transactions": ("primary",),
+    "routing.read_from_primary": ("fallback",),
+    "consistency.read_your_writes": ("session", "off"),
+    "consistency.max_staleness": (10.0, 0.0),
+    "discovery.mode": ("static",),
+}
+
+
+def notices(config: Config) -> tuple[str, ...]:
+    """What a default promises and this version does not keep yet; empty when all is in effect."""
+    found = []
+    if config.consistency.read_your_writes != "off" or config.consistency.max_staleness > 0:
+        found.append(
+            "consistency: not in effect yet, a read on a replica may miss the session's own "
+            "latest writes; read_your_writes = 'off' with max_staleness = 0 says so too"
+        )
+    if config.server.tls_mode != "disable":
+        found.append("server.tls_mode: no TLS yet, connections to PostgreSQL are in plain text")
+    return tuple(found)

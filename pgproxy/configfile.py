@@ -1,0 +1,357 @@
+"""From a TOML file and the environment to a `Config`, or to one line per fault.
+
+`[pool] size` is `PGPROXY_POOL__SIZE` in the environment, where lists and tables are JSON. The
+environment wins over the file, the file over the defaults. Relative paths are relative to the
+file's folder. A key whose feature is not built yet is refused unless it keeps a value that is
+true already (`config.AVAILABLE_NOW`): nothing that was asked for is ignored in silence.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, cast, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+from pgproxy.config import AVAILABLE_NOW, Backend, Config
+from pgproxy.errors import ConfigError
+
+ENVIRONMENT_PREFIX: Final = "PGPROXY_"
+
+# Kubernetes puts such variables into every pod of a namespace that has a Service named pgproxy
+# or pgproxy-http; they are not ours, although PGPROXY_HTTP_PORT could look like it.
+_SERVICE_LINK: Final = re.compile(
+    r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$"
+)
+_SERVICE_LINK_VALUE: Final = re.compile(r"^(tcp|udp|sctp)://")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One effective value: dotted key, TOML text (secrets masked), and where it came from."""
+
+    key: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class _Fault:
+    key: str
+    text: str
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Read and check the configuration; raises ConfigError with one line per fault."""
+    return _load(path, environ)[0]
+
+
+def origins(path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
+    """Every effective value with its origin: default, file PATH, or environment NAME.
+
+    Raises ConfigError as `load` does.
+    """
+    config, sources = _load(path, environ)
+    return tuple(
+        Setting(key, toml_text(value), sources.get(key, "default"))
+        for key, value in _leaves(config)
+    )
+
+
+def toml_text(value: object) -> str:
+    """A value as TOML shows it on one line; a secret as asterisks."""
+    if isinstance(value, SecretStr):
+        return '"********"' if value.get_secret_value() else '""'
+    if value is None:
+        return '""'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value).removesuffix(".0")
+    if isinstance(value, BaseModel):
+        pairs = (f"{name} = {toml_text(item)}" for name, item in value)
+        return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(toml_text(item) for item in value) + "]"
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _load(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
+    """The configuration and, per dotted key that was given, by whom: `file …`, `environment …`."""
+    data = _read_file(path)
+    sources = dict.fromkeys(_given(data), f"file {path}")
+    lines = _merge_environment(data, sources, environ)
+    _resolve_paths(Config, data, path.parent.resolve() if path is not None else Path.cwd())
+
+    faults: list[_Fault] = []
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        faults = [_explain(item) for item in error.errors(include_url=False)]
+    if config is not None and not lines:
+        faults = [*_not_available(config), *_contradictions(config, sources)]
+    lines += [_line(fault, sources, path) for fault in faults]
+    if lines or config is None:
+        raise ConfigError(lines)
+    return config, sources
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text, as TOML must be"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: is not TOML: {error}"]) from error
+
+
+def _given(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of everything that is not a table; a list counts as one."""
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from _given(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _merge_environment(
+    data: dict[str, Any], sources: dict[str, str], environ: Mapping[str, str]
+) -> list[str]:
+    """Lay the environment over `data`; returns the lines of faults."""
+    faults = []
+    for name in sorted(environ):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        parts = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        if len(parts) == 1:
+            if _looks_like_ours(name, parts[0], environ[name]):
+                joined = {key.replace(".", "_"): key for key in _known_keys()}
+                meant = joined.get(_closest(parts[0], list(joined)), "")
+                faults.append(
+                    f"{name}: is no key; section and key are divided by two underscores"
+                    + _did_you_mean(_variable(meant))
+                )
+            continue
+        key = ".".join(parts)
+        field = _field(parts)
+        if field is None:
+            meant = _closest(key, list(_known_keys()))
+            faults.append(f"{name}: {key}: is no key{_did_you_mean(_variable(meant))}")
+            continue
+        try:
+            value = _from_text(field, environ[name])
+        except ValueError:
+            faults.append(f"{name}: {key}: is not JSON; accepted: {_accepted(field)}, as JSON")
+            continue
+        table: Any = data
+        for part in parts[:-1]:
+            table = table.setdefault(part, {}) if isinstance(table, dict) else None
+        if not isinstance(table, dict):
+            continue  # the file's own fault, at that section, is the one to report
+        if isinstance(value, dict) and isinstance(table.get(parts[-1]), dict):
+            table[parts[-1]].update(value)
+        else:
+            table[parts[-1]] = value
+        sources.update(dict.fromkeys(_given({key: value}), f"environment {name}"))
+    return faults
+
+
+def _looks_like_ours(name: str, rest: str, value: str) -> bool:
+    if _SERVICE_LINK.search(name) or _SERVICE_LINK_VALUE.match(value):
+        return False
+    return rest.partition("_")[0] in Config.model_fields
+
+
+def _from_text(field: FieldInfo, text: str) -> object:
+    """A variable's text as the field's kind of value; ValueError if it is not JSON but must be."""
+    kind = _kind(field)
+    if kind is tuple or _is_model(kind):
+        return json.loads(text)
+    if kind is int or kind is float:
+        try:
+            return kind(text)
+        except ValueError:
+            return text  # the model says what is accepted
+    return text
+
+
+def _resolve_paths(model: type[BaseModel], data: dict[str, Any], base: Path) -> None:
+    """Make the paths of `data`, and those that are defaults, absolute."""
+    for name, field in model.model_fields.items():
+        kind = _kind(field)
+        if _is_model(kind):
+            table = data.setdefault(name, {})
+            if isinstance(table, dict):
+                _resolve_paths(kind, table, base)
+        elif kind is Path:
+            value = data.get(name, field.default)
+            if value is not None and value != "" and isinstance(value, str | Path):
+                data[name] = str(base / value)
+
+
+def _explain(item: Any) -> _Fault:
+    """One of pydantic's findings as a fault in our words."""
+    loc: tuple[str | int, ...] = item["loc"]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)[1:]
+    parts = [part for part in loc if isinstance(part, str)]
+    if item["type"] == "extra_forbidden":
+        siblings = list(_model_at(parts[:-1]).model_fields)
+        meant = _closest(parts[-1], siblings)
+        hint = _did_you_mean(meant) or f"; accepted here: {', '.join(siblings)}"
+        return _Fault(key, f"is no key{hint}")
+    field = _field(parts)
+    accepted = _accepted(field) if field is not None else "a table"
+    if item["type"] == "missing":
+        return _Fault(key, f"is missing; accepted: {accepted}")
+    shown = "this value"
+    if isinstance(item["input"], str | int | float) and _kind(field) is not SecretStr:
+        shown = toml_text(item["input"])
+    return _Fault(key, f"{shown} is not accepted; accepted: {accepted}")
+
+
+def _not_available(config: Config) -> Iterator[_Fault]:
+    values = dict(_leaves(config))
+    for key, now in AVAILABLE_NOW.items():
+        if values[key] not in now:
+            accepted = ", ".join(toml_text(value) for value in now)
+            yield _Fault(key, f"{toml_text(values[key])} is not available yet; now: {accepted}")
+
+
+def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[_Fault]:
+    """What no single key can tell."""
+    pool, auth, health, discovery = config.pool, config.auth, config.health, config.discovery
+    if pool.min_size > pool.size:
+        yield _Fault("pool.min_size", f"{pool.min_size} is more than pool.size = {pool.size}")
+    if config.listen.port == config.http.port != 0:
+        yield _Fault("http.port", f"{config.http.port} is listen.port too; choose another")
+    if auth.users_file is None:
+        if auth.method != "trust":
+            yield _Fault(
+                "auth.users_file",
+                f'auth.method = "{auth.method}" needs one; accepted: the path of a file in '
+                'PgBouncer\'s userlist format: "user" "password" on each line',
+            )
+    elif auth.method != "trust" or "auth.users_file" in sources:
+        yield from _unreadable("auth.users_file", auth.users_file)
+    if health.password_file is not None:
+        yield from _unreadable("health.password_file", health.password_file)
+        if health.password.get_secret_value():
+            yield _Fault("health.password", "and health.password_file are both set; keep one")
+    if discovery.mode == "static" and not discovery.backends:
+        yield _Fault(
+            "discovery.backends",
+            "names no PostgreSQL server; accepted: at least one [[discovery.backends]] with a "
+            f'host, or {_variable("discovery.backends")}=\'[{{"host": "…"}}]\'',
+        )
+    seen: dict[str, int] = {}
+    for position, entry in enumerate(discovery.backends):
+        for what in {entry.label, f"{entry.host}:{entry.port}"}:
+            if what in seen:
+                yield _Fault(
+                    f"discovery.backends[{position}]", f"{what} is backends[{seen[what]}] already"
+                )
+            seen[what] = position
+
+
+def _unreadable(key: str, path: Path) -> Iterator[_Fault]:
+    try:
+        with path.open("rb"):
+            return
+    except OSError as error:
+        yield _Fault(key, f"{path} cannot be read: {error.strerror}; accepted: a readable file")
+
+
+def _line(fault: _Fault, sources: Mapping[str, str], path: Path | None) -> str:
+    origin = _source(sources, fault.key).partition(" ")[2]
+    if not origin:
+        origin = str(path) if path is not None else _variable(fault.key.partition("[")[0])
+    return f"{origin}: {fault.key}: {fault.text}"
+
+
+def _source(sources: Mapping[str, str], key: str) -> str:
+    """Who gave `key`: itself, or the list or table it came in."""
+    while key:
+        if key in sources:
+            return sources[key]
+        key = key[: max(key.rfind("."), key.rfind("["), 0)]
+    return ""
+
+
+def _variable(key: str) -> str:
+    return ENVIRONMENT_PREFIX + key.replace(".", "__").upper() if key else ""
+
+
+def _did_you_mean(meant: str) -> str:
+    return f"; did you mean {meant}?" if meant else ""
+
+
+def _closest(word: str, known: list[str]) -> str:
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), "")
+
+
+def _kind(field: FieldInfo | None) -> Any:
+    """int, float, str, Path, SecretStr, Literal, tuple, or a model."""
+    if field is None:
+        return None
+    annotation = field.annotation
+    if get_origin(annotation) in (tuple, Literal):
+        return get_origin(annotation)
+    return Path if Path in get_args(annotation) else annotation
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _model_at(parts: list[str]) -> type[BaseModel]:
+    """The model whose keys stand at `parts`, also inside a list of tables."""
+    model: type[BaseModel] = Config
+    for part in parts:
+        kind = _kind(model.model_fields[part])
+        model = Backend if kind is tuple else cast("type[BaseModel]", kind)
+    return model
+
+
+def _field(parts: list[str]) -> FieldInfo | None:
+    model: type[BaseModel] | None = Config
+    field = None
+    for part in parts:
+        field = model.model_fields.get(part) if model is not None else None
+        kind = _kind(field)
+        model = kind if _is_model(kind) else (Backend if kind is tuple else None)
+    return field
+
+
+def _accepted(field: FieldInfo) -> str:
+    kind = _kind(field)
+    if kind is Literal:
+        return ", ".join(f'"{value}"' for value in get_args(field.annotation))
+    return "a table" if _is_model(kind) else (field.description or "a text")
+
+
+def _known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = _kind(field)
+        if _is_model(kind):
+            yield from _known_keys(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in model:
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,334 @@
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgproxy.config import Backend, Config
+from pgproxy.configfile import load, origins, toml_text
+from pgproxy.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "pgproxy.toml"
+BACKENDS = """
+[auth]
+method = "trust"
+[[discovery.backends]]
+host = "db1"
+"""
+ENVIRONMENT = {
+    "PGPROXY_AUTH__METHOD": "trust",
+    "PGPROXY_DISCOVERY__BACKENDS": '[{"host": "db1"}]',
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pgproxy.toml"
+
+
+def faults(path: Path | None, environ: Mapping[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ or {})
+    return caught.value.faults
+
+
+def loaded(path: Path, text: str, environ: Mapping[str, str] | None = None) -> Config:
+    path.write_text(BACKENDS + text)
+    return load(path, environ or {})
+
+
+def refused(path: Path, text: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    path.write_text(BACKENDS + text)
+    return faults(path, environ)
+
+
+# The example
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def test_the_example_holds_every_key_with_its_default() -> None:
+    example = flat(tomllib.loads(EXAMPLE.read_text()))
+    backends = example.pop("discovery.backends")
+    default = flat(Config().model_dump())
+    del default["discovery.backends"]
+    assert {key: toml_text(value) for key, value in example.items()} == {
+        key: toml_text(value) for key, value in default.items()
+    }
+    assert isinstance(backends, list)
+    assert backends[0] == Backend(host=backends[0]["host"]).model_dump()
+
+
+def test_the_example_loads(path: Path) -> None:
+    path.write_text(EXAMPLE.read_text())
+    (path.parent / "users.txt").write_text('"alice" "secret"\n')
+    config = load(path, {})
+    assert [backend.host for backend in config.discovery.backends] == ["10.0.0.1", "10.0.0.2"]
+
+
+# Layers
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(path: Path) -> None:
+    config = loaded(path, "[pool]\nsize = 7\nidle_timeout = 8\n", {"PGPROXY_POOL__SIZE": "9"})
+    assert (config.pool.size, config.pool.idle_timeout, config.pool.lifetime) == (9, 8, 3600)
+
+
+def test_the_environment_alone_is_enough() -> None:
+    config = load(
+        None,
+        ENVIRONMENT
+        | {
+            "PGPROXY_LISTEN__PORT": "0",
+            "PGPROXY_HEALTH__INTERVAL": "0.5",
+            "PGPROXY_DISCOVERY__BACKENDS": '[{"host": "a"}, {"host": "b", "port": 6000}]',
+        },
+    )
+    assert config.listen.port == 0
+    assert config.health.interval == 0.5
+    assert config.discovery.backends == (Backend(host="a"), Backend(host="b", port=6000))
+
+
+def test_a_table_can_come_as_json_and_key_by_key_from_the_environment(path: Path) -> None:
+    config = loaded(
+        path,
+        '[discovery.kubernetes]\ncluster = "main"\n',
+        {
+            "PGPROXY_DISCOVERY__KUBERNETES": '{"namespace": "prod", "primary_values": ["x"]}',
+            "PGPROXY_DISCOVERY__KUBERNETES__PORT": "6000",
+        },
+    )
+    kubernetes = config.discovery.kubernetes
+    assert (kubernetes.cluster, kubernetes.namespace) == ("main", "prod")
+    assert (kubernetes.primary_values, kubernetes.port) == (("x",), 6000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PGPROXY_SERVICE_HOST", "10.96.0.7"),
+        ("PGPROXY_SERVICE_PORT_POSTGRES", "5432"),
+        ("PGPROXY_PORT", "tcp://10.96.0.7:5432"),
+        ("PGPROXY_PORT_5432_TCP_ADDR", "10.96.0.7"),
+        ("PGPROXY_HTTP_PORT", "tcp://10.96.0.8:9930"),
+        ("PGPROXY_HTTP_SERVICE_HOST", "10.96.0.8"),
+        ("PGPROXY_HTTP_PORT_9930_TCP", "tcp://10.96.0.8:9930"),
+        ("PGPROXY_INTERPRETED", "1"),
+        ("POOL__SIZE", "7"),
+    ],
+)
+def test_variables_that_are_not_configuration_are_left_alone(name: str, value: str) -> None:
+    assert load(None, ENVIRONMENT | {name: value}) == load(None, ENVIRONMENT)
+
+
+# Paths
+
+
+def test_relative_paths_are_relative_to_the_file(path: Path) -> None:
+    (path.parent / "people").write_text("")
+    path.write_text(BACKENDS.replace("[auth]", '[auth]\nusers_file = "people"'))
+    assert load(path, {}).auth.users_file == path.parent / "people"
+    path.write_text(BACKENDS)
+    assert load(path, {}).auth.users_file == path.parent / "users.txt"
+
+
+def test_an_absolute_path_stays_and_an_empty_one_is_none(path: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    environ = {"PGPROXY_HEALTH__PASSWORD_FILE": str(secret), "PGPROXY_AUTH__USERS_FILE": ""}
+    config = loaded(path, "", environ)
+    assert config.health.password_file == secret
+    assert config.auth.users_file is None
+
+
+# Faults: one line each, with the origin, the key and what is accepted
+
+
+def test_every_fault_is_told_at_once_with_its_own_origin(path: Path) -> None:
+    lines = refused(
+        path,
+        '[pool]\nsize = 0\nmode = "fast"\n[listen]\nport = "5432"\n',
+        {"PGPROXY_POOL__WAIT_TIMEOUT": "soon"},
+    )
+    assert set(lines) == {
+        'PGPROXY_POOL__WAIT_TIMEOUT: pool.wait_timeout: "soon" is not accepted; '
+        "accepted: seconds, or 0 for no limit",
+        f'{path}: listen.port: "5432" is not accepted; '
+        "accepted: a port, 1 to 65535, or 0: the system picks",
+        f'{path}: pool.mode: "fast" is not accepted; '
+        'accepted: "transaction", "session", "statement"',
+        f"{path}: pool.size: 0 is not accepted; accepted: a whole number, 1 or more",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[pool]\nsise = 5\n", "pool.sise: is no key; did you mean size?"),
+        ("[poll]\nsize = 5\n", "poll: is no key; did you mean pool?"),
+        ("[log]\nzzz = 5\n", "log.zzz: is no key; accepted here: level, format"),
+        ("pool = 5\n", "pool: 5 is not accepted; accepted: a table"),
+        (
+            "[[discovery.backends]]\nhots = 'a'\nhost = 'b'\n",
+            "discovery.backends[1].hots: is no key; did you mean host?",
+        ),
+        (
+            "[[discovery.backends]]\nport = 6000\n",
+            "discovery.backends[1].host: is missing; accepted: a text that is not empty",
+        ),
+        (
+            "[[discovery.backends]]\nhost = 'a'\nrole = 'boss'\n",
+            'discovery.backends[1].role: "boss" is not accepted; '
+            'accepted: "auto", "primary", "replica"',
+        ),
+        (
+            "[[discovery.backends]]\nhost = 'db1'\n",
+            "discovery.backends[1]: db1:5432 is backends[0] already",
+        ),
+    ],
+)
+def test_a_fault_in_the_file(path: Path, text: str, line: str) -> None:
+    path.write_text(text + BACKENDS if text.startswith("pool =") else BACKENDS + text)
+    assert faults(path) == [f"{path}: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        (
+            "PGPROXY_POOL__SISE",
+            "5",
+            "pool.sise: is no key; did you mean PGPROXY_POOL__SIZE?",
+        ),
+        (
+            "PGPROXY_POOL_SIZE",
+            "5",
+            "is no key; section and key are divided by two underscores; "
+            "did you mean PGPROXY_POOL__SIZE?",
+        ),
+        (
+            "PGPROXY_AUTH__ADMIN_USERS",
+            "alice",
+            'auth.admin_users: is not JSON; accepted: a list of texts such as ["alice", "bob"], '
+            "as JSON",
+        ),
+        (
+            "PGPROXY_DISCOVERY__BACKENDS",
+            '[{"host": "a", "port": "x"}]',
+            'discovery.backends[0].port: "x" is not accepted; accepted: a port, 1 to 65535',
+        ),
+        (
+            "PGPROXY_LISTEN__WORKERS",
+            "4",
+            "listen.workers: 4 is not available yet; now: 1",
+        ),
+    ],
+)
+def test_a_fault_in_the_environment(name: str, value: str, line: str) -> None:
+    assert faults(None, ENVIRONMENT | {name: value}) == [f"{name}: {line}"]
+
+
+def test_a_file_that_is_missing_or_no_toml_is_one_fault(path: Path) -> None:
+    assert faults(path) == [f"{path}: cannot be read: No such file or directory"]
+    path.write_text("[pool\n")
+    (line,) = faults(path)
+    assert line.startswith(f"{path}: is not TOML: ")
+    assert "line 1" in line
+    path.write_bytes(b"\xff")
+    assert faults(path) == [f"{path}: is not UTF-8 text, as TOML must be"]
+
+
+def test_no_backend_is_a_fault_that_says_how_to_name_one() -> None:
+    (line,) = faults(None, {"PGPROXY_AUTH__METHOD": "trust"})
+    assert line.startswith("PGPROXY_DISCOVERY__BACKENDS: discovery.backends: names no PostgreSQL")
+
+
+def test_log_in_by_password_needs_the_file_of_users(path: Path) -> None:
+    path.write_text(BACKENDS.replace("trust", "md5"))
+    assert faults(path) == [
+        f"{path}: auth.users_file: {path.parent / 'users.txt'} cannot be read: "
+        "No such file or directory; accepted: a readable file"
+    ]
+    (line,) = faults(path, {"PGPROXY_AUTH__USERS_FILE": ""})
+    assert line.startswith('PGPROXY_AUTH__USERS_FILE: auth.users_file: auth.method = "md5" needs')
+
+
+def test_a_file_of_users_that_is_named_must_be_there_also_with_trust(path: Path) -> None:
+    (line,) = refused(path, "", {"PGPROXY_AUTH__USERS_FILE": "nobody.txt"})
+    assert line.startswith("PGPROXY_AUTH__USERS_FILE: auth.users_file: ")
+
+
+def test_one_port_cannot_serve_both_protocols(path: Path) -> None:
+    (line,) = refused(path, "[listen]\nport = 7000\n[http]\nport = 7000\n")
+    assert line == f"{path}: http.port: 7000 is listen.port too; choose another"
+    assert loaded(path, "[listen]\nport = 0\n[http]\nport = 0\n").http.port == 0
+
+
+def test_two_passwords_for_the_monitor_are_one_too_many(path: Path) -> None:
+    (path.parent / "secret").write_text("x")
+    (line,) = refused(path, '[health]\npassword = "hunter2"\npassword_file = "secret"\n')
+    assert line.startswith(f"{path}: health.password: ")
+
+
+def test_a_secret_is_not_shown_in_a_fault(path: Path) -> None:
+    (line,) = refused(path, "[health]\npassword = 1234567\n")
+    assert "1234567" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[listen]\nworkers = 4\n", "listen.workers: 4 is not available yet; now: 1"),
+        (
+            '[discovery]\nmode = "kubernetes"\n',
+            'discovery.mode: "kubernetes" is not available yet; now: "static"',
+        ),
+        (
+            '[server]\ntls_mode = "require"\n',
+            'server.tls_mode: "require" is not available yet; now: "disable", "allow", "prefer"',
+        ),
+        (
+            "[timeouts]\nquery = 5\n",
+            "timeouts.query: 5 is not available yet; now: 0",
+        ),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_and_not_ignored(path: Path, text: str, line: str) -> None:
+    backends = '\n[[discovery.backends]]\nhost = "db1"\n'
+    path.write_text('[auth]\nmethod = "trust"\n' + text + backends)
+    assert faults(path) == [f"{path}: {line}"]
+
+
+# Origins
+
+
+def test_every_value_has_its_origin_and_secrets_are_masked(path: Path) -> None:
+    path.write_text(BACKENDS + '[health]\npassword = "hunter2"\n')
+    environ = {"PGPROXY_POOL__SIZE": "9", "PGPROXY_DISCOVERY__KUBERNETES": '{"cluster": "c"}'}
+    found = {item.key: (item.value, item.origin) for item in origins(path, environ)}
+    assert found["pool.size"] == ("9", "environment PGPROXY_POOL__SIZE")
+    assert found["pool.min_size"] == ("0", "default")
+    assert found["pool.lifetime"] == ("3600", "default")
+    assert found["auth.method"] == ('"trust"', f"file {path}")
+    assert found["health.password"] == ('"********"', f"file {path}")
+    assert found["discovery.kubernetes.cluster"] == (
+        '"c"',
+        "environment PGPROXY_DISCOVERY__KUBERNETES",
+    )
+    assert found["discovery.kubernetes.port"] == ("0", "default")
+    assert found["discovery.backends"][0].startswith('[{ host = "db1", port = 5432, ')
+
+
+def test_the_effective_values_are_toml(path: Path) -> None:
+    path.write_text(BACKENDS)
+    lines = [f"{item.key} = {item.value}" for item in origins(path, {})]
+    assert tomllib.loads("\n".join(lines))["discovery"]["backends"][0]["host"] == "db1"
