@@ -40,16 +40,18 @@ def sources() -> list[str]:
         str(path.relative_to(ROOT)) for pattern in wanted["modules"] for path in ROOT.glob(pattern)
     }
     return sorted(
-        path
-        for path in found - set(wanted["interpreted"])
-        if not path.endswith("/__init__.py")
+        path for path in found - set(wanted["interpreted"]) if not path.endswith("/__init__.py")
     )
 
 
 def imported_from(path: str) -> set[str]:
     """The pgproxy files that a file imports, relative to the root."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_bytes(), path)):
+    try:
+        tree = ast.parse((ROOT / path).read_bytes(), path)
+    except SyntaxError as error:
+        raise CannotCompileError(f"{path}, line {error.lineno}: {error.msg}") from error
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -68,17 +70,23 @@ def manifest_lines(compiled: list[str]) -> list[str]:
         reached.add(path)
         waiting |= imported_from(path) - reached
     return [
-        " ".join((
-            GUARD["COMPILED"] if path in compiled else GUARD["READ"],
-            GUARD["digest"](str(ROOT / path)),
-            path.removeprefix("pgproxy/"),
-        ))
+        " ".join(
+            (
+                GUARD["COMPILED"] if path in compiled else GUARD["READ"],
+                GUARD["digest"](str(ROOT / path)),
+                path.removeprefix("pgproxy/"),
+            )
+        )
         for path in sorted(reached)
     ]
 
 
-def look_for_compiler() -> None:
-    """Raise CannotCompileError unless there are a C compiler and Python's headers."""
+def look_for_means(files: list[str]) -> None:
+    """Raise CannotCompileError unless this machine can compile, and is to compile something."""
+    if os.environ.get("PGPROXY_COMPILE") == "0":
+        raise CannotCompileError("PGPROXY_COMPILE=0")
+    if not files:
+        raise CannotCompileError("there is nothing to compile")
     command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     if shutil.which(command[0]) is None:
         raise CannotCompileError(f"no C compiler ({command[0]}) found")
@@ -104,8 +112,9 @@ def generate(files: list[str]) -> list[Extension]:
             group_name=GUARD["GROUP"],
             target_dir=f"build/mypyc{SUFFIX.removesuffix('.so')}",
         )
-    except SystemExit as error:  # how mypycify reports a type error or code it does not support
-        raise CannotCompileError("mypyc rejected the source, see above") from error
+    # SystemExit is how it reports a type error or code it does not support; the rest are its bugs.
+    except (SystemExit, Exception) as error:
+        raise CannotCompileError(f"mypyc rejected the source ({error})") from error
 
 
 class BuildHotPath(build_ext):
@@ -114,13 +123,9 @@ class BuildHotPath(build_ext):
     def run(self) -> None:
         self.remove_compiled()
         files = sources()
-        lines = manifest_lines(files)
         try:
-            if os.environ.get("PGPROXY_COMPILE") == "0":
-                raise CannotCompileError("PGPROXY_COMPILE=0")
-            look_for_compiler()
-            if not files:
-                raise CannotCompileError("there is nothing to compile")
+            look_for_means(files)
+            lines = manifest_lines(files)
             started = time.monotonic()
             print(f"pgproxy: compiling {len(files)} modules with mypyc ...", flush=True)
             self.use(generate(files))

@@ -8,20 +8,14 @@ from source: compiled modules hold each other's layout, so there is no sound mix
 
 A stale build is told in one line on stderr (not by `warnings`, which a program may turn into
 errors); a missing build is not, since running interpreted is then what was asked for.
-`mode()` says which it is. The module imports little: it runs before everything else.
+`mode()` says which it is. The module imports little: every start waits for it.
 """
 
 import hashlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import (
-    EXTENSION_SUFFIXES,
-    ExtensionFileLoader,
-    ModuleSpec,
-    PathFinder,
-)
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec, PathFinder
 from importlib.util import spec_from_file_location
 from types import ModuleType
 from typing import Final
@@ -44,8 +38,8 @@ def digest(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-class SourceOnly(MetaPathFinder):
-    """Finds pgproxy's modules as Python does, but takes the source where it would take a .so.
+class SourceOnly:
+    """A finder for sys.meta_path: as Python's own, but a source where that would take a .so.
 
     `reason` says why the compiled files are not wanted.
     """
@@ -61,7 +55,8 @@ class SourceOnly(MetaPathFinder):
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or not isinstance(spec.loader, ExtensionFileLoader):
             return spec
-        source = os.path.join(os.path.dirname(str(spec.origin)), fullname.rpartition(".")[2] + ".py")
+        module = fullname.rpartition(".")[2]
+        source = os.path.join(os.path.dirname(str(spec.origin)), f"{module}.py")
         if not os.path.exists(source):
             raise ModuleNotFoundError(
                 f"{fullname} is left over as a compiled file, its source is gone: {spec.origin}",
@@ -80,10 +75,9 @@ def install() -> None:
     if not reason:
         return
     if is_stale:
-        print(
-            f"pgproxy: {reason}; running interpreted until `make build` (or installing again)"
-            " compiles it",
-            file=sys.stderr,
+        sys.stderr.write(
+            f"pgproxy: {reason}; running interpreted until `make build`"
+            " (or installing it again) compiles it\n"
         )
     sys.meta_path.insert(0, SourceOnly(reason))
 
