@@ -1,0 +1,274 @@
+"""Real PostgreSQL servers on this machine, for the demo and the tests: one primary, N replicas.
+
+`find_installation()` says which PostgreSQL is used; `Cluster.create()` starts a primary and its
+streaming replicas in a new temporary directory, on free ports of 127.0.0.1. Everything is
+synchronous and may be called from any thread (from asyncio: `asyncio.to_thread`), but one `Server`
+is to be driven by one thread at a time.
+
+Nothing is left behind. A watchdog process (embedded_watchdog.py) holds one end of a pipe; when the
+other end closes, because of `Cluster.close()` or because the process that owned the cluster has
+died in whatever way, it stops the servers and deletes the directory. It is the only code that does
+so: the way after a kill -9 is the way taken every time. (A child that the owner forks without exec
+holds the pipe too, and so delays the watchdog until its own end.)
+
+Run as root, every PostgreSQL process belongs to `nobody` (not `postgres`: whoever may connect as
+superuser can run programs as that user, who may own the system's own databases). Root then writes
+no file below a directory which that user owns, apart from `standby.signal`.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from pgproxy import embedded_watchdog
+from pgproxy.embedded_install import (
+    EmbeddedError,
+    Installation,
+    copy_wheel,
+    find_installation,
+    is_readable_by_others,
+    unprivileged_user,
+)
+from pgproxy.embedded_server import (
+    HOST,
+    SUPERUSER,
+    TRUST,
+    Server,
+    StopMode,
+    environment,
+    wait_until,
+)
+
+__all__ = [
+    "HOST",
+    "SUPERUSER",
+    "TRUST",
+    "Cluster",
+    "EmbeddedError",
+    "Installation",
+    "Server",
+    "StopMode",
+    "find_installation",
+]
+
+_SOCKET_PATH_MAX: Final = 103  # bytes of sun_path, the terminating zero excluded (104 on macOS)
+
+
+class Cluster:
+    """A primary and its streaming replicas; a context manager that removes them at its end."""
+
+    def __init__(self, installation: Installation, directory: Path | None) -> None:
+        """Prepare the directory and the watchdog; use `create()`."""
+        self.owner: Final = unprivileged_user() if os.geteuid() == 0 else None
+        parent = Path(tempfile.gettempdir() if directory is None else directory).absolute()
+        self.directory: Final = Path(tempfile.mkdtemp(prefix="pgproxy-", dir=parent))
+        self.sockets: Final = self.directory / "s"
+        self.servers: Final[list[Server]] = []
+        self.primary = Server(self, "primary")
+        self._spawned: Final[list[subprocess.Popen[bytes]]] = []
+        # Watched from its first moment. A pipe end is not inherited by any program we start.
+        self._watchdog: Final = subprocess.Popen(
+            [sys.executable, "-I", "-S", embedded_watchdog.__file__, self.directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            self.installation: Final = self._prepare(installation)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def create(
+        cls,
+        replicas: int = 2,
+        *,
+        installation: Installation | None = None,
+        settings: Mapping[str, str] | None = None,
+        hba: Sequence[str] = TRUST,
+        max_connections: int = 100,
+        fsync: bool = False,
+        directory: Path | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Self:
+        """Start a primary and `replicas` standbys that stream from it, and return when they do.
+
+        `settings` are configuration parameters of every server and win over ours; `hba` is
+        explained at `Server.set_hba`; `directory` is where the temporary directory is made;
+        `progress` is told, in words, what is going on. Raises `EmbeddedError`.
+        """
+        cluster = cls(find_installation() if installation is None else installation, directory)
+        try:
+            defaults = _default_settings(cluster.installation.version, max_connections, fsync)
+            progress(f"PostgreSQL {cluster.installation.version}: creating the primary")
+            cluster.primary._init(hba, defaults | dict(settings or {}))
+            cluster.primary.start()
+            cluster.servers.append(cluster.primary)
+            if replicas:
+                names = [f"replica-{number + 1}" for number in range(replicas)]
+                progress(f"copying it to {', '.join(names)}")
+                with ThreadPoolExecutor(replicas) as threads:
+                    cluster.servers.extend(threads.map(cluster._start_replica, names))
+                progress("waiting until they stream")
+                cluster.wait_streaming()
+        except BaseException:
+            cluster.close()
+            raise
+        return cluster
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.directory} {self.servers}>"
+
+    @property
+    def replicas(self) -> list[Server]:
+        """Every server but the primary: after a promotion also the one that was it before."""
+        return [server for server in self.servers if server is not self.primary]
+
+    def server(self, name: str) -> Server:
+        """The server of that name. Raises `KeyError`."""
+        for server in self.servers:
+            if server.name == name:
+                return server
+        raise KeyError(name)
+
+    def add_replica(self) -> Server:
+        """Start one more standby of the primary."""
+        replica = self._start_replica(f"replica-{len(self.servers)}")
+        self.servers.append(replica)
+        return replica
+
+    def set_hba(self, lines: Sequence[str]) -> None:
+        """`Server.set_hba` for every server."""
+        for server in self.servers:
+            server.set_hba(lines)
+
+    def wait_streaming(self, *, timeout: float = 60) -> None:
+        """Wait until every running replica streams from the primary."""
+        wanted = sum(replica.is_running for replica in self.replicas)
+        count = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        wait_until(
+            lambda: int(self.primary.psql(count)) >= wanted, "the replicas to stream", timeout
+        )
+
+    def wait_caught_up(self, *, timeout: float = 60) -> None:
+        """Wait until every running replica shows all that is committed on the primary by now."""
+        position = self.primary.psql("SELECT pg_current_wal_lsn()")
+        for replica in self.replicas:
+            if replica.is_running:
+                replica.wait_replayed(position, timeout=timeout)
+
+    def close(self) -> None:
+        """Stop every server at once and delete the directory. May be called again."""
+        assert self._watchdog.stdin is not None
+        self._watchdog.stdin.close()
+        if self._watchdog.wait() != 0:
+            embedded_watchdog.remove(self.directory)  # it was killed itself
+        for process in self._spawned:
+            process.wait()
+
+    # --- within this module
+
+    def spawn(self, command: Sequence[str], output: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a program of the installation as the user PostgreSQL runs as.
+
+        In a session of its own: a Ctrl-C at the terminal is for us, who then stop it in order.
+        """
+        uid, gid = self.owner or (None, None)
+        process = subprocess.Popen(
+            [str(self.installation.tool(command[0])), *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=self.directory,
+            env=environment(),
+            start_new_session=True,
+            user=uid,
+            group=gid,
+            extra_groups=None if uid is None else [],
+            umask=0o077,
+        )
+        self._spawned.append(process)
+        return process
+
+    def run_tool(self, *command: str) -> None:
+        """Run such a program to its end. Raises `EmbeddedError` with its output if it fails."""
+        process = self.spawn(command, subprocess.PIPE)
+        output, _ = process.communicate()
+        if process.returncode != 0:
+            raise EmbeddedError(f"{command[0]} failed:\n{output.decode(errors='replace')}")
+
+    def _start_replica(self, name: str) -> Server:
+        replica = Server(self, name)
+        replica._clone(self.primary)
+        replica.start()
+        return replica
+
+    def _prepare(self, installation: Installation) -> Installation:
+        longest = f"{self.sockets}/.s.PGSQL.65535.lock"
+        if len(os.fsencode(longest)) > _SOCKET_PATH_MAX:
+            raise EmbeddedError(f"too long a path for Unix sockets: {longest}; name another TMPDIR")
+        for directory in (self.sockets, self.directory / "data"):
+            directory.mkdir(mode=0o755)
+            if self.owner is not None:
+                os.chown(directory, *self.owner)
+        if self.owner is None:
+            return installation
+        if any(not parent.stat().st_mode & 0o001 for parent in self.directory.parents):
+            raise EmbeddedError(
+                f"{self.directory.parent} cannot be entered by the unprivileged user that PostgreSQL"
+                " is to run as; name another TMPDIR"
+            )
+        # Others pass through to their own directories below, and cannot list this one.
+        self.directory.chmod(0o711)
+        if is_readable_by_others(installation):
+            return installation
+        return copy_wheel(installation, self.directory / "pg")
+
+
+def _default_settings(version: int, max_connections: int, fsync: bool) -> dict[str, str]:
+    """postgresql.conf of every server; none of initdb's own is read."""
+    settings = {
+        "listen_addresses": HOST,
+        "max_connections": str(max_connections),
+        "superuser_reserved_connections": "3",
+        "shared_buffers": "32MB",
+        # Files in the data directory, which go with it; /dev/shm would keep them after a kill -9.
+        "dynamic_shared_memory_type": "mmap",
+        "fsync": "on" if fsync else "off",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "lc_messages": "C",
+        "default_text_search_config": "pg_catalog.english",
+        "log_line_prefix": "%m [%p] %q%a ",
+        "wal_level": "replica",
+        "wal_log_hints": "on",  # what pg_rewind needs
+        "max_wal_senders": "20",
+        # In place of replication slots: those would have to follow every promotion.
+        "wal_keep_size": "512MB",
+        "hot_standby": "on",
+        "wal_retrieve_retry_interval": "100ms",  # how soon a standby finds its primary again
+        "wal_receiver_status_interval": "1s",
+    }
+    if version >= 18:
+        settings["io_method"] = "sync"  # no three further processes for each server
+    return settings
