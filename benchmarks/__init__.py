@@ -1,0 +1,1 @@
+"""Measures pgproxy beside the proxies it is compared with: `python -m benchmarks`, see README.md."""

@@ -1,0 +1,1 @@
+"""The proxies that are compared, each started with comparable settings: 20 server connections."""
