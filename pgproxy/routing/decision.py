@@ -1,0 +1,257 @@
+"""What the router says about a statement: the words every other part uses for it. PURE.
+
+A Decision is made once per statement text and shared by every session that sends it: nobody changes
+one after it was made. `target` says where the statement may go, `reason` which rule of the
+router said so, `detail` what in the statement made the rule fire. The rest tells the relay what the
+statement does to the session: a pin is why the session must keep its server connection afterwards.
+"""
+
+from enum import Enum
+from typing import Final, final
+
+from mypy_extensions import i64
+
+# Targets.
+PRIMARY: Final = 0
+REPLICA: Final = 1
+
+# Hints: PRIMARY, REPLICA or
+NO_HINT: Final = -1
+
+# Kinds: what the relay itself has to do. Only a statement that is alone in its text has another
+# kind than PLAIN.
+PLAIN: Final = 0
+BEGIN: Final = 1  # BEGIN, START TRANSACTION
+END: Final = 2  # COMMIT, END, ROLLBACK, ABORT; not AND CHAIN, TO SAVEPOINT, PREPARED
+SET_ROUTE: Final = 3  # SET [LOCAL | SESSION] pgproxy.route, RESET pgproxy.route
+SHOW_LAST_ROUTE: Final = 4  # SHOW pgproxy.last_route
+SHOW_ROUTE: Final = 5  # SHOW pgproxy.route
+EMPTY: Final = 6  # no statement at all: nothing, or comments
+
+
+class Reason(Enum):
+    """Which rule decided. The values are stable: they are metric labels and what clients are shown."""
+
+    # To a replica.
+    READ = "read"
+    SHOW = "show"
+    EXPLAIN = "explain"
+    COPY_OUT = "copy_out"
+    EMPTY = "empty"
+    BEGIN_READ_ONLY = "begin_read_only"
+    # Known to write or to lock.
+    WRITE = "write"
+    LOCKING_CLAUSE = "locking_clause"
+    LOCK = "lock"
+    DDL = "ddl"
+    MAINTENANCE = "maintenance"
+    COPY_IN = "copy_in"
+    COPY_FILE = "copy_file"
+    NOTIFY = "notify"
+    TWO_PHASE = "two_phase"
+    WRITING_FUNCTION = "writing_function"
+    # Not shown to be a read.
+    VOLATILE_FUNCTION = "volatile_function"
+    UNKNOWN_FUNCTION = "unknown_function"
+    UNKNOWN_TYPE = "unknown_type"
+    UNKNOWN_OPERATOR = "unknown_operator"
+    UNKNOWN_SYNTAX = "unknown_syntax"
+    CALL = "call"
+    DO = "do"
+    EXECUTE = "execute"
+    UNPARSABLE = "unparsable"
+    TOO_LONG = "too_long"
+    TOO_DEEP = "too_deep"
+    AMBIGUOUS_QUOTING = "ambiguous_quoting"
+    UNSAFE_ENCODING = "unsafe_encoding"
+    # Only the primary gives the answer that is meant.
+    PRIMARY_FUNCTION = "primary_function"
+    SERVER_ROLE = "server_role"
+    TEMP_TABLE = "temp_table"
+    # Belongs to the session or the transaction.
+    SESSION_STATE = "session_state"
+    CURSOR = "cursor"
+    TRANSACTION_CONTROL = "transaction_control"
+    SERIALIZABLE = "serializable"
+    MULTI_STATEMENT_WITH_WRITE = "multi_statement_with_write"
+    # Told by the client.
+    HINT = "hint"
+    SET_ROUTE = "set_route"
+    SHOW_ROUTE = "show_route"
+    # Decided by the relay, which knows the session and the servers.
+    FLUSH_BEFORE_SYNC = "flush_before_sync"
+    BATCH_WITH_WRITE = "batch_with_write"
+    IN_TRANSACTION = "in_transaction"
+    FUNCTION_CALL = "function_call"
+    UNKNOWN_STATEMENT = "unknown_statement"
+    PINNED = "pinned"
+    NO_REPLICA = "no_replica"
+
+
+SENTENCES: Final = {
+    Reason.READ: "It only reads: nothing in it can write, lock or change the session.",
+    Reason.SHOW: "SHOW of a server setting is a read.",
+    Reason.EXPLAIN: "EXPLAIN without ANALYZE does not run the statement.",
+    Reason.COPY_OUT: "COPY of a table to the client is a read.",
+    Reason.EMPTY: "There is no statement in it.",
+    Reason.BEGIN_READ_ONLY: "A READ ONLY transaction cannot write.",
+    Reason.WRITE: "It changes data.",
+    Reason.LOCKING_CLAUSE: "FOR UPDATE, FOR SHARE and the like lock rows, which a standby refuses.",
+    Reason.LOCK: "It locks a table.",
+    Reason.DDL: "It changes the schema, roles or settings of the database.",
+    Reason.MAINTENANCE: "Maintenance commands work on the primary.",
+    Reason.COPY_IN: "COPY FROM writes.",
+    Reason.COPY_FILE: "COPY to a file or program acts on the server's own machine.",
+    Reason.NOTIFY: "Notifications are sent and received on the primary only.",
+    Reason.TWO_PHASE: "Prepared transactions live on the primary.",
+    Reason.WRITING_FUNCTION: "It calls a function that writes, locks or acts on the server.",
+    Reason.VOLATILE_FUNCTION: "PostgreSQL calls this function volatile: it may write.",
+    Reason.UNKNOWN_FUNCTION: "This function is not PostgreSQL's own: it may write.",
+    Reason.UNKNOWN_TYPE: "This type is not PostgreSQL's own: its casts may call any function.",
+    Reason.UNKNOWN_OPERATOR: "This operator is not PostgreSQL's own: it may call any function.",
+    Reason.UNKNOWN_SYNTAX: "The router does not know this form as a read.",
+    Reason.CALL: "A procedure may write.",
+    Reason.DO: "A DO block may write.",
+    Reason.EXECUTE: "It runs a prepared statement that the router cannot see.",
+    Reason.UNPARSABLE: "PostgreSQL's grammar, as the router has it, does not accept it.",
+    Reason.TOO_LONG: "It is longer than the router parses.",
+    Reason.TOO_DEEP: "It is nested deeper than the router follows.",
+    Reason.AMBIGUOUS_QUOTING: (
+        "It holds a backslash before a quote: where the string ends depends on a setting."
+    ),
+    Reason.UNSAFE_ENCODING: (
+        "In the client's encoding a character may hold the byte of a quote or a backslash."
+    ),
+    Reason.PRIMARY_FUNCTION: "Only the primary can run this function, or answer as it is meant.",
+    Reason.SERVER_ROLE: "The question is whether the server takes writes: the primary answers.",
+    Reason.TEMP_TABLE: "Temporary objects live on the primary, in this session.",
+    Reason.SESSION_STATE: "It changes or depends on the state of the session.",
+    Reason.CURSOR: "Cursors live in a transaction on the primary.",
+    Reason.TRANSACTION_CONTROL: "Transactions run on the primary unless they are READ ONLY.",
+    Reason.SERIALIZABLE: "SERIALIZABLE needs the primary: a standby does not offer it.",
+    Reason.MULTI_STATEMENT_WITH_WRITE: "One of several statements has to go to the primary.",
+    Reason.HINT: "A comment at the beginning says so.",
+    Reason.SET_ROUTE: "The session's setting pgproxy.route says so.",
+    Reason.SHOW_ROUTE: "pgproxy answers this itself.",
+    Reason.FLUSH_BEFORE_SYNC: "The batch was cut by Flush before it was known to only read.",
+    Reason.BATCH_WITH_WRITE: "Another statement before the same Sync has to go to the primary.",
+    Reason.IN_TRANSACTION: "It belongs to an open transaction and stays where that runs.",
+    Reason.FUNCTION_CALL: "A function called by the protocol's own message may write.",
+    Reason.UNKNOWN_STATEMENT: "It executes a statement that this session did not prepare.",
+    Reason.PINNED: "The session keeps the server connection that holds its state.",
+    Reason.NO_REPLICA: "It is a read, but no replica can serve it now.",
+}
+
+
+class Pin(Enum):
+    """Why a session must keep its server connection after the statement. The values are stable."""
+
+    SET = "set"
+    SET_CONFIG = "set_config"
+    SESSION_MODE = "session_mode"  # SET SESSION CHARACTERISTICS AS TRANSACTION
+    TEMP_TABLE = "temp_table"  # or any other temporary object
+    LISTEN = "listen"
+    PREPARE = "prepare"  # PREPARE in SQL; the protocol's own statements do not pin
+    HOLD_CURSOR = "hold_cursor"
+    ADVISORY_LOCK = "advisory_lock"
+    LOAD = "load"
+    SETSEED = "setseed"
+    SEQUENCE = "sequence"  # currval and lastval: the session remembers its own nextval
+    REPLICATION = "replication"  # origins, temporary slots, a running backup
+    DO_BLOCK = "do_block"  # its body may change the session
+    UNPARSED = "unparsed"
+
+
+@final
+class Decision:
+    """Where one statement text goes, and what the relay must know of it.
+
+    target          PRIMARY or REPLICA
+    reason, detail  the rule, and what in the statement made it fire: "function nextval"
+    kind            PLAIN, or what the relay itself has to do
+    pin             why the session keeps its server connection if the statement succeeds, or None
+    tag             for BEGIN and END: the command tag PostgreSQL answers with
+    read_only       BEGIN … READ ONLY
+    argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT. A lone
+                    DEALLOCATE: the statement's name ("" for ALL)
+    local           SET LOCAL
+    unparsed        the text was not understood: `pin` holds only if PostgreSQL accepts it
+    discards        DISCARD ALL or DEALLOCATE ALL: the statements prepared on the server are gone
+    known_write     it certainly writes or locks: no hint sends it to a replica
+    hint            PRIMARY, REPLICA or NO_HINT, from the leading comment; `target` heeds it already
+    starts_transaction, ends_transaction
+                    one of its statements is BEGIN …; COMMIT, ROLLBACK or PREPARE TRANSACTION
+    movable         a plain read without effect on its transaction
+    exact           made from the literals too: may stand only for exactly this text
+    """
+
+    def __init__(
+        self,
+        target: i64,
+        reason: Reason,
+        *,
+        kind: i64 = PLAIN,
+        pin: Pin | None = None,
+        detail: str = "",
+        tag: bytes = b"",
+        read_only: bool = False,
+        argument: str = "",
+        local: bool = False,
+        unparsed: bool = False,
+        discards: bool = False,
+        known_write: bool = False,
+        hint: i64 = NO_HINT,
+        starts_transaction: bool = False,
+        ends_transaction: bool = False,
+        movable: bool = False,
+        exact: bool = False,
+    ) -> None:
+        self.target: i64 = target
+        self.reason = reason
+        self.kind: i64 = kind
+        self.pin = pin
+        self.detail = detail
+        self.tag = tag
+        self.read_only = read_only
+        self.argument = argument
+        self.local = local
+        self.unparsed = unparsed
+        self.discards = discards
+        self.known_write = known_write
+        self.hint: i64 = hint
+        self.starts_transaction = starts_transaction
+        self.ends_transaction = ends_transaction
+        self.movable = movable
+        self.exact = exact
+
+    def fields(self) -> tuple[object, ...]:
+        """Every attribute, to compare two decisions."""
+        return (
+            int(self.target),
+            self.reason,
+            int(self.kind),
+            self.pin,
+            self.detail,
+            self.tag,
+            self.read_only,
+            self.argument,
+            self.local,
+            self.unparsed,
+            self.discards,
+            self.known_write,
+            int(self.hint),
+            self.starts_transaction,
+            self.ends_transaction,
+            self.movable,
+            self.exact,
+        )
+
+    def __repr__(self) -> str:
+        target = "REPLICA" if self.target == REPLICA else "PRIMARY"
+        return f"<Decision {target} {self.reason.value} {self.detail!r} pin={self.pin}>"
+
+
+# A statement in an encoding whose multi-byte characters may hold ASCII bytes is not looked at.
+UNSAFE_ENCODING_DECISION: Final = Decision(
+    PRIMARY, Reason.UNSAFE_ENCODING, pin=Pin.UNPARSED, unparsed=True
+)
