@@ -112,9 +112,10 @@ def generate(files: list[str]) -> list[Extension]:
             group_name=GUARD["GROUP"],
             target_dir=f"build/mypyc{SUFFIX.removesuffix('.so')}",
         )
-    # SystemExit is how it reports a type error or code it does not support; the rest are its bugs.
-    except (SystemExit, Exception) as error:
-        raise CannotCompileError(f"mypyc rejected the source ({error})") from error
+    except SystemExit as error:  # how it reports a type error, or code it does not support
+        raise CannotCompileError("mypyc rejected the source") from error
+    except Exception as error:  # noqa: BLE001: a bug of mypyc's is no reason to end the build
+        raise CannotCompileError(f"mypyc failed: {error!r}") from error
 
 
 class BuildHotPath(build_ext):
