@@ -40,6 +40,7 @@ class Backend:
 class Probe:
     """What a server last said of itself, or why it said nothing (`alive` is false).
 
+    An `error` of one that is alive says why this is old news.
     `lsn` is what it has inserted (primary) or replayed (replica). A replica's `timeline` is a
     lower bound: it may follow a promotion already and not show it yet. 0 is unknown.
     """
@@ -280,11 +281,11 @@ def _best_writer(
 def _judge(
     backend: Backend, probe: Probe, primary: Backend | None, cluster: int, timeline: int
 ) -> tuple[Role, str]:
-    """A server's role and, where it has none, why."""
+    """A server's role and, where it has none or it is old news, why."""
     if not probe.alive:
         return Role.NONE, probe.error
     if primary is not None and backend.name == primary.name:
-        return Role.PRIMARY, ""
+        return Role.PRIMARY, probe.error
     if _is_foreign(probe, cluster):
         return Role.NONE, (
             f"belongs to another cluster: system identifier {probe.system_identifier},"
@@ -293,7 +294,7 @@ def _judge(
     if probe.in_recovery:
         if backend.role == "primary":
             return Role.NONE, "configured as primary, but it is in recovery"
-        return Role.REPLICA, ""
+        return Role.REPLICA, probe.error
     if backend.role == "replica":
         return Role.NONE, "configured as replica, but it is not in recovery"
     if probe.timeline < timeline:

@@ -1,0 +1,202 @@
+"""The `pgproxy` command: arguments and the environment to a configuration, and that to work.
+
+What the user got wrong is one line on stderr with what to do next, never a traceback: exit 2 for
+the command line and the configuration, 1 for what fails later. Each command imports what it needs
+when it runs, so that --version is quick.
+"""
+
+# ruff: noqa: PLC0415 - see the last sentence above
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+import pgproxy
+from pgproxy import _compiled
+from pgproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pgproxy.config import Config
+
+_ADVICE: Final = {
+    errno.EADDRINUSE: "another program has that port: stop it, or choose another with listen.port "
+    "or http.port (PGPROXY_LISTEN__PORT, PGPROXY_HTTP__PORT); 0 lets the system pick",
+    errno.EACCES: "ports below 1024 are for privileged users: choose a higher one with listen.port "
+    "or http.port (PGPROXY_LISTEN__PORT, PGPROXY_HTTP__PORT)",
+    errno.EADDRNOTAVAIL: "listen.host and http.host must be addresses of this machine; "
+    '"0.0.0.0" is all of them',
+}
+_NO_SUCH_HOST: Final = "listen.host or http.host is a name that cannot be resolved here"
+
+_config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    envvar="PGPROXY_CONFIG",
+    metavar="FILE",
+    help="TOML file; without it the environment (PGPROXY_SECTION__KEY) and the defaults.",
+)
+
+
+def main() -> NoReturn:
+    """The entry point of the console script and of `python -m pgproxy`."""
+    cli.main(prog_name="pgproxy")
+    raise SystemExit  # click has exited already
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, *, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    mode, _, reason = _compiled.mode().partition(" (")
+    reason = f": {reason.removesuffix(')')}" if reason else ""
+    click.echo(f"pgproxy {pgproxy.__version__} ({mode}{reason})")
+    context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, parameter, value: _show_version(context, parameter, value=value),
+    help="Show the version, and whether the hot path is compiled.",
+)
+def cli() -> None:
+    """One PostgreSQL endpoint: reads go to replicas, writes to the primary."""
+
+
+@cli.command()
+@_config_option
+def serve(path: Path | None) -> None:
+    """Run the proxy in the foreground; logs go to stderr, SIGTERM drains."""
+    import structlog
+
+    from pgproxy import app
+    from pgproxy.config import notices
+    from pgproxy.telemetry import logs
+
+    config = _load(path)
+    logs.configure(config.log.level, config.log.format)
+    log = structlog.stdlib.get_logger()
+    for notice in notices(config):
+        log.warning("not_in_effect_yet", note=notice)
+    _run(app.serve(config))
+
+
+@cli.command()
+@click.option(
+    "--replicas", type=click.IntRange(0, 16), default=2, show_default=True, help="How many."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Where the proxy listens; by default the system picks.",
+)
+def demo(replicas: int, port: int) -> None:
+    """Start PostgreSQL with replicas and the proxy in front; Ctrl-C removes all of it."""
+    from pgproxy.demo import run_demo
+    from pgproxy.embedded import EmbeddedError
+
+    try:
+        run_demo(replicas, port)
+    except EmbeddedError as error:
+        _fail(str(error))
+    except OSError as error:
+        _explain_or_raise(error)
+
+
+@cli.command()
+@_config_option
+def check(path: Path | None) -> None:
+    """Validate the configuration and show each value with its origin; exit 2 if it has faults."""
+    from pgproxy.config import notices
+    from pgproxy.configfile import origins
+
+    config = _load(path)
+    settings = origins(path, os.environ)
+    lines = [(f"{setting.key} = {setting.value}", setting.origin) for setting in settings]
+    width = max(len(line) for line, _ in lines if len(line) <= 60)
+    for line, origin in lines:
+        click.echo(f"{line:<{width}}  # {origin}")
+    for notice in notices(config):
+        click.echo(f"# note: {notice}")
+
+
+@cli.command()
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.argument("sql")
+def route(path: Path | None, sql: str, *, as_json: bool) -> None:
+    """Explain where SQL goes: the target, the rule, and what in the statement made it fire."""
+    from pgproxy.routing.explain import explain
+
+    if path is not None:
+        _load(path)
+    explanation = explain(sql)
+    click.echo(explanation.to_json() if as_json else explanation.to_text())
+
+
+def _load(path: Path | None) -> "Config":
+    from pgproxy.configfile import load
+
+    try:
+        return load(path, os.environ)
+    except ConfigError as error:
+        _refuse(error)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end in a uvloop."""
+    import uvloop
+
+    try:
+        uvloop.run(work)
+    except ConfigError as error:  # what only shows when it is used, such as the file of users
+        _refuse(error)
+    except OSError as error:
+        _explain_or_raise(error)
+    except BaseExceptionGroup as group:
+        leaf = _only_leaf(group)
+        if isinstance(leaf, ConfigError):
+            _refuse(leaf)
+        if isinstance(leaf, OSError):
+            _explain_or_raise(leaf)
+        raise
+
+
+def _only_leaf(error: BaseException) -> BaseException | None:
+    """The one exception that a nest of groups holds; None if there are several."""
+    while isinstance(error, BaseExceptionGroup):
+        if len(error.exceptions) > 1:
+            return None
+        error = error.exceptions[0]
+    return error
+
+
+def _refuse(error: ConfigError) -> NoReturn:
+    for fault in error.faults:
+        click.echo(fault, err=True)
+    sys.exit(2)
+
+
+def _explain_or_raise(error: OSError) -> NoReturn:
+    """Say what to do about a port that could not be had; anything else is a bug and is raised."""
+    if isinstance(error, socket.gaierror):
+        _fail(f"cannot listen: {error.strerror}; {_NO_SUCH_HOST}")
+    advice = _ADVICE.get(error.errno or 0)
+    if advice is None:
+        raise error
+    _fail(f"cannot listen: {error.strerror}; {advice}")
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"pgproxy: {message}", err=True)
+    sys.exit(1)

@@ -1,0 +1,100 @@
+"""The HTTP port: /metrics for Prometheus, probes for Kubernetes, /status for people.
+
+/livez     200 while the event loop runs
+/readyz    200 when `ready()` is None, else 503 and the reason it gives
+/startupz  as /readyz until that was 200 once, then 200 for ever
+/metrics   the registry, as OpenMetrics for those who ask for it
+/status    `status()` as JSON
+
+None of them asks a backend anything: a probe must not fail with the database. No access log.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+Ready = Callable[[], str | None]
+Status = Callable[[], Mapping[str, object]]
+
+_DRAIN_TIMEOUT: Final = 1.0  # seconds that a request in flight has when the port closes
+
+
+class HttpServer:
+    """A listening HTTP port; made by `start_http`."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int) -> None:
+        self.host: Final = host
+        self.port: Final = port  # as bound, when 0 was asked for
+        self._runner: Final = runner
+
+    async def close(self) -> None:
+        """Stop listening and close the connections. May be called again."""
+        await self._runner.cleanup()
+
+
+async def start_http(
+    host: str, port: int, *, registry: CollectorRegistry, ready: Ready, status: Status
+) -> HttpServer:
+    """Listen; port 0 lets the system pick. Raises OSError when the port cannot be had.
+
+    `ready` and `status` are called in the event loop for each request and must not block.
+    """
+    handlers = _Handlers(registry, ready, status)
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/metrics", handlers.metrics),
+            web.get("/livez", handlers.livez),
+            web.get("/readyz", handlers.readyz),
+            web.get("/startupz", handlers.startupz),
+            web.get("/status", handlers.status),
+        ]
+    )
+    runner = web.AppRunner(
+        app, access_log=None, handle_signals=False, shutdown_timeout=_DRAIN_TIMEOUT
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    bound_host, bound_port = runner.addresses[0][:2]
+    return HttpServer(runner, bound_host, bound_port)
+
+
+class _Handlers:
+    def __init__(self, registry: CollectorRegistry, ready: Ready, status: Status) -> None:
+        self._registry: Final = registry
+        self._ready: Final = ready
+        self._status: Final = status
+        self._has_started = False
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        accept = request.headers.get(hdrs.ACCEPT, "")
+        encode, content_type = choose_encoder(accept)
+        return web.Response(body=encode(self._registry), headers={hdrs.CONTENT_TYPE: content_type})
+
+    async def livez(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        reason = self._ready()
+        if reason is None:
+            self._has_started = True
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text=f"{reason}\n")
+
+    async def startupz(self, request: web.Request) -> web.Response:
+        if self._has_started:
+            return web.Response(text="ok\n")
+        return await self.readyz(request)
+
+    async def status(self, _request: web.Request) -> web.Response:
+        text = json.dumps(self._status(), indent=2, ensure_ascii=False, default=str)
+        return web.Response(text=f"{text}\n", content_type="application/json")
