@@ -54,7 +54,8 @@ def main() -> None:
             results.complete = True
         except KeyboardInterrupt:
             _say("interrupted: what was measured so far is kept")
-    _store(results, options.output, "quick" if options.quick else "")
+    whole = results.complete and not (options.quick or options.only or options.peers)
+    _store(results, options.output, datetime.now(UTC).strftime("%Y-%m-%d") if whole else "partial")
     unmeasured = any(sample.error for sample in results.samples) or any(
         peer.missing for peer in results.peers
     )
@@ -110,8 +111,9 @@ def _start(
             landed = reads_by_server(servers, running)
             _WARM_UP.measure(lane, 0)
         except (Missing, NotServing, CellFailed) as reason:
-            results.peers.append(PeerRecord(peer.name, version, peer.settings, str(reason)))
-            _say(f"{peer.name} is NOT MEASURED: {reason}")
+            why = " ".join(str(reason).split())
+            results.peers.append(PeerRecord(peer.name, version, peer.settings, why))
+            _say(f"!!! {peer.name} is NOT MEASURED: {why} !!!")
             continue
         lanes.append(lane)
         results.peers.append(PeerRecord(peer.name, version, peer.settings, "", landed))
@@ -152,7 +154,7 @@ def _in_words(values: dict[str, float]) -> str:
 
 def _store(results: Results, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / (name or datetime.now(UTC).strftime("%Y-%m-%d"))
+    stem = folder / name
     drawing = stem.with_suffix(".png")
     drawn = picture.draw(results, drawing)
     stem.with_suffix(".md").write_text(report.markdown(results, drawing.name if drawn else None))

@@ -40,7 +40,7 @@ class BulkCell:
         return f"bulk/{self.transfer}"
 
     def measure(self, lane: Lane, round_number: int) -> dict[str, float]:
-        """Values: seconds, megabytes, and cpu_us_per_mb and cpu_user_share of a proxy."""
+        """Values: seconds, megabytes, and cpu_us_per_mb of a proxy."""
         source, output = lane.scratch / "copy.txt", lane.scratch / "output.txt"
         if self.transfer == "copy-in":
             _write_once(lane.servers, _STATEMENT["copy-out"], source)
@@ -63,7 +63,6 @@ class BulkCell:
         values = {"seconds": seconds, "megabytes": megabytes}
         if lane.running.root is not None:
             values["cpu_us_per_mb"] = cpu.total / megabytes * 1e6
-            values["cpu_user_share"] = cpu.user / (cpu.user + cpu.system or 1.0)
         return values
 
     def _compare(self, lane: Lane, output: Path) -> None:

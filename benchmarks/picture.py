@@ -30,7 +30,9 @@ def draw(results: Results, path: Path) -> bool:
     if not panels or not proxies:
         return False
     widest = max(map(len, panels.values()))
-    figure = Figure(figsize=(max(6.0, 1.25 * widest + 1.5), _HEIGHT * len(panels)))
+    figure = Figure(
+        layout="constrained", figsize=(max(6.0, 1.25 * widest + 1.5), _HEIGHT * len(panels))
+    )
     axes = figure.subplots(len(panels), 1, squeeze=False)
     for axis, (script, cells) in zip(axes[:, 0], panels.items(), strict=True):
         width = _BARS_WIDTH / len(proxies)
@@ -42,11 +44,12 @@ def draw(results: Results, path: Path) -> bool:
             bars = axis.bar(places, values, width, label=proxy, color=_COLOURS.get(proxy))
             axis.bar_label(bars, [f"{value:.0f}" if value else "" for value in values], fontsize=7)
         axis.set_xticks(range(len(cells)), [_label(cell) for cell in cells], fontsize=8)
-        axis.set_ylabel("CPU us per transaction")
-        axis.set_title(f"CPU of the proxy's processes, {_PANELS[script]}: less is better")
+        axis.set_ylabel("us")
+        axis.set_title(_PANELS[script], fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, ncols=len(proxies), fontsize=8)
-    figure.tight_layout()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.suptitle("CPU of the proxy's processes per transaction (less is better)")
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(proxies), frameon=False)
     figure.savefig(path, dpi=110)
     return True
 

@@ -55,7 +55,6 @@ _SECTIONS: Final = (
         "Many bytes through one connection",
         (
             Column("CPU ms per MB", "cpu_us_per_mb", scale=1e-3, digits=2),
-            _USER,
             Column("MB", "megabytes", digits=1, with_ratios=False),
             Column("seconds", "seconds", digits=2),
         ),

@@ -73,7 +73,8 @@ class Pgproxy:
             text=True,
         )
         if answer.returncode != 0:
-            raise Missing(f"python -m pgproxy --version: {answer.stderr.strip()[-300:]}")
+            last = answer.stderr.strip().rpartition("\n")[2]
+            raise Missing(f"python -m pgproxy --version: {last}")
         return answer.stdout.strip()
 
     @contextmanager

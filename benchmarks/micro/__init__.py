@@ -1,0 +1,1 @@
+"""Single parts of the hot path, timed alone: `python -m benchmarks.micro`."""
