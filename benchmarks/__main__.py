@@ -34,9 +34,9 @@ def main() -> None:
     seconds = options.seconds or (3 if options.quick else 5)
     cells = plan.quick(seconds) if options.quick else plan.full(seconds)
     cells = plan.only(cells, options.only)
-    peers = [peer for peer in _all_peers() if _is_wanted(peer, options.peers)]
-    if not cells or not peers:
-        sys.exit("nothing to measure: see --only and --peers")
+    peers = _wanted_peers(options.peers)
+    if not cells:
+        sys.exit("no cell has such a key: see --only")
     with tempfile.TemporaryDirectory(prefix="pgproxy-bench-") as scratch, ExitStack() as stack:
         servers = stack.enter_context(running_servers(options.scale, _say))
         results = Results(
@@ -78,18 +78,24 @@ def _options() -> argparse.Namespace:
         help="cells by key, like read-only/simple/16, connect, bulk/copy-in, idle; may be repeated",
     )
     parser.add_argument(
-        "--peers", metavar="NAMES", help="by name, separated by commas, like pgproxy,PgBouncer"
+        "--peers",
+        metavar="NAMES",
+        help="by the beginnings of their names, separated by commas, like pgproxy,pgb",
     )
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER")
     return parser.parse_args()
 
 
-def _all_peers() -> list[Peer]:
-    return [Direct(), PgBouncer(), Pgpool(), Odyssey(), Pgproxy()]
-
-
-def _is_wanted(peer: Peer, names: str | None) -> bool:
-    return names is None or peer.name.lower() in names.lower().split(",")
+def _wanted_peers(names: str | None) -> list[Peer]:
+    """All, or those whose names begin like one of the names given; exits where none does."""
+    peers: list[Peer] = [Direct(), PgBouncer(), Pgpool(), Odyssey(), Pgproxy()]
+    if names is None:
+        return peers
+    beginnings = tuple(names.lower().split(","))
+    for each in beginnings:
+        if not any(peer.name.lower().startswith(each) for peer in peers):
+            sys.exit(f"no peer is called {each}: {', '.join(peer.name for peer in peers)}")
+    return [peer for peer in peers if peer.name.lower().startswith(beginnings)]
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
@@ -168,4 +174,7 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

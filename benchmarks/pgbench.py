@@ -5,6 +5,7 @@ logged, which leaves thousands of samples and takes the log's cost, small as it 
 The CPU account spans the run from before the first log-in to after the last transaction.
 """
 
+import math
 import re
 import subprocess
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def percentile(ordered: list[int], share: float) -> float:
     """The smallest value that at least `share` of the values do not exceed. Raises CellFailed."""
     if not ordered:
         raise CellFailed("pgbench logged no transaction")
-    return float(ordered[min(len(ordered) - 1, int(len(ordered) * share))])
+    return float(ordered[max(0, math.ceil(len(ordered) * share) - 1)])
 
 
 def _number(pattern: str, text: str) -> float:
