@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measures, prints, and stores what it found under benchmarks/results."""
+"""Measures pgproxy beside its peers, prints what it found and stores it: see README.md."""
 
 import argparse
 import signal
