@@ -1,0 +1,261 @@
+"""The composition root: builds every object, connects them, and takes them down in order."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, cast
+
+import structlog
+
+import pgproxy
+from pgproxy import _compiled
+from pgproxy.clients.cancel import CancelKeys
+from pgproxy.clients.listener import Listener
+from pgproxy.clients.login import ClientLogin
+from pgproxy.clients.users import Users
+from pgproxy.config import Config, notices
+from pgproxy.protocol.prepared import StatementRegistry
+from pgproxy.protocol.scram import Keyring
+from pgproxy.relay import RelayContext
+from pgproxy.routing.decision import REASONS
+from pgproxy.routing.router import Router
+from pgproxy.servers.cluster import Cluster, PoolSettings
+from pgproxy.servers.janitor import Janitor
+from pgproxy.servers.login import ServerLogin
+from pgproxy.servers.pool import Clock, PoolContext
+from pgproxy.telemetry.counters import Counters
+from pgproxy.telemetry.http import start_http
+from pgproxy.telemetry.metrics import ProxyCollector, make_registry
+from pgproxy.topology import static
+from pgproxy.topology.monitor import Monitor
+
+_log = structlog.stdlib.get_logger()
+
+# Seconds that clients get to finish their transactions when the proxy is told to stop.
+DRAIN = 30.0
+# Seconds to wait for the first answers of the backends before clients are let in all the same.
+FIRST_ROUND = 10.0
+
+OnStatement = Callable[[bytes, str, str, str], None]
+
+
+class Ready:
+    """Where clients and scrapers connect, once they can."""
+
+    def __init__(self, host: str, port: int, http_host: str, http_port: int) -> None:
+        self.host = host
+        self.port = port
+        self.http_host = http_host
+        self.http_port = http_port
+
+
+class Tasks:
+    """Tasks that nobody awaits: kept until done, cancelled at the end, never lost silently."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("task_failed", exc_info=task.exception())
+
+
+class Proxy:
+    """All parts of one running proxy."""
+
+    def __init__(self, config: Config, on_statement: OnStatement | None) -> None:
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self.tasks = Tasks()
+        self.counters = Counters(len(REASONS))
+        self.clock = Clock()
+        keyring = Keyring()
+        trusts_all = config.auth.method == "trust"
+        path = config.auth.users_file
+        self.users = Users(path if path is not None and (path.exists() or not trusts_all) else None)
+        server_login = ServerLogin(
+            keyring, self.users.credentials, config.server.connect_timeout
+        )
+        self.monitor = Monitor(
+            static.backends(config.discovery), config.health, self._topology_changed
+        )
+        self.cluster = Cluster(
+            PoolContext(
+                open_server=server_login.open,
+                send_cancel=server_login.send_cancel,
+                spawn=self.tasks.spawn,
+                call_later=loop.call_later,
+                unreachable=self.monitor.probe_now,
+                counters=self.counters,
+                clock=self.clock,
+                wait_timeout=config.pool.wait_timeout or float("inf"),
+                max_prepared=config.pool.max_prepared_statements,
+            ),
+            PoolSettings(
+                size=config.pool.size,
+                min_size=config.pool.min_size,
+                idle_timeout=config.pool.idle_timeout,
+                lifetime=config.pool.lifetime,
+                failover_wait=config.health.failover_wait,
+            ),
+        )
+        self.router = Router(
+            parse_limit=config.routing.parse_limit, cache_size=config.routing.cache_size
+        )
+        self.registry = StatementRegistry()
+        keys = CancelKeys()
+        self.listener = Listener(
+            ClientLogin(self.cluster, self.users, keys, keyring, config.auth.method),
+            keys,
+            RelayContext(
+                router=self.router,
+                registry=self.registry,
+                counters=self.counters,
+                session_mode=config.pool.mode == "session",
+                on_statement=on_statement,
+            ),
+            self.counters,
+            max_clients=config.listen.max_clients,
+            login_timeout=config.timeouts.client_login,
+            spawn=self.tasks.spawn,
+        )
+        self.janitor = Janitor(self.cluster, self.clock, self.users.refresh)
+
+    async def run(self, on_ready: Callable[[Ready], None] | None) -> None:
+        """Serves until SIGTERM or SIGINT, or until cancelled; then drains."""
+        config = self.config
+        for notice in notices(config):
+            _log.warning("not_in_effect", notice=notice)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        http = await start_http(
+            config.http.host,
+            config.http.port,
+            registry=make_registry(
+                ProxyCollector(
+                    self.counters,
+                    self.cluster,
+                    self.router,
+                    clients=self.listener.clients,
+                    prepared=self.registry,
+                    version=pgproxy.__version__,
+                    mode=_compiled.mode(),
+                )
+            ),
+            ready=self._why_not_ready,
+            status=self.status,
+        )
+        _log.info("http_listening", host=http.host, port=http.port)
+        self.tasks.spawn(self.monitor.run())
+        self.tasks.spawn(self.janitor.run())
+        try:
+            await self._first_round(stop)
+            host, port = await self.listener.listen(config.listen.host, config.listen.port)
+            _log.info("listening", host=host, port=port, mode=_compiled.mode())
+            if on_ready is not None:
+                on_ready(Ready(host, port, http.host, http.port))
+            await stop.wait()
+        finally:
+            await self._close(http.close)
+
+    async def _first_round(self, stop: asyncio.Event) -> None:
+        waiting = [
+            asyncio.ensure_future(self.monitor.first_round.wait()),
+            asyncio.ensure_future(stop.wait()),
+        ]
+        await asyncio.wait(waiting, timeout=FIRST_ROUND, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+
+    async def _close(self, close_http: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        _log.info("draining", clients=len(self.listener.clients))
+        self.listener.stop_accepting()
+        cut_off = await self.listener.drain(DRAIN)
+        if cut_off:
+            _log.warning("cut_off", clients=cut_off)
+        self.cluster.close()
+        await self.monitor.close()
+        await close_http()
+        await self.tasks.close()
+        _log.info("stopped")
+
+    def status(self) -> dict[str, object]:
+        """For /status."""
+        topology = self.cluster.topology
+        return {
+            "version": pgproxy.__version__,
+            "mode": _compiled.mode(),
+            "clients": len(self.listener.clients),
+            "draining": self.listener.draining,
+            "topology": [
+                {
+                    "name": node.name,
+                    "host": node.host,
+                    "port": node.port,
+                    "role": node.role.value,
+                    "alive": node.alive,
+                    "timeline": node.timeline,
+                    "replay_lsn": node.replay_lsn,
+                    "error": node.error,
+                }
+                for node in (self.monitor.topology.nodes if topology is not None else ())
+            ],
+            "pools": [
+                {
+                    "backend": pool.backend.name,
+                    "database": pool.database,
+                    "user": pool.user,
+                    "idle": len(pool.ledger.idle),
+                    "leased": int(pool.ledger.leased),
+                    "resetting": int(pool.ledger.resetting),
+                    "opening": int(pool.ledger.opening),
+                    "closing": int(pool.ledger.closing),
+                    "waiting": int(pool.ledger.waiting),
+                    "size": int(pool.ledger.size),
+                }
+                for pool in self.cluster.pools()
+            ],
+            "statements": {
+                f"{target} {reason.value}": self.counters.routed[code * 2 + number]
+                for code, reason in enumerate(REASONS)
+                for number, target in ((0, "primary"), (1, "replica"))
+                if self.counters.routed[code * 2 + number]
+            },
+        }
+
+    def _why_not_ready(self) -> str | None:
+        if self.listener.draining:
+            return "draining"
+        if self.cluster.topology is None:
+            return "no backend has answered yet"
+        return None
+
+    def _topology_changed(self, topology: Any) -> None:
+        self.cluster.apply(topology)
+
+
+async def serve(
+    config: Config,
+    *,
+    on_ready: Callable[[Ready], None] | None = None,
+    on_statement: OnStatement | None = None,
+) -> None:
+    """Runs the proxy until it is told to stop. Raises OSError if a port cannot be had.
+
+    `on_statement` is told every statement: text, backend, target, reason (the demo's live view).
+    """
+    await Proxy(config, on_statement).run(on_ready)

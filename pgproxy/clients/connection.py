@@ -1,0 +1,80 @@
+"""HOT. One client's connection after log-in: an asyncio protocol around its relay.
+
+It does not derive from asyncio.Protocol: a class compiled by mypyc cannot, and uvloop asks only
+for the methods.
+"""
+
+from collections.abc import Callable
+from typing import Any, final
+
+from mypy_extensions import i64
+
+from pgproxy.relay import Relay, Sink
+
+
+@final
+class ClientConnection(Sink):
+    """`on_lost` is called once, when the connection is gone."""
+
+    def __init__(
+        self,
+        transport: Any,
+        user: str,
+        database: str,
+        on_lost: "Callable[[ClientConnection], None]",
+    ) -> None:
+        super().__init__()
+        self.transport = transport
+        self.write = transport.write
+        self.user = user
+        self.database = database
+        self.on_lost = on_lost
+        self.relay: Relay | None = None
+        self.pid: i64 = 0
+        self.secret = b""
+        self._reading = True
+
+    def connection_made(self, transport: Any) -> None:
+        pass  # log-in has made it long ago
+
+    def data_received(self, chunk: bytes) -> None:
+        relay = self.relay
+        if relay is not None:
+            relay.client_data(chunk)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: object) -> None:
+        self.write = _write_nowhere
+        relay = self.relay
+        if relay is not None:
+            relay.client_gone()
+        self.on_lost(self)
+
+    def pause_writing(self) -> None:
+        if self.relay is not None:
+            self.relay.client_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.relay is not None:
+            self.relay.client_writable(True)
+
+    def set_reading(self, reading: bool) -> None:
+        if reading == self._reading or self.transport.is_closing():
+            return
+        self._reading = reading
+        if reading:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+
+def _write_nowhere(data: bytes) -> None:
+    """The write method of a connection that is gone."""

@@ -1,0 +1,241 @@
+"""HOT, PURE. The queue of replies a server still owes, in order.
+
+The relay pushes an `Owed` for every message it sends to a server; `reply` is told each reply's
+type and says what becomes of it. This is what makes pipelining, the rewriting of prepared
+statements and the release of a connection correct:
+
+* `HIDE`: the reply answers a message of ours (a held-back BEGIN, a re-Parse), not the client's;
+* an entry with `answer` was never sent: its answer is ours and is due when it becomes the oldest;
+* after an error in the extended protocol the server ignores everything up to Sync; the entries it
+  ignores are void and come back by `take_void`, so that what they announced can be undone;
+* in copy-in mode the server ignores Sync and Flush ("COPY Operations" in the manual), so no
+  ReadyForQuery is owed for those.
+"""
+
+from typing import Final, final
+
+from mypy_extensions import i64
+
+from pgproxy.errors import PROTOCOL_VIOLATION, PgError
+from pgproxy.frames.codes import B_ERROR_RESPONSE
+from pgproxy.protocol.prepared import Statement
+from pgproxy.protocol.states import (
+    ANSWERED,
+    ASYNCHRONOUS,
+    BIND,
+    CLOSE,
+    COPY_END,
+    COPY_IN,
+    DESCRIBE,
+    EXECUTE,
+    FAILED,
+    FUNCTION_CALL,
+    PARSE,
+    QUERY,
+    READY,
+    REPLY_EFFECT,
+    STAYS,
+    SYNC,
+)
+
+# What the relay does with a reply.
+FORWARD: Final = 0
+HIDE: Final = 1
+REPLACE: Final = 2  # send `replacement` instead
+
+
+@final
+class Owed:
+    """One message that awaits its answer. Immutable; entries without names are shared."""
+
+    def __init__(
+        self,
+        kind: int,
+        *,
+        hidden: bool = False,
+        answer: bytes = b"",
+        error: bytes = b"",
+        name: bytes = b"",
+        statement: Statement | None = None,
+        previous: Statement | None = None,
+    ) -> None:
+        self.kind: i64 = kind
+        self.hidden = hidden  # the client did not send it
+        self.answer = answer  # not sent to the server; this is the reply
+        self.error = error  # sent so that it fails; this replaces the server's ErrorResponse
+        self.name = name  # of the client's statement that it makes or closes
+        self.statement = statement  # that it makes or closes
+        self.previous = previous  # the unnamed statement it took the place of
+
+    def __repr__(self) -> str:
+        return f"<Owed {self.kind}{' hidden' if self.hidden else ''} {self.name!r}>"
+
+
+OWED_BIND: Final = Owed(BIND)
+OWED_DESCRIBE: Final = Owed(DESCRIBE)
+OWED_EXECUTE: Final = Owed(EXECUTE)
+OWED_CLOSE: Final = Owed(CLOSE)
+OWED_SYNC: Final = Owed(SYNC)
+OWED_QUERY: Final = Owed(QUERY)
+OWED_FUNCTION_CALL: Final = Owed(FUNCTION_CALL)
+OWED_COPY_END: Final = Owed(COPY_END)
+HIDDEN_QUERY: Final = Owed(QUERY, hidden=True)
+HIDDEN_CLOSE: Final = Owed(CLOSE, hidden=True)
+
+
+@final
+class Inflight:
+    """Replies owed by one server to one client. Starts and ends empty with every lease."""
+
+    def __init__(self) -> None:
+        self._queue: list[Owed] = []
+        self._head: i64 = 0
+        self._void: list[Owed] = []
+        self.skipping = False  # the server ignores everything up to a Sync it has not got yet
+        self.copying = False  # the server is in copy-in mode and CopyDone/CopyFail is not sent
+        self.replacement = b""
+
+    def __len__(self) -> int:
+        return len(self._queue) - int(self._head)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is owed and the next message starts afresh."""
+        return self._head == len(self._queue) and not self.skipping and not self.copying
+
+    def push(self, owed: Owed) -> None:
+        """A message was sent (or, with `answer`, is answered by us in its turn)."""
+        kind = owed.kind
+        if self.skipping:
+            if kind != SYNC:
+                self._void.append(owed)
+                return
+            self.skipping = False
+        elif kind == COPY_END:
+            if self.copying:
+                self.copying = False
+                return
+            # Perhaps sent before the server said CopyInResponse; if it never does, the server
+            # ignores it, and so do we once it is the oldest.
+            if self._head == len(self._queue):
+                return
+        elif self.copying:
+            self._void.append(owed)
+            return
+        self._queue.append(owed)
+
+    def reply(self, reply: i64) -> i64:
+        """Takes note of a reply. Returns FORWARD, HIDE or REPLACE.
+
+        Raises `PgError` (08P01) for a reply that answers nothing.
+        """
+        head = self._head
+        if head == len(self._queue):
+            if reply in ASYNCHRONOUS or reply == B_ERROR_RESPONSE:
+                return FORWARD
+            raise self._out_of_order(reply)
+        owed = self._queue[head]
+        effect: i64 = REPLY_EFFECT[owed.kind * 256 + reply]
+        if effect == ANSWERED or effect == READY:
+            self._pop()
+        elif effect == STAYS:
+            if reply == B_ERROR_RESPONSE:
+                self.copying = False
+        elif effect == FAILED:
+            self._fail(owed)
+            if owed.error:
+                self.replacement = owed.error
+                return REPLACE
+            # The client must learn that its statement could not be prepared again.
+            return FORWARD
+        elif effect == COPY_IN:
+            self._begin_copy()
+        else:
+            raise self._out_of_order(reply)
+        return HIDE if owed.hidden and reply not in ASYNCHRONOUS else FORWARD
+
+    def due(self) -> bytes:
+        """Answers of ours whose turn has come. To be asked after every push and every reply."""
+        head = self._head
+        queue = self._queue
+        if head == len(queue):
+            return b""
+        oldest = queue[head]
+        if not oldest.answer and oldest.kind != COPY_END:
+            return b""
+        answers: list[bytes] = []
+        while self._head < len(self._queue):
+            oldest = self._queue[self._head]
+            if oldest.answer:
+                answers.append(oldest.answer)
+            elif oldest.kind != COPY_END:
+                break
+            self._pop()
+        return b"".join(answers)
+
+    def take_void(self) -> list[Owed]:
+        """Messages the server ignored or refused, oldest first; each is returned once."""
+        void = self._void
+        if void:
+            self._void = []
+        return void
+
+    @property
+    def has_void(self) -> bool:
+        return len(self._void) > 0
+
+    def clear(self) -> None:
+        """The server is gone."""
+        self._queue.clear()
+        self._head = 0
+        self._void.clear()
+        self.skipping = False
+        self.copying = False
+
+    def _pop(self) -> None:
+        self._head += 1
+        if self._head == len(self._queue):
+            self._queue.clear()
+            self._head = 0
+        elif self._head >= 512:
+            del self._queue[: int(self._head)]
+            self._head = 0
+
+    def _fail(self, owed: Owed) -> None:
+        # exec_* functions of PostgreSQL set ignore_till_sync: Sync itself still answers.
+        self.copying = False
+        queue = self._queue
+        index = self._head + 1
+        size: i64 = len(queue)
+        if owed.kind == PARSE and not owed.name:
+            # exec_parse_message drops the old unnamed statement before anything can fail.
+            owed = Owed(PARSE, statement=owed.statement)
+        self._void.append(owed)
+        while index < size and queue[index].kind != SYNC:
+            self._void.append(queue[index])
+            index += 1
+        self._head = index
+        if index == size:
+            queue.clear()
+            self._head = 0
+            self.skipping = True
+
+    def _begin_copy(self) -> None:
+        # What stands between here and the end of the copy is read in copy-in mode and ignored.
+        queue = self._queue
+        first = self._head + 1
+        index = first
+        size: i64 = len(queue)
+        while index < size and queue[index].kind != COPY_END:
+            self._void.append(queue[index])
+            index += 1
+        self.copying = index == size
+        del queue[int(first) : int(index) + 1]
+
+    def _out_of_order(self, reply: i64) -> PgError:
+        return PgError(
+            PROTOCOL_VIOLATION,
+            f"the server sent message type {int(reply)} out of order",
+            severity="FATAL",
+            detail="The server connection is closed. Please report this as a defect of pgproxy.",
+        )

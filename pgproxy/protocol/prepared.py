@@ -1,0 +1,108 @@
+"""PURE. Prepared statements that outlive the server connection they were made on.
+
+A client's Parse names a statement in the client's own name space. Server connections are shared,
+so there the statement has a name of ours, equal for equal texts: two clients that prepare the same
+text share one plan on each server. A `Statement` is that shared thing; the client maps its names
+to statements, a server connection knows which statements it has prepared.
+
+The unnamed statement belongs to one client and is parsed anew where a Bind finds another one.
+"""
+
+from typing import Final, final
+
+from mypy_extensions import i64
+
+# Clients' own names never reach a server, except names of statements that do not exist, so that
+# the error message is PostgreSQL's. Those must not hit one of ours by accident.
+SERVER_PREFIX: Final = b"pgproxy_"
+
+
+@final
+class Statement:
+    """A text with its parameter types. `decision` is what the router said of it (opaque here)."""
+
+    def __init__(self, number: int, sql: bytes, parameter_types: bytes, decision: object) -> None:
+        self.number: i64 = number  # 0 for an unnamed statement
+        self.server_name = SERVER_PREFIX + str(number).encode() if number else b""
+        self.sql = sql
+        self.parameter_types = parameter_types
+        self.decision = decision
+        self.users: i64 = 0  # client names that mean this statement
+
+    def __repr__(self) -> str:
+        return f"<Statement {self.number} users={self.users} {self.sql[:60]!r}>"
+
+
+@final
+class StatementRegistry:
+    """All named statements of the proxy's clients, each text once."""
+
+    def __init__(self) -> None:
+        self._by_text: dict[tuple[bytes, bytes], Statement] = {}
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._by_text)
+
+    def acquire(self, sql: bytes, parameter_types: bytes, decision: object) -> Statement:
+        """The statement of this text, with one user more."""
+        key = (sql, parameter_types)
+        statement = self._by_text.get(key)
+        if statement is None:
+            self._last += 1
+            statement = Statement(self._last, sql, parameter_types, decision)
+            self._by_text[key] = statement
+        statement.users += 1
+        return statement
+
+    def release(self, statement: Statement) -> None:
+        """One user less; without users the text is forgotten. Numbers are never used again."""
+        statement.users -= 1
+        if statement.users == 0:
+            del self._by_text[(statement.sql, statement.parameter_types)]
+
+    def retain(self, statement: Statement) -> None:
+        """Undoes a `release`, also of the last user."""
+        statement.users += 1
+        if statement.users == 1:
+            self._by_text.setdefault((statement.sql, statement.parameter_types), statement)
+
+
+@final
+class PreparedOnServer:
+    """The statements one server connection has prepared, at most `limit`, the least recently used
+    leave first."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit: i64 = limit
+        self.unnamed: Statement | None = None
+        self._used: dict[int, int] = {}  # number -> tick of its last use
+        self._tick: i64 = 0
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def touch(self, statement: Statement) -> bool:
+        """Whether it is prepared here; notes the use."""
+        number = statement.number
+        if number not in self._used:
+            return False
+        self._tick += 1
+        self._used[number] = self._tick
+        return True
+
+    def add(self, statement: Statement) -> bytes:
+        """Notes that it is being prepared here. Returns the server-side name to close first, or
+        b"" while there is room."""
+        evicted = b""
+        if len(self._used) >= self.limit:
+            oldest = min(self._used, key=self._used.__getitem__)
+            del self._used[oldest]
+            evicted = SERVER_PREFIX + str(oldest).encode()
+        self._tick += 1
+        self._used[statement.number] = self._tick
+        return evicted
+
+    def forget(self, statement: Statement) -> None:
+        """It was not prepared after all."""
+        self._used.pop(statement.number, None)

@@ -1,0 +1,570 @@
+"""HOT, PURE. From a client's frames to a batch with a decision.
+
+A *batch* is what must run on one server as a whole: one Query or FunctionCall, or extended-query
+messages up to their Sync. It is *cut* when it cannot be read to its end before something has to be
+sent: the client asks for an answer with Flush, a frame is too large to hold, copy data is expected
+or too much has gathered. The rest of a cut batch follows to the same server.
+
+`BatchReader.read` consumes frames until a batch is complete and leaves behind
+
+* `start`, `end`: the bytes of the batch in `input.data`, sent unchanged but for the edits;
+* `owed`: the replies that the server will owe for it;
+* `edits`: the frames that depend on what the chosen server has prepared;
+* `target`, `decision`, `pin` and flags: what the router says of all its statements together.
+
+Client statement names change at once, when read; `undo` takes back what a server never accepted.
+"""
+
+from typing import Final, cast, final
+
+from mypy_extensions import i64
+
+from pgproxy.errors import (
+    DUPLICATE_PREPARED_STATEMENT,
+    PROTOCOL_VIOLATION,
+    UNDEFINED_PREPARED_STATEMENT,
+    PgError,
+)
+from pgproxy.frames import write
+from pgproxy.frames.codes import (
+    F_BIND,
+    F_CLOSE,
+    F_COPY_DONE,
+    F_COPY_FAIL,
+    F_DESCRIBE,
+    F_EXECUTE,
+    F_FLUSH,
+    F_FUNCTION_CALL,
+    F_PARSE,
+    F_QUERY,
+    F_SYNC,
+    TARGET_STATEMENT,
+)
+from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
+from pgproxy.protocol.inflight import (
+    OWED_BIND,
+    OWED_CLOSE,
+    OWED_COPY_END,
+    OWED_DESCRIBE,
+    OWED_EXECUTE,
+    OWED_FUNCTION_CALL,
+    OWED_QUERY,
+    OWED_SYNC,
+    Owed,
+)
+from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
+from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
+from pgproxy.routing.decision import (
+    PLAIN,
+    PRIMARY,
+    REPLICA,
+    SET_ROUTE,
+    SHOW_LAST_ROUTE,
+    SHOW_ROUTE,
+    Decision,
+    Pin,
+    Reason,
+)
+from pgproxy.routing.router import Router
+
+# Copy data passes; a frame whose length alone matters is still wanted whole, being tiny.
+CLIENT_FRAMES: Final = wants(pass_by=b"d", header=b"HSXcfF", body=b"QPBDEC")
+
+# Bytes of one frame that are held until it is complete; what is beyond passes through.
+HELD_FRAME: Final = 65536
+# Bytes of a batch that are held while its Sync has not come.
+HELD_BATCH: Final = 65536
+
+# What `read` found.
+NOTHING: Final = 0  # more bytes are needed
+BATCH: Final = 1
+LEFT: Final = 2  # the client said Terminate
+
+# The number of an unnamed statement whose text was too large to keep.
+LOST: Final = -1
+
+# How a batch ends.
+AT_READY: Final = 0  # ReadyForQuery will follow
+CUT: Final = 1  # more of it will come
+
+# Why a frame may have to be altered.
+MAKE: Final = 0  # named Parse: rename, or leave out where the server has it
+USE: Final = 1  # Bind or Describe of a named statement: rename, prepare it first where missing
+USE_UNNAMED: Final = 2  # of an unnamed statement that an earlier batch parsed
+SUBSTITUTE: Final = 3  # send other bytes
+
+# What the proxy answers itself.
+OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE)
+
+FUNCTION_CALL_DECISION: Final = Decision(PRIMARY, Reason.FUNCTION_CALL, known_write=True)
+
+# A Bind that always fails: numbered names only are ever prepared.
+FAILING_BIND: Final = write.frame(F_BIND, b"\x00" + SERVER_PREFIX + b"\x00" + b"\x00" * 6)
+
+
+@final
+class Edit:
+    def __init__(
+        self, kind: int, start: i64, end: i64, at: i64, statement: Statement | None, frame: bytes
+    ) -> None:
+        self.kind: i64 = kind
+        self.start = start
+        self.end = end
+        self.at = at  # index in `owed` of the frame's own entry
+        self.statement = statement
+        self.frame = frame  # what is sent instead
+
+
+@final
+class BatchReader:
+    """Reads one client's messages. `statements` maps the client's names."""
+
+    def __init__(self, router: Router, registry: StatementRegistry) -> None:
+        self.input = Splitter(CLIENT_FRAMES, HELD_FRAME)
+        self.router = router
+        self.registry = registry
+        self.statements: dict[bytes, Statement] = {}
+        self.unnamed: Statement | None = None
+        self.fixed: Decision | None = None  # used instead of the router's (unsafe encodings)
+        self.skipping = False  # after an error of ours: drop everything up to Sync
+        self.continues = False  # the first part of this batch has been sent
+        # The batch.
+        self.start: i64 = 0
+        self.end: i64 = 0
+        self.ending: i64 = AT_READY
+        self.simple = False  # one Query frame
+        self.owed: list[Owed] = []
+        self.edits: list[Edit] = []
+        self.target: i64 = REPLICA
+        self.decision: Decision | None = None  # the one that decided
+        self.pin: Pin | None = None
+        self.unparsed = False
+        self.known_write = False
+        self.discards = False
+        self.executes = False
+        self.executed: Decision | None = None  # of the last statement bound
+        self.executed_statement: Statement | None = None
+        self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
+        self.new_unnamed: Statement | None = None  # parsed in this batch
+        self.open = False  # `start` is the beginning of a batch whose end has not come
+
+    def read(self) -> i64:
+        """NOTHING, BATCH or LEFT. Raises `PgError` FATAL (08P01) for what is not the protocol."""
+        splitter = self.input
+        while True:
+            kind = splitter.next()
+            if kind == NEED_DATA:
+                return self._at_end_of_data()
+            if not self.open:
+                self.start = splitter.start
+                if kind == F_QUERY and not self.skipping:
+                    return self._query()
+            if self.skipping:
+                if kind == F_SYNC:
+                    self.skipping = False
+                    self._begin()
+                    return self._complete(OWED_SYNC)
+                if kind == ord("X"):
+                    return LEFT
+                splitter.keep = splitter.passed
+                continue
+            found = self._extended(kind)
+            if found != NOTHING:
+                return found
+
+    def sql(self) -> bytes:
+        """The text of the statement that is executed (the last one, if there are several)."""
+        if self.simple:
+            return self.input.data[self.start + 5 : self.end - 1]
+        return b"" if self.executed_statement is None else self.executed_statement.sql
+
+    def raw(self) -> bytes:
+        return self.input.data[self.start : self.end]
+
+    def own_answer(self, rows: list[bytes], tag: bytes, ready: bytes) -> bytes:
+        """The answers to all messages of this batch, if each statement of it yields `rows`
+        (RowDescription and DataRows; empty for a command) and `tag`."""
+        complete = write.command_complete(tag)
+        if self.simple:
+            return b"".join(rows) + complete + ready
+        description = rows[0] if rows else write.NO_DATA
+        answers: list[bytes] = []
+        data = self.input.data
+        position = self.start
+        for owed in self.owed:
+            if owed.kind == PARSE:
+                answers.append(write.PARSE_COMPLETE)
+            elif owed.kind == BIND:
+                answers.append(write.BIND_COMPLETE)
+            elif owed.kind == CLOSE:
+                answers.append(write.CLOSE_COMPLETE)
+            elif owed.kind == EXECUTE:
+                answers.extend(rows[1:])
+                answers.append(complete)
+            elif owed.kind == DESCRIBE:
+                if data[position + 5] == TARGET_STATEMENT:
+                    answers.append(write.NO_PARAMETERS)
+                answers.append(description)
+            else:
+                answers.append(ready)
+            position += 1 + int.from_bytes(data[int(position) + 1 : int(position) + 5], "big")
+        return b"".join(answers)
+
+    def done(self) -> None:
+        """The batch has been sent or answered; its bytes are not needed any more."""
+        self.input.keep = self.end
+        self.open = False
+
+    # --- simple protocol ----------------------------------------------------------------------
+
+    def _query(self) -> i64:
+        splitter = self.input
+        self.simple = True
+        self.ending = AT_READY
+        start = splitter.start + 5
+        if splitter.end <= splitter.size:
+            self.end = splitter.end
+            decision = self.router.decide(splitter.data[start : splitter.end - 1])
+        else:
+            self.end = splitter.size
+            decision = self.router.decide(splitter.data[start:])
+        if self.fixed is not None:
+            decision = self.fixed
+        self.decision = decision
+        self.executed = decision
+        self.target = decision.target
+        self.pin = decision.pin
+        self.unparsed = decision.unparsed
+        self.known_write = decision.known_write
+        self.discards = decision.discards
+        self.executes = True
+        self.own = decision.kind if decision.kind in OWN_KINDS else PLAIN
+        return BATCH
+
+    # --- extended protocol --------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self.open = True
+        self.simple = False
+        self.owed = []
+        if self.edits:
+            self.edits = []
+        self.target = REPLICA
+        self.decision = None
+        self.executed = None
+        self.executed_statement = None
+        self.own = PLAIN
+        self.pin = None
+        self.unparsed = False
+        self.known_write = False
+        self.discards = False
+        self.executes = False
+        if not self.continues:
+            self.new_unnamed = None
+
+    def _complete(self, owed: Owed | None) -> i64:
+        splitter = self.input
+        if owed is not None:
+            self.owed.append(owed)
+            self.ending = AT_READY
+        else:
+            self.ending = CUT
+        self.end = splitter.end if splitter.end < splitter.size else splitter.size
+        return BATCH
+
+    def _at_end_of_data(self) -> i64:
+        splitter = self.input
+        if not self.open:
+            return NOTHING
+        passed: i64 = splitter.passed
+        if passed > self.start and (self.continues or splitter.held > HELD_BATCH):
+            self.ending = CUT
+            self.end = passed
+            return BATCH
+        return NOTHING
+
+    def _extended(self, kind: i64) -> i64:
+        splitter = self.input
+        if kind == ord("X"):
+            return LEFT
+        if not self.open:
+            if kind == F_FLUSH and not self.continues:
+                splitter.keep = splitter.passed  # nothing to flush
+                return NOTHING
+            self._begin()
+        if kind == F_PARSE:
+            self._parse()
+        elif kind == F_BIND:
+            self._bind()
+        elif kind == F_EXECUTE:
+            self.owed.append(OWED_EXECUTE)
+            self.executes = True
+            if self.executed is not None and self.executed.reason is Reason.COPY_IN:
+                return self._complete(None)
+        elif kind == F_SYNC:
+            return self._complete(OWED_SYNC)
+        elif kind == F_DESCRIBE:
+            self._describe()
+        elif kind == F_CLOSE:
+            self._close()
+        elif kind == F_FLUSH:
+            return self._complete(None)
+        elif kind == F_COPY_DONE or kind == F_COPY_FAIL:
+            self.owed.append(OWED_COPY_END)
+            if len(self.owed) == 1:
+                return self._complete(None)
+        elif kind == F_QUERY:
+            # A Query where Sync should stand: PostgreSQL runs it as part of the same transaction.
+            start = splitter.start + 5
+            if splitter.end <= splitter.size:
+                decision = self.router.decide(splitter.data[start : splitter.end - 1])
+            else:
+                decision = self.router.decide(splitter.data[start:])
+            self._note(decision)
+            self._note_executed(decision)
+            self.executes = True
+            self.unnamed = None
+            return self._complete(OWED_QUERY)
+        else:
+            assert kind == F_FUNCTION_CALL, kind
+            self._note(FUNCTION_CALL_DECISION)
+            self._note_executed(FUNCTION_CALL_DECISION)
+            self.executes = True
+            return self._complete(OWED_FUNCTION_CALL)
+        if splitter.end > splitter.size:
+            return self._complete(None)
+        return NOTHING
+
+    def _note(self, decision: Decision) -> None:
+        """Where this statement must run, all must."""
+        first = self.decision is None
+        if first or (decision.target == PRIMARY and self.target == REPLICA):
+            self.decision = decision
+        if decision.target == PRIMARY:
+            self.target = PRIMARY
+        kind: i64 = decision.kind if decision.kind in OWN_KINDS else PLAIN
+        self.own = kind if first or kind == self.own else PLAIN
+
+    def _note_executed(self, decision: Decision) -> None:
+        self.executed = decision
+        if decision.pin is not None:
+            self.pin = decision.pin
+        if decision.unparsed:
+            self.unparsed = True
+        if decision.known_write:
+            self.known_write = True
+        if decision.discards:
+            self.discards = True
+
+    def _parse(self) -> None:
+        splitter = self.input
+        data = splitter.data
+        body = splitter.start + 5
+        end = splitter.end
+        if end > splitter.size:
+            self._large_parse()
+            return
+        name_end = self._string_end(body)
+        sql_end = self._string_end(name_end + 1)
+        sql = data[name_end + 1 : sql_end]
+        decision = self.router.decide(sql) if self.fixed is None else self.fixed
+        self._note(decision)
+        types = data[sql_end + 1 : end]
+        if name_end == body:
+            statement = Statement(0, sql, types, decision)
+            self.owed.append(Owed(PARSE, statement=statement, previous=self.unnamed))
+            self.unnamed = statement
+            self.new_unnamed = statement
+            return
+        name = data[body:name_end]
+        if name in self.statements:
+            self._fail(
+                PARSE,
+                PgError(
+                    DUPLICATE_PREPARED_STATEMENT,
+                    f'prepared statement "{name.decode(errors="replace")}" already exists',
+                ),
+            )
+            return
+        statement = self.registry.acquire(sql, types, decision)
+        self.statements[name] = statement
+        at: i64 = len(self.owed)
+        self.owed.append(Owed(PARSE, name=name, statement=statement))
+        frame = write.parse(statement.server_name, sql, types)
+        self.edits.append(Edit(MAKE, splitter.start, end, at, statement, frame))
+
+    def _large_parse(self) -> None:
+        # Too large to hold, so also too large to prepare again elsewhere: it passes through as the
+        # unnamed statement, if it is that.
+        splitter = self.input
+        data = splitter.data
+        body = splitter.start + 5
+        if data[body] != 0:
+            raise PgError(
+                "54000",
+                "a named prepared statement is too large",
+                severity="FATAL",
+                detail=f"The proxy keeps texts of up to {HELD_FRAME} bytes; use the unnamed one.",
+            )
+        if self.fixed is not None:
+            self._note(self.fixed)
+        decision = self.router.decide(data[body + 1 :])
+        self._note(decision)
+        self._note_executed(decision)
+        self.unnamed = Statement(LOST, b"", b"", decision)
+        self.new_unnamed = self.unnamed
+        self.owed.append(Owed(PARSE, statement=self.unnamed))
+
+    def _bind(self) -> None:
+        splitter = self.input
+        data = splitter.data
+        start = splitter.start
+        portal_end = self._string_end(start + 5)
+        name_end = self._string_end(portal_end + 1)
+        if name_end == portal_end + 1:
+            self._use_unnamed(BIND, OWED_BIND)
+            return
+        name = data[portal_end + 1 : name_end]
+        statement = self.statements.get(name)
+        if statement is None:
+            self._undefined(BIND, OWED_BIND, name)
+            return
+        decision = cast(Decision, statement.decision)
+        self._note(decision)
+        self._note_executed(decision)
+        self.executed_statement = statement
+        renamed = statement.server_name
+        length = splitter.end - start - 1 + len(renamed) - len(name)
+        shown = splitter.end if splitter.end < splitter.size else splitter.size
+        frame = b"".join(
+            (
+                b"B",
+                write.int32(int(length)),
+                data[start + 5 : portal_end + 1],
+                renamed,
+                data[name_end:shown],
+            )
+        )
+        at: i64 = len(self.owed)
+        self.owed.append(OWED_BIND)
+        self.edits.append(Edit(USE, start, shown, at, statement, frame))
+
+    def _describe(self) -> None:
+        splitter = self.input
+        data = splitter.data
+        start = splitter.start
+        if data[start + 5] != TARGET_STATEMENT:
+            self.owed.append(OWED_DESCRIBE)
+            return
+        name_end = self._string_end(start + 6)
+        if name_end == start + 6:
+            self._use_unnamed(DESCRIBE, OWED_DESCRIBE)
+            return
+        name = data[start + 6 : name_end]
+        statement = self.statements.get(name)
+        if statement is None:
+            self._undefined(DESCRIBE, OWED_DESCRIBE, name)
+            return
+        self._note(cast(Decision, statement.decision))
+        at: i64 = len(self.owed)
+        self.owed.append(OWED_DESCRIBE)
+        frame = write.describe_statement(statement.server_name)
+        self.edits.append(Edit(USE, start, splitter.end, at, statement, frame))
+
+    def _close(self) -> None:
+        splitter = self.input
+        data = splitter.data
+        start = splitter.start
+        if data[start + 5] != TARGET_STATEMENT:
+            self.owed.append(OWED_CLOSE)
+            return
+        name = data[start + 6 : self._string_end(start + 6)]
+        if not name:
+            self.unnamed = None
+        statement = self.statements.pop(name, None)
+        if statement is not None:
+            self.registry.release(statement)
+        at: i64 = len(self.owed)
+        # Closing a statement that does not exist is no error either.
+        self.owed.append(Owed(CLOSE, answer=write.CLOSE_COMPLETE, name=name, statement=statement))
+        self.edits.append(Edit(SUBSTITUTE, start, splitter.end, at, None, b""))
+
+    def _use_unnamed(self, kind: int, owed: Owed) -> None:
+        statement = self.unnamed
+        if statement is None or (statement.number == LOST and statement is not self.new_unnamed):
+            self._fail(
+                kind,
+                PgError(
+                    UNDEFINED_PREPARED_STATEMENT, "unnamed prepared statement does not exist"
+                ),
+            )
+            return
+        decision = cast(Decision, statement.decision)
+        self._note(decision)
+        if kind == BIND:
+            self._note_executed(decision)
+            self.executed_statement = statement
+        if statement is not self.new_unnamed:
+            at: i64 = len(self.owed)
+            self.edits.append(
+                Edit(USE_UNNAMED, self.input.start, self.input.start, at, statement, b"")
+            )
+        self.owed.append(owed)
+
+    def _undefined(self, kind: int, owed: Owed, name: bytes) -> None:
+        if not name.startswith(SERVER_PREFIX):
+            self.owed.append(owed)  # the server says it best
+            return
+        self._fail(
+            kind,
+            PgError(
+                UNDEFINED_PREPARED_STATEMENT,
+                f'prepared statement "{name.decode(errors="replace")}" does not exist',
+            ),
+        )
+
+    def _fail(self, kind: int, error: PgError) -> None:
+        """An error that only we can see must also be one for the server, or its transaction
+        would go on: it gets a message that fails, and the client gets this error for it."""
+        at: i64 = len(self.owed)
+        self.owed.append(Owed(kind, error=write.error_response(error)))
+        splitter = self.input
+        shown = splitter.end if splitter.end < splitter.size else splitter.size
+        self.edits.append(Edit(SUBSTITUTE, splitter.start, shown, at, None, FAILING_BIND))
+
+    def _string_end(self, start: i64) -> i64:
+        splitter = self.input
+        limit = splitter.end if splitter.end < splitter.size else splitter.size
+        data = splitter.data
+        if start < limit and data[start] == 0:
+            return start
+        end: i64 = data.find(b"\x00", int(start), int(limit))
+        if end < 0:
+            raise PgError(
+                PROTOCOL_VIOLATION, "invalid string in message", severity="FATAL"
+            )
+        return end
+
+    # --- taking back --------------------------------------------------------------------------
+
+    def undo(self, void: list[Owed]) -> None:
+        """What these messages announced did not happen (oldest first)."""
+        for owed in reversed(void):
+            statement = owed.statement
+            if owed.kind == PARSE and statement is not None:
+                if owed.name:
+                    if self.statements.get(owed.name) is statement:
+                        del self.statements[owed.name]
+                        self.registry.release(statement)
+                elif self.unnamed is statement:
+                    self.unnamed = owed.previous
+            elif owed.kind == CLOSE and statement is not None and owed.name not in self.statements:
+                self.statements[owed.name] = statement
+                self.registry.retain(statement)
+
+    def forget_all(self) -> None:
+        """The client is gone, or has discarded everything."""
+        for statement in self.statements.values():
+            self.registry.release(statement)
+        self.statements.clear()
+        self.unnamed = None

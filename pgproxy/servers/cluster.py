@@ -1,0 +1,256 @@
+"""HOT. From a decision to a pool: which backend, and what to do while there is none.
+
+A topology snapshot goes in by `apply`; pools follow the difference. A `PoolGroup` holds the pools
+of one (database, user), one on each backend, and is what a client's relay asks for a lease.
+"""
+
+import time
+from typing import final
+
+from mypy_extensions import i64
+
+from pgproxy.routing.decision import REPLICA
+from pgproxy.servers.balance import least_loaded
+from pgproxy.servers.connection import Backend, ServerConnection
+from pgproxy.servers.ledger import Ledger, Profile, Slot, Waiter
+from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
+from pgproxy.topology.model import Topology
+
+# Distinct start-up parameter sets kept per group; beyond it, unused ones are forgotten.
+MAX_PROFILES = 256
+
+
+class PoolSettings:
+    def __init__(
+        self,
+        *,
+        size: int,
+        min_size: int,
+        idle_timeout: float,
+        lifetime: float,
+        failover_wait: float,
+    ) -> None:
+        self.size = size
+        self.min_size = min_size
+        self.idle_timeout = idle_timeout
+        self.lifetime = lifetime
+        self.failover_wait = failover_wait
+
+
+@final
+class _Homeless:
+    """A waiter for whom there is no backend at all."""
+
+    def __init__(
+        self, waiter: Waiter, group: "PoolGroup", target: int, profile: Profile, deadline: float
+    ) -> None:
+        self.waiter = waiter
+        self.group = group
+        self.target = target
+        self.profile = profile
+        self.deadline = deadline
+
+
+@final
+class PoolGroup:
+    """The pools of one (database, user)."""
+
+    def __init__(self, cluster: "Cluster", database: str, user: str) -> None:
+        self.cluster = cluster
+        self.database = database
+        self.user = user
+        self.pools: dict[str, Pool] = {}
+        self.primary: Pool | None = None
+        self.replicas: list[Pool] = []
+        self.replica_backends: list[Backend] = []
+        self.profiles: dict[tuple[tuple[bytes, bytes], ...], Profile] = {}
+        self._turn: i64 = 0
+
+    def acquire(self, target: int, profile: Profile, waiter: Waiter) -> ServerConnection | None:
+        """A server connection for the target role, leased; None: the waiter will be called.
+
+        Without replicas, reads go to the primary; without any server, the waiter waits for one
+        to appear, `failover_wait` seconds at most.
+        """
+        if target == REPLICA and self.replicas:
+            if len(self.replicas) == 1:
+                return self.replicas[0].acquire(profile, waiter)
+            self._turn += 1
+            chosen = least_loaded(self.replica_backends, self._turn)
+            return self.replicas[chosen].acquire(profile, waiter)
+        if self.primary is not None:
+            return self.primary.acquire(profile, waiter)
+        self.cluster.shelter(waiter, self, target, profile)
+        return None
+
+    @property
+    def has_replicas(self) -> bool:
+        return len(self.replicas) > 0
+
+    def cancel_wait(self, waiter: Waiter) -> None:
+        for pool in self.pools.values():
+            if pool.cancel_wait(waiter):
+                return
+        self.cluster.leave(waiter)
+
+    def give_back(self, slot: Slot) -> None:
+        """Releases a connection that was only opened, never used."""
+        assert isinstance(slot, ServerConnection)
+        self.pool_of(slot).release(slot)
+
+    def profile(self, parameters: list[tuple[bytes, bytes]]) -> Profile:
+        """The one object for this set of start-up parameters, with one client more."""
+        key = tuple(sorted(parameters))
+        found = self.profiles.get(key)
+        if found is None:
+            if len(self.profiles) >= MAX_PROFILES:
+                self._forget_profiles()
+            found = Profile(list(key))
+            self.profiles[key] = found
+        found.clients += 1
+        return found
+
+    def pool_of(self, server: ServerConnection) -> Pool:
+        keeper = server.keeper
+        assert isinstance(keeper, Pool)
+        return keeper
+
+    def rebuild(self) -> None:
+        """Makes pools for new backends and takes up the roles of the topology."""
+        cluster = self.cluster
+        for name, backend in cluster.backends.items():
+            known = self.pools.get(name)
+            if known is not None and known.backend is not backend:
+                known.close()
+                known = None
+            if known is None:
+                settings = cluster.settings
+                ledger = Ledger(
+                    settings.size,
+                    idle_timeout=settings.idle_timeout,
+                    lifetime=settings.lifetime,
+                )
+                self.pools[name] = Pool(
+                    cluster.context, backend, self.database, self.user, ledger
+                )
+        primary = cluster.primary
+        self.primary = None if primary is None else self.pools[primary.name]
+        self.replica_backends = cluster.replicas
+        self.replicas = [self.pools[backend.name] for backend in cluster.replicas]
+
+    def _forget_profiles(self) -> None:
+        for key, profile in list(self.profiles.items()):
+            if profile.clients == 0:
+                del self.profiles[key]
+
+
+@final
+class Cluster:
+    def __init__(self, context: PoolContext, settings: PoolSettings) -> None:
+        self.context = context
+        self.settings = settings
+        self.backends: dict[str, Backend] = {}
+        self.primary: Backend | None = None
+        self.replicas: list[Backend] = []
+        self.groups: dict[tuple[str, str], PoolGroup] = {}
+        self.homeless: list[_Homeless] = []
+        self.topology: Topology | None = None
+
+    def group(self, database: str, user: str) -> PoolGroup:
+        found = self.groups.get((database, user))
+        if found is None:
+            found = PoolGroup(self, database, user)
+            self.groups[(database, user)] = found
+            found.rebuild()
+        return found
+
+    def apply(self, topology: Topology) -> None:
+        """Takes over a new snapshot: roles first, then those who waited on the wrong backend."""
+        self.topology = topology
+        fit: set[str] = set()
+        self.primary = None
+        replicas: list[Backend] = []
+        for node in topology.nodes:
+            backend = self.backends.get(node.name)
+            if backend is None or (backend.host, backend.port) != (node.host, node.port):
+                backend = Backend(node.name, node.host, node.port, node.weight)
+                self.backends[node.name] = backend
+            backend.weight = node.weight
+        if topology.primary is not None:
+            self.primary = self.backends[topology.primary.name]
+            fit.add(topology.primary.name)
+        for node in topology.replicas:
+            replicas.append(self.backends[node.name])
+            fit.add(node.name)
+        for backend in self.backends.values():
+            was_writable = backend.writable
+            backend.writable = backend is self.primary
+            if was_writable and not backend.writable:
+                self._drop_idle(backend.name)
+        self.replicas = replicas
+        for group in self.groups.values():
+            group.rebuild()
+        for group in self.groups.values():
+            self._move_waiters(group, fit)
+        self._house()
+
+    def shelter(self, waiter: Waiter, group: PoolGroup, target: int, profile: Profile) -> None:
+        now = time.monotonic()
+        waiter.waiting_since = now
+        deadline = now + self.settings.failover_wait
+        self.homeless.append(_Homeless(waiter, group, target, profile, deadline))
+
+    def leave(self, waiter: Waiter) -> None:
+        self.homeless = [entry for entry in self.homeless if entry.waiter is not waiter]
+
+    def tick(self, now: float) -> None:
+        """Refuses those who have waited too long."""
+        for group in self.groups.values():
+            for pool in group.pools.values():
+                pool.tick(now)
+        if not self.homeless:
+            return
+        late = [entry for entry in self.homeless if entry.deadline <= now]
+        if late:
+            self.homeless = [entry for entry in self.homeless if entry.deadline > now]
+            for entry in late:
+                entry.waiter.refused(no_primary_error(self.settings.failover_wait))
+
+    def retire(self, now: float) -> None:
+        for group in self.groups.values():
+            for pool in group.pools.values():
+                pool.retire(now, self.settings.min_size)
+
+    def close(self) -> None:
+        for group in self.groups.values():
+            for pool in group.pools.values():
+                pool.close()
+
+    def pools(self) -> list[Pool]:
+        return [pool for group in self.groups.values() for pool in group.pools.values()]
+
+    def _drop_idle(self, name: str) -> None:
+        for group in self.groups.values():
+            if name in group.pools:
+                group.pools[name].drop_idle()
+
+    def _move_waiters(self, group: PoolGroup, fit: set[str]) -> None:
+        """Those who wait for a backend that has left the topology try again elsewhere."""
+        for name, pool in group.pools.items():
+            if name in fit or pool.ledger.waiting == 0:
+                continue
+            for waiter in pool.evict_waiters():
+                waiter.reroute()
+
+    def _house(self) -> None:
+        entries = self.homeless
+        self.homeless = []
+        for entry in entries:
+            if entry.target == REPLICA and not entry.group.replicas and self.primary is None:
+                self.homeless.append(entry)
+            elif entry.target != REPLICA and self.primary is None:
+                self.homeless.append(entry)
+            else:
+                server = entry.group.acquire(entry.target, entry.profile, entry.waiter)
+                if server is not None:
+                    entry.waiter.granted(server)

@@ -1,0 +1,171 @@
+"""HOT. One connection to one PostgreSQL server, after log-in.
+
+It belongs to one ledger and, while leased, to one owner, whom it hands every chunk. It is used as
+an asyncio protocol, but does not derive from one: a class compiled by mypyc cannot, and uvloop
+asks only for the methods.
+"""
+
+from typing import Any, final
+
+from mypy_extensions import i64
+
+from pgproxy.errors import PgError
+from pgproxy.frames.codes import B_ERROR_RESPONSE
+from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
+from pgproxy.protocol.prepared import PreparedOnServer
+from pgproxy.servers.ledger import Profile, Slot, Waiter
+
+# Rows and copy data pass; of everything else at least the type matters.
+SERVER_FRAMES = wants(pass_by=b"Ddc", header=b"123CGHWIVTtnsNA", body=b"ZESKRv")
+
+
+class Backend:
+    """One PostgreSQL server of the topology. `load` counts leases and waiters of all its pools."""
+
+    def __init__(self, name: str, host: str, port: int, weight: float) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.weight = weight
+        self.load: i64 = 0
+        self.writable = False
+        self.leases: i64 = 0  # since start
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.name} load={self.load}>"
+
+
+class Owner(Waiter):
+    """Who a server connection works for: a client's relay, or the one who resets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def server_data(self, chunk: bytes) -> None:
+        raise NotImplementedError
+
+    def server_lost(self, reason: str) -> None:
+        raise NotImplementedError
+
+    def server_writable(self, writable: bool) -> None:
+        """The server's write buffer has room (again), or has none."""
+        raise NotImplementedError
+
+
+class Keeper:
+    """The pool, as far as a connection needs to know it."""
+
+    def release(self, server: "ServerConnection") -> None:
+        raise NotImplementedError
+
+    def connection_lost(self, server: "ServerConnection") -> None:
+        raise NotImplementedError
+
+    def idle_data(self, server: "ServerConnection") -> None:
+        raise NotImplementedError
+
+
+@final
+class ServerConnection(Slot):
+    def __init__(
+        self, profile: Profile, backend: Backend, keeper: Keeper, max_prepared: int
+    ) -> None:
+        super().__init__(profile)
+        self.backend = backend
+        self.keeper = keeper
+        self.owner: Owner | None = None
+        self.transport: Any = None
+        self.write: Any = None
+        self.splitter = Splitter(SERVER_FRAMES)
+        self.prepared = PreparedOnServer(max_prepared)
+        self.pid = 0
+        self.secret = b""
+        self.cancels: i64 = 0  # cancel requests on their way to this server
+        self.release_pending = False  # released, but a cancel is still on its way
+        self.reading = True
+
+    def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
+        """Takes over the transport of a finished log-in."""
+        self.transport = transport
+        self.write = transport.write
+        self.pid = pid
+        self.secret = secret
+        transport.set_protocol(self)
+
+    # --- asyncio ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        pass  # log-in has made it long ago
+
+    def data_received(self, chunk: bytes) -> None:
+        owner = self.owner
+        if owner is not None:
+            owner.server_data(chunk)
+            return
+        self._idle_data(chunk)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: object) -> None:
+        self.doomed = True
+        self.write = _write_nowhere
+        owner = self.owner
+        self.owner = None
+        self.keeper.connection_lost(self)
+        if owner is not None:
+            owner.server_lost(str(error) if error else "the server closed the connection")
+
+    def pause_writing(self) -> None:
+        if self.owner is not None:
+            self.owner.server_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.owner is not None:
+            self.owner.server_writable(True)
+
+    # --- for owners ---------------------------------------------------------------------------
+
+    def set_reading(self, reading: bool) -> None:
+        """Stops or resumes reading; idempotent."""
+        if reading == self.reading or self.transport is None or self.transport.is_closing():
+            return
+        self.reading = reading
+        if reading:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def close(self) -> None:
+        self.doomed = True
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Closes without waiting for the server to read what is still buffered."""
+        self.doomed = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _idle_data(self, chunk: bytes) -> None:
+        # Nobody asked anything: settings reported after a reload, or the server is going away.
+        try:
+            splitter = self.splitter
+            splitter.feed(chunk)
+            kind = splitter.next()
+            while kind != NEED_DATA:
+                if kind == B_ERROR_RESPONSE:
+                    self.doomed = True
+                kind = splitter.next()
+            splitter.keep = splitter.passed
+        except PgError:
+            self.doomed = True
+        if self.doomed:
+            self.keeper.idle_data(self)
+
+    def __repr__(self) -> str:
+        return f"<ServerConnection {self.backend.name} pid={self.pid} place={self.place}>"
+
+
+def _write_nowhere(data: bytes) -> None:
+    """The write method of a connection that is gone; its owner is about to hear of it."""

@@ -1,0 +1,104 @@
+"""Reads a connection by `await`, for as long as it logs in; then the transport is handed on.
+
+Log-in is a conversation of a few small frames, so it is written as a coroutine. What follows is
+not, and gets a protocol of its own (`hand_over`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+# Bytes that may lie unread before the peer is not read any more.
+HIGH_WATER = 65536
+
+
+class Receiver(Protocol):
+    """What takes over a transport."""
+
+    def data_received(self, chunk: bytes) -> None: ...
+
+    def connection_lost(self, error: object) -> None: ...
+
+
+class Exchange(asyncio.Protocol):
+    """`on_connected` is called once, in the event loop, with this object."""
+
+    def __init__(self, on_connected: "Callable[[Exchange], None] | None" = None) -> None:
+        self._on_connected = on_connected
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._wanted = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+        self._paused = False
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert self._transport is not None
+        return self._transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]
+        if self._on_connected is not None:
+            self._on_connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > max(HIGH_WATER, self._wanted) and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._closed = True
+        self._wake()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._wake()
+
+    async def read(self, size: int) -> bytes:
+        """Exactly `size` bytes. Raises ConnectionError when the peer leaves before."""
+        while len(self._buffer) < size:
+            if self._closed:
+                raise ConnectionError("the connection was closed")
+            self._wanted = size
+            if self._paused:
+                self._paused = False
+                self.transport.resume_reading()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def write(self, data: bytes) -> None:
+        if not self._closed:
+            self.transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def hand_over(self, receiver: Any) -> None:
+        """Gives the transport to its next protocol, with what has been read too much."""
+        transport = self.transport
+        transport.set_protocol(receiver)
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+        if self._closed:
+            transport.close()
+        if self._buffer:
+            surplus = bytes(self._buffer)
+            self._buffer.clear()
+            receiver.data_received(surplus)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,357 @@
+"""HOT, PURE. Who is idle, leased, opening, closing; who waits. One `Ledger` for each pool, that is
+for each (database, user) on one backend.
+
+The ledger decides and keeps count; `pool.py` carries out. Operations return what is to happen now
+(a slot, a waiter); what takes time is queued in `to_open` and `to_close`.
+
+Every slot is in exactly one place:
+
+* `idle`: logged in, clean, ready. The most recently used is taken first, so that the surplus ages.
+* `leased`: works for one client, until `release`, `reset` or `discard`.
+* `resetting`: a client left something behind; comes back by `release` when clean.
+* `closing`: counted until the socket is gone, since PostgreSQL counts it too.
+
+and `opening` counts log-ins under way. Their sum never exceeds `size`.
+
+A server connection is logged in with a `Profile` (the start-up parameters); a client can only use
+one of its own profile. Waiters are served first come, first served within a profile; a profile
+whose oldest waiter has waited `SWITCH_AFTER` longer than it would take gets a connection of
+another profile closed in its favour.
+"""
+
+from collections import deque
+from typing import Final, final
+
+from mypy_extensions import i64
+
+from pgproxy.errors import PgError
+
+# Seconds. Below it a released connection goes to the oldest waiter of its own profile, even if
+# another profile has an older one: reopening costs milliseconds, handing over microseconds.
+SWITCH_AFTER: Final = 0.1
+
+# The places.
+NEW: Final = 0
+IDLE: Final = 1
+LEASED: Final = 2
+RESETTING: Final = 3
+CLOSING: Final = 4
+CLOSED: Final = 5
+
+
+@final
+class Profile:
+    """The start-up parameters of a session, in canonical order. Compared by identity: the owner
+    keeps one object for each distinct set. `welcome` is what a server reported at log-in."""
+
+    def __init__(self, parameters: list[tuple[bytes, bytes]]) -> None:
+        self.parameters = parameters
+        self.welcome: list[tuple[bytes, bytes]] = []
+        self.clients: i64 = 0
+
+    def __repr__(self) -> str:
+        return f"<Profile {self.parameters}>"
+
+
+class Slot:
+    """A place for one server connection in one ledger."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.place: i64 = NEW
+        self.opened_at = 0.0
+        self.idle_since = 0.0
+        self.doomed = False  # close it instead of using it again
+
+
+class Waiter:
+    """One who wants a slot. `granted` is called by the pool, never by the ledger."""
+
+    def __init__(self) -> None:
+        self.waits_for: Profile | None = None
+        self.waiting_since = 0.0
+        self.deadline = 0.0
+
+    def granted(self, slot: Slot) -> None:
+        raise NotImplementedError
+
+    def refused(self, error: PgError) -> None:
+        raise NotImplementedError
+
+    def reroute(self) -> None:
+        """The pool it waited in has lost its backend; ask again."""
+        raise NotImplementedError
+
+
+@final
+class Ledger:
+    def __init__(self, size: int, *, idle_timeout: float = 0.0, lifetime: float = 0.0) -> None:
+        self.size: i64 = size
+        self.idle_timeout = idle_timeout  # seconds; 0 = never
+        self.lifetime = lifetime  # seconds; 0 = for ever
+        self.idle: list[Slot] = []
+        self.leased: i64 = 0
+        self.resetting: i64 = 0
+        self.closing: i64 = 0
+        self.opening: i64 = 0
+        self.waiting: i64 = 0
+        self.queues: dict[Profile, deque[Waiter]] = {}
+        self.to_open: list[Profile] = []
+        self.to_close: list[Slot] = []
+        self.closed_for_good = False
+
+    @property
+    def total(self) -> int:
+        return int(len(self.idle) + self.leased + self.resetting + self.closing + self.opening)
+
+    # --- taking -------------------------------------------------------------------------------
+
+    def acquire(self, profile: Profile) -> Slot | None:
+        """An idle slot, leased from now on; None means: `enqueue`. Nobody overtakes a waiter."""
+        idle = self.idle
+        if idle and self.waiting == 0:
+            slot = idle[-1]
+            if slot.profile is profile and not slot.doomed:
+                idle.pop()
+                slot.place = LEASED
+                self.leased += 1
+                return slot
+        return self._search(profile)
+
+    def _search(self, profile: Profile) -> Slot | None:
+        if profile in self.queues:
+            return None
+        for index in range(len(self.idle) - 1, -1, -1):
+            slot = self.idle[index]
+            if slot.profile is profile and not slot.doomed:
+                del self.idle[index]
+                slot.place = LEASED
+                self.leased += 1
+                return slot
+        return None
+
+    def enqueue(self, waiter: Waiter, profile: Profile, now: float, deadline: float) -> None:
+        waiter.waits_for = profile
+        waiter.waiting_since = now
+        waiter.deadline = deadline
+        queue = self.queues.get(profile)
+        if queue is None:
+            queue = deque()
+            self.queues[profile] = queue
+        queue.append(waiter)
+        self.waiting += 1
+        self._grow(now)
+
+    def cancel(self, waiter: Waiter) -> None:
+        """The waiter does not want it any more. Does nothing if it does not wait here."""
+        profile = waiter.waits_for
+        if profile is None:
+            return
+        queue = self.queues.get(profile)
+        if queue is None or waiter not in queue:
+            return
+        queue.remove(waiter)
+        self._left(queue, profile, waiter)
+
+    def take_queue(self, profile: Profile) -> list[Waiter]:
+        """All waiters of a profile; they do not wait any more."""
+        queue = self.queues.pop(profile, None)
+        if queue is None:
+            return []
+        self.waiting -= len(queue)
+        for waiter in queue:
+            waiter.waits_for = None
+        return list(queue)
+
+    # --- giving back --------------------------------------------------------------------------
+
+    def release(self, slot: Slot, now: float) -> Waiter | None:
+        """A leased or resetting slot is clean again. Returns the waiter that has it now."""
+        if slot.place == LEASED:
+            self.leased -= 1
+        else:
+            assert slot.place == RESETTING, slot.place
+            self.resetting -= 1
+        return self._offer(slot, now)
+
+    def opened(self, slot: Slot, now: float) -> Waiter | None:
+        """A log-in has succeeded. Returns the waiter that has the slot now."""
+        assert slot.place == NEW, slot.place
+        self.opening -= 1
+        slot.opened_at = now
+        return self._offer(slot, now)
+
+    def _offer(self, slot: Slot, now: float) -> Waiter | None:
+        if slot.doomed or self.closed_for_good or self._expired(slot, now):
+            self._close(slot)
+            return None
+        if self.waiting:
+            profile = self._next_profile(slot.profile, now)
+            if profile is slot.profile and profile in self.queues:
+                queue = self.queues[profile]
+                waiter = queue.popleft()
+                self._left(queue, profile, waiter)
+                slot.place = LEASED
+                self.leased += 1
+                return waiter
+            if profile is not slot.profile:
+                self._close(slot)
+                return None
+        slot.place = IDLE
+        slot.idle_since = now
+        self.idle.append(slot)
+        return None
+
+    def _next_profile(self, mine: Profile, now: float) -> Profile:
+        """Whom a freed connection serves; another profile than its own means: close it."""
+        if len(self.queues) == 1 and mine in self.queues:
+            return mine
+        if self.waiting <= self.opening + self.closing:
+            return mine  # room for the others is on its way
+        oldest: Waiter | None = None
+        for queue in self.queues.values():
+            if oldest is None or queue[0].waiting_since < oldest.waiting_since:
+                oldest = queue[0]
+        assert oldest is not None and oldest.waits_for is not None
+        if mine not in self.queues:
+            return oldest.waits_for
+        if now - oldest.waiting_since > SWITCH_AFTER:
+            return oldest.waits_for
+        return mine
+
+    def reset(self, slot: Slot) -> None:
+        """A leased slot has to be cleaned first."""
+        assert slot.place == LEASED, slot.place
+        self.leased -= 1
+        self.resetting += 1
+        slot.place = RESETTING
+
+    def discard(self, slot: Slot) -> None:
+        """A slot must not be used again, wherever it is; it is queued in `to_close`."""
+        if slot.place >= CLOSING:
+            return
+        self._leave(slot)
+        self._close(slot)
+
+    def gone(self, slot: Slot, now: float) -> None:
+        """Its socket is closed, for whatever reason."""
+        if slot.place == CLOSED:
+            return
+        self._leave(slot)
+        slot.place = CLOSED
+        self._grow(now)
+
+    def open_failed(self, now: float, *, retry: bool) -> None:
+        """A log-in has failed; with `retry` the next is queued at once if somebody waits."""
+        self.opening -= 1
+        if retry:
+            self._grow(now)
+
+    def retry(self, now: float) -> None:
+        """Opens what waiters need, after a pause of the shell's choice."""
+        self._grow(now)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def expire(self, now: float) -> list[Waiter]:
+        """Waiters whose deadline has passed; they do not wait any more."""
+        expired: list[Waiter] = []
+        for profile in list(self.queues):
+            queue = self.queues[profile]
+            while queue and queue[0].deadline <= now:
+                waiter = queue.popleft()
+                self._left(queue, profile, waiter)
+                expired.append(waiter)
+        return expired
+
+    def retire(self, now: float, keep: int = 0) -> None:
+        """Closes idle slots that are too old or have been idle too long; `keep` stay for the
+        latter reason."""
+        for slot in list(self.idle):
+            too_old = slot.doomed or self._expired(slot, now)
+            idle_long = self.idle_timeout > 0 and now - slot.idle_since >= self.idle_timeout
+            if too_old or (idle_long and self.total > keep):
+                self.discard(slot)
+
+    def evict_waiters(self) -> list[Waiter]:
+        """All waiters, oldest first in each profile; they do not wait here any more."""
+        waiters: list[Waiter] = []
+        for profile in list(self.queues):
+            waiters.extend(self.take_queue(profile))
+        return waiters
+
+    def close(self) -> None:
+        """No more connections: the idle ones close now, the others when they come back."""
+        self.closed_for_good = True
+        for slot in list(self.idle):
+            self.discard(slot)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _expired(self, slot: Slot, now: float) -> bool:
+        return self.lifetime > 0 and now - slot.opened_at >= self.lifetime
+
+    def _left(self, queue: deque[Waiter], profile: Profile, waiter: Waiter) -> None:
+        waiter.waits_for = None
+        self.waiting -= 1
+        if not queue:
+            del self.queues[profile]
+
+    def _leave(self, slot: Slot) -> None:
+        place = slot.place
+        if place == IDLE:
+            self.idle.remove(slot)
+        elif place == LEASED:
+            self.leased -= 1
+        elif place == RESETTING:
+            self.resetting -= 1
+        elif place == CLOSING:
+            self.closing -= 1
+
+    def _close(self, slot: Slot) -> None:
+        slot.place = CLOSING
+        self.closing += 1
+        self.to_close.append(slot)
+
+    def _grow(self, now: float) -> None:
+        """Opens connections for waiters that no opening is meant for, as far as there is room."""
+        if self.closed_for_good:
+            return
+        for profile, queue in self.queues.items():
+            missing: i64 = len(queue) - self.opening
+            while missing > 0 and self.total < self.size:
+                self.opening += 1
+                missing -= 1
+                self.to_open.append(profile)
+        if self.waiting > self.opening + self.closing:
+            self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        """Idle connections of profiles nobody waits for yield to those who wait."""
+        wanted = self.waiting - self.opening - self.closing
+        for slot in list(self.idle):
+            if wanted <= 0:
+                return
+            if slot.profile not in self.queues:
+                self.discard(slot)
+                wanted -= 1
+
+    def check(self) -> None:
+        """Asserts the invariants (for tests and debugging)."""
+        assert min(self.leased, self.resetting, self.closing, self.opening, self.waiting) >= 0
+        assert self.total <= self.size, self
+        assert all(slot.place == IDLE for slot in self.idle)
+        assert sum(len(queue) for queue in self.queues.values()) == self.waiting
+        assert all(self.queues.values()), "an empty queue is kept"
+        served = self.opening + self.closing + self.leased + self.resetting
+        if self.waiting and not self.closed_for_good:
+            usable = [slot for slot in self.idle if slot.profile in self.queues]
+            assert not usable, "a waiter sleeps while a connection of its profile is idle"
+            assert served or self.total < self.size, "waiters, and nothing will ever wake them"
+
+    def __repr__(self) -> str:
+        return (
+            f"<Ledger idle={len(self.idle)} leased={self.leased} resetting={self.resetting} "
+            f"opening={self.opening} closing={self.closing} waiting={self.waiting} "
+            f"size={self.size}>"
+        )

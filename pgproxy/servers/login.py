@@ -1,0 +1,164 @@
+"""Connects to a PostgreSQL server and logs in, as the client whose session it will serve."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from pgproxy.errors import PROTOCOL_VIOLATION, PgError
+from pgproxy.frames import codes, read, write
+from pgproxy.protocol.authentication import Credentials, ServerAuthentication
+from pgproxy.protocol.scram import Keyring
+from pgproxy.servers.connection import Backend, ServerConnection
+from pgproxy.servers.exchange import Exchange
+
+UNABLE_TO_CONNECT = "08001"
+
+# Seconds for the exchange after the connection stands; a busy server forks slowly.
+LOGIN_TIMEOUT = 15.0
+# Bytes of one frame of a log-in; PostgreSQL's largest are error messages.
+MAX_LOGIN_FRAME = 1 << 20
+# Seconds after which an unanswered probe or unacknowledged data means that the peer is dead.
+KEEPALIVE_IDLE = 30
+KEEPALIVE_INTERVAL = 10
+KEEPALIVE_COUNT = 3
+
+
+class ServerLogin:
+    """Opens server connections. `credentials` says what is known of a user."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        credentials: Callable[[str], Credentials],
+        connect_timeout: float,
+    ) -> None:
+        self._keyring = keyring
+        self._credentials = credentials
+        self._connect_timeout = connect_timeout or None  # 0 = no limit
+
+    async def open(self, server: ServerConnection, database: str, user: str) -> None:
+        """Logs `server` in and hands it its transport. Raises `PgError`."""
+        backend = server.backend
+        exchange = await self._connect(backend)
+        try:
+            async with asyncio.timeout(LOGIN_TIMEOUT):
+                await self._log_in(exchange, server, database, user)
+        except TimeoutError:
+            exchange.close()
+            raise _unreachable(backend, f"no answer to the log-in in {LOGIN_TIMEOUT:g} s") from None
+        except ConnectionError as error:
+            exchange.close()
+            raise _unreachable(backend, str(error)) from None
+        except BaseException:
+            exchange.close()
+            raise
+
+    async def send_cancel(self, backend: Backend, pid: int, secret: bytes) -> None:
+        """Sends a CancelRequest and waits until the server has acted on it (it then closes)."""
+        try:
+            exchange = await self._connect(backend)
+        except PgError:
+            return  # a server that cannot be reached has other troubles than this query
+        try:
+            async with asyncio.timeout(LOGIN_TIMEOUT):
+                exchange.write(write.cancel_request(pid, secret))
+                await exchange.read(1)
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            exchange.close()
+
+    async def _connect(self, backend: Backend) -> Exchange:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                transport, exchange = await loop.create_connection(
+                    Exchange, backend.host, backend.port
+                )
+        except TimeoutError:
+            raise _unreachable(
+                backend, f"no connection in {self._connect_timeout:g} s (server.connect_timeout)"
+            ) from None
+        except OSError as error:
+            raise _unreachable(backend, error.strerror or str(error)) from None
+        keep_alive(transport.get_extra_info("socket"))
+        return exchange
+
+    async def _log_in(
+        self, exchange: Exchange, server: ServerConnection, database: str, user: str
+    ) -> None:
+        parameters = [
+            (b"user", user.encode("utf-8", "surrogateescape")),
+            (b"database", database.encode("utf-8", "surrogateescape")),
+            *server.profile.parameters,
+        ]
+        exchange.write(write.startup_message(codes.PROTOCOL_3_0, parameters))
+        authentication = ServerAuthentication(user, self._credentials(user), self._keyring)
+        reported: list[tuple[bytes, bytes]] = []
+        pid, secret = 0, b""
+        while True:
+            kind, body = await read_frame(exchange)
+            if kind == codes.B_AUTHENTICATION:
+                if authentication.is_slow:
+                    answer = await asyncio.to_thread(authentication.receive, body)
+                else:
+                    answer = authentication.receive(body)
+                if answer is not None:
+                    exchange.write(answer)
+            elif kind == codes.B_PARAMETER_STATUS:
+                reported.append(read.parameter_status(body))
+            elif kind == codes.B_BACKEND_KEY_DATA:
+                pid, secret = read.backend_key_data(body)
+            elif kind == codes.B_ERROR_RESPONSE:
+                raise _server_error(body)
+            elif kind == codes.B_READY_FOR_QUERY:
+                break
+            elif kind not in (codes.B_NOTICE_RESPONSE, codes.B_NEGOTIATE_PROTOCOL_VERSION):
+                raise PgError(
+                    PROTOCOL_VIOLATION,
+                    f"{server.backend.name} sent message type {kind} during log-in",
+                    severity="FATAL",
+                )
+        if server.backend.writable or not server.profile.welcome:
+            server.profile.welcome = reported
+        server.adopt(exchange.transport, pid, secret)
+        exchange.hand_over(server)
+
+
+async def read_frame(exchange: Exchange, limit: int = MAX_LOGIN_FRAME) -> tuple[int, bytes]:
+    """Type and body of the next frame. Raises `PgError` (08P01), ConnectionError."""
+    header = await exchange.read(5)
+    length = int.from_bytes(header[1:], "big")
+    if not 4 <= length <= limit:
+        raise PgError(PROTOCOL_VIOLATION, "invalid message length", severity="FATAL")
+    return header[0], await exchange.read(length - 4)
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Makes a vanished peer (node gone, firewall forgot) an error in about a minute."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+
+
+def _unreachable(backend: Backend, why: str) -> PgError:
+    return PgError(
+        UNABLE_TO_CONNECT,
+        f"could not connect to {backend.name} ({backend.host}:{backend.port}): {why}",
+        severity="FATAL",
+    )
+
+
+def _server_error(body: bytes) -> PgError:
+    fields = read.error_fields(body)
+    return PgError(
+        fields.get("C", "XX000"),
+        fields.get("M", "the server refused the log-in"),
+        severity="FATAL",
+        detail=fields.get("D", ""),
+        hint=fields.get("H", ""),
+    )

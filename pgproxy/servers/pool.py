@@ -1,0 +1,359 @@
+"""HOT. Carries out what one ledger decides: connects, resets, closes, wakes waiters.
+
+One `Pool` is one (database, user) on one backend. Waiters are called back, not awaited: between a
+connection becoming free and its next owner having it there is no moment at which either could be
+cancelled.
+"""
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, final
+
+from mypy_extensions import i64
+
+from pgproxy.errors import CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS, PgError
+from pgproxy.frames import write
+from pgproxy.frames.codes import B_ERROR_RESPONSE, B_READY_FOR_QUERY, STATUS_IDLE
+from pgproxy.frames.splitter import NEED_DATA
+from pgproxy.protocol.prepared import PreparedOnServer
+from pgproxy.servers.connection import Backend, Keeper, Owner, ServerConnection
+from pgproxy.servers.ledger import LEASED, RESETTING, Ledger, Profile, Waiter
+from pgproxy.telemetry.counters import Counters
+
+# Seconds to clean a connection before it is closed instead.
+RESET_TIMEOUT = 5.0
+# Seconds between attempts to reach a backend, doubled with each failure.
+RETRY_FIRST = 0.1
+RETRY_LAST = 2.0
+
+# Conditions that another attempt may find gone: too many connections, starting up, shutting down,
+# and whatever TCP says. Anything else (no such database, wrong password) will not heal by waiting.
+TRANSIENT = ("53", "57P", "08")
+
+
+@final
+class Clock:
+    """Monotonic seconds, coarse: the janitor advances it. Good enough for idle times."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+
+class Opener(Protocol):
+    """Connects and logs in (servers/login.py). Raises `PgError`."""
+
+    def __call__(self, server: ServerConnection, database: str, user: str) -> Coroutine[Any, Any, None]: ...
+
+
+class PoolContext:
+    """What all pools share: settings and the ways out of the pure world."""
+
+    def __init__(
+        self,
+        *,
+        open_server: Opener,
+        send_cancel: Callable[[Backend, int, bytes], Coroutine[Any, Any, None]],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        call_later: Callable[[float, Callable[[], None]], Any],
+        unreachable: Callable[[str], None],
+        counters: Counters,
+        clock: Clock,
+        wait_timeout: float,
+        max_prepared: int,
+    ) -> None:
+        self.open_server = open_server
+        self.send_cancel = send_cancel
+        self.spawn = spawn
+        self.call_later = call_later
+        self.unreachable = unreachable  # told a backend's name when connecting to it failed
+        self.counters = counters
+        self.clock = clock
+        self.wait_timeout = wait_timeout
+        self.max_prepared = max_prepared
+
+
+@final
+class Pool(Keeper):
+    def __init__(
+        self, context: PoolContext, backend: Backend, database: str, user: str, ledger: Ledger
+    ) -> None:
+        self.context = context
+        self.clock = context.clock
+        self.backend = backend
+        self.database = database
+        self.user = user
+        self.ledger = ledger
+        self.servers: set[ServerConnection] = set()
+        self.last_error: PgError | None = None  # why the backend could not be reached last time
+        self._retry_pause = RETRY_FIRST
+
+    # --- leases -------------------------------------------------------------------------------
+
+    def acquire(self, profile: Profile, waiter: Waiter) -> ServerConnection | None:
+        """An idle connection, leased; or None, and the waiter is called back."""
+        slot = self.ledger.acquire(profile)
+        backend = self.backend
+        backend.load += 1
+        if slot is not None:
+            backend.leases += 1
+            assert isinstance(slot, ServerConnection)
+            return slot
+        now = time.monotonic()
+        self.ledger.enqueue(waiter, profile, now, now + self.context.wait_timeout)
+        self._carry_out()
+        return None
+
+    def cancel_wait(self, waiter: Waiter) -> bool:
+        before = self.ledger.waiting
+        self.ledger.cancel(waiter)
+        if self.ledger.waiting == before:
+            return False
+        self.backend.load -= 1
+        return True
+
+    def release(self, server: ServerConnection) -> None:
+        """The owner has finished: the connection is idle, nothing is owed, nothing is pinned."""
+        server.owner = None
+        if server.cancels:
+            server.release_pending = True  # a cancel must not hit the next owner's query
+            return
+        if not server.reading:
+            server.set_reading(True)
+        self.backend.load -= 1
+        waiter = self.ledger.release(server, self.clock.now)
+        if waiter is not None:
+            self._grant(waiter, server)
+        elif self.ledger.to_close:
+            self._carry_out()
+
+    def reset(self, server: ServerConnection, *, transaction: bool, session: bool) -> None:
+        """The owner left a transaction open and/or session state behind: clean it or close it."""
+        server.owner = None
+        if server.cancels or server.doomed:
+            self.discard(server)
+            return
+        server.set_reading(True)
+        self.backend.load -= 1
+        self.ledger.reset(server)
+        _Reset(self, server, transaction=transaction, session=session)
+
+    def cleaned(self, server: ServerConnection) -> None:
+        """A reset has succeeded."""
+        server.owner = None
+        waiter = self.ledger.release(server, self.clock.now)
+        if waiter is not None:
+            self._grant(waiter, server)
+        self._carry_out()
+
+    def discard(self, server: ServerConnection) -> None:
+        """The connection is in a state nobody knows: close it at once."""
+        server.owner = None
+        if server.place == LEASED:
+            self.backend.load -= 1
+        self.ledger.discard(server)
+        self._carry_out()
+
+    def cancel_query(self, server: ServerConnection) -> None:
+        """Asks the backend to cancel what the connection is doing for its present owner."""
+        server.cancels += 1
+        self.context.counters.cancels += 1
+        self.context.spawn(self._cancel(server))
+
+    async def _cancel(self, server: ServerConnection) -> None:
+        try:
+            await self.context.send_cancel(server.backend, server.pid, server.secret)
+        finally:
+            server.cancels -= 1
+            if server.cancels == 0 and server.release_pending:
+                server.release_pending = False
+                if server.place == LEASED:
+                    self.release(server)
+
+    # --- events -------------------------------------------------------------------------------
+
+    def connection_lost(self, server: ServerConnection) -> None:
+        if server.place == LEASED:
+            self.backend.load -= 1
+        self.servers.discard(server)
+        if server.owner is not None or server.place in (LEASED, RESETTING):
+            self.context.counters.servers_lost += 1
+        self.ledger.gone(server, time.monotonic())
+        self._carry_out()
+
+    def idle_data(self, server: ServerConnection) -> None:
+        self.ledger.discard(server)
+        self._carry_out()
+
+    def tick(self, now: float) -> None:
+        """Refuses the waiters whose time is up."""
+        if self.ledger.waiting == 0:
+            return
+        for waiter in self.ledger.expire(now):
+            self.backend.load -= 1
+            self.context.counters.wait_timeouts += 1
+            waiter.refused(self._timeout_error())
+
+    def retire(self, now: float, min_size: int) -> None:
+        self.ledger.retire(now, keep=min_size)
+        self._carry_out()
+
+    def evict_waiters(self) -> list[Waiter]:
+        waiters = self.ledger.evict_waiters()
+        self.backend.load -= len(waiters)
+        return waiters
+
+    def drop_idle(self) -> None:
+        """The backend's role or health has changed: idle connections are not trusted any more,
+        those at work are closed when they come back."""
+        for server in self.servers:
+            server.doomed = True
+        self.ledger.retire(time.monotonic())
+        self._carry_out()
+
+    def close(self) -> None:
+        self.ledger.close()
+        self._carry_out()
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _grant(self, waiter: Waiter, server: ServerConnection) -> None:
+        self.backend.leases += 1
+        self.context.counters.waits.observe(time.monotonic() - waiter.waiting_since)
+        waiter.granted(server)
+
+    def _carry_out(self) -> None:
+        ledger = self.ledger
+        while ledger.to_close:
+            slot = ledger.to_close.pop()
+            assert isinstance(slot, ServerConnection)
+            slot.abort()
+        while ledger.to_open:
+            self.context.spawn(self._open(ledger.to_open.pop()))
+
+    async def _open(self, profile: Profile) -> None:
+        server = ServerConnection(profile, self.backend, self, self.context.max_prepared)
+        try:
+            await self.context.open_server(server, self.database, self.user)
+        except PgError as error:
+            self.context.counters.server_logins_failed += 1
+            self._open_failed(profile, error)
+            return
+        except BaseException:
+            self.ledger.open_failed(time.monotonic(), retry=False)
+            raise
+        self._retry_pause = RETRY_FIRST
+        self.last_error = None
+        self.servers.add(server)
+        self.context.counters.servers_opened += 1
+        waiter = self.ledger.opened(server, time.monotonic())
+        if waiter is not None:
+            self._grant(waiter, server)
+        self._carry_out()
+
+    def _open_failed(self, profile: Profile, error: PgError) -> None:
+        now = time.monotonic()
+        if error.sqlstate.startswith(TRANSIENT):
+            self.ledger.open_failed(now, retry=False)
+            self.context.unreachable(self.backend.name)
+            self.context.call_later(self._retry_pause, self._retry)
+            self._retry_pause = min(self._retry_pause * 2, RETRY_LAST)
+            self.last_error = error
+            return
+        self.ledger.open_failed(now, retry=False)
+        for waiter in self.ledger.take_queue(profile):
+            self.backend.load -= 1
+            waiter.refused(error)
+        self.ledger.retry(now)
+        self._carry_out()
+
+    def _retry(self) -> None:
+        self.ledger.retry(time.monotonic())
+        self._carry_out()
+
+    def _timeout_error(self) -> PgError:
+        ledger = self.ledger
+        if self.last_error is not None:
+            return PgError(
+                self.last_error.sqlstate,
+                f"cannot connect to {self.backend.name}: {self.last_error.message}",
+                detail=f"Tried for {self.context.wait_timeout:g} s (pool.wait_timeout).",
+            )
+        return PgError(
+            TOO_MANY_CONNECTIONS,
+            "no server connection became free in time",
+            detail=(
+                f"All {ledger.size} connections of database \"{self.database}\", user "
+                f"\"{self.user}\" on {self.backend.name} were in use for "
+                f"{self.context.wait_timeout:g} s (pool.wait_timeout)."
+            ),
+            hint="Raise pool.size, or look for transactions that stay open.",
+        )
+
+
+@final
+class _Reset(Owner):
+    """Owns a connection while ROLLBACK and DISCARD ALL clean it."""
+
+    def __init__(
+        self, pool: Pool, server: ServerConnection, *, transaction: bool, session: bool
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.server = server
+        self.awaited: i64 = 0
+        self.failed = False
+        self.timer: Any = pool.context.call_later(RESET_TIMEOUT, self._too_late)
+        server.owner = self
+        # DISCARD ALL cannot run in a transaction block, so these are two messages.
+        messages = b""
+        if transaction:
+            messages += write.query(b"ROLLBACK")
+            self.awaited += 1
+        if session:
+            messages += write.query(b"DISCARD ALL")
+            self.awaited += 1
+            server.prepared = PreparedOnServer(pool.context.max_prepared)
+        server.prepared.unnamed = None
+        server.write(messages)
+
+    def server_data(self, chunk: bytes) -> None:
+        splitter = self.server.splitter
+        try:
+            splitter.feed(chunk)
+            kind = splitter.next()
+            while kind != NEED_DATA:
+                if kind == B_ERROR_RESPONSE:
+                    self.failed = True
+                elif kind == B_READY_FOR_QUERY:
+                    self.awaited -= 1
+                    if splitter.data[splitter.start + 5] != STATUS_IDLE and self.awaited == 0:
+                        self.failed = True
+                kind = splitter.next()
+            splitter.keep = splitter.passed
+        except PgError:
+            self.failed = True
+            self.awaited = 0
+        if self.awaited > 0:
+            return
+        self.timer.cancel()
+        if self.failed:
+            self.pool.discard(self.server)
+            return
+        self.pool.cleaned(self.server)
+
+    def server_lost(self, reason: str) -> None:
+        self.timer.cancel()
+
+    def server_writable(self, writable: bool) -> None:
+        pass
+
+    def _too_late(self) -> None:
+        self.pool.discard(self.server)
+
+
+def no_primary_error(seconds: float) -> PgError:
+    return PgError(
+        CANNOT_CONNECT_NOW,
+        "no primary server is available",
+        detail=f"None appeared within {seconds:g} s (health.failover_wait). Try again.",
+    )

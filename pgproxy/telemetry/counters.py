@@ -1,0 +1,59 @@
+"""HOT, PURE. The numbers that the data path counts, as plain integers.
+
+Nothing is ever reported from here; telemetry/metrics.py reads them when somebody scrapes.
+"""
+
+from typing import Final, final
+
+from mypy_extensions import i64
+
+# Upper bounds in seconds of the transaction-time histogram.
+BUCKETS: Final = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+
+
+@final
+class Histogram:
+    """Counts per bucket, not cumulative; the last one is above all bounds."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.total += seconds
+        low: i64 = 0
+        high: i64 = 18
+        bounds = BUCKETS
+        while low < high:
+            middle = (low + high) // 2
+            if seconds <= bounds[middle]:
+                high = middle
+            else:
+                low = middle + 1
+        self.counts[low] += 1
+
+
+@final
+class Counters:
+    """Of the whole proxy. `routed[reason.code * 2 + target]` counts statements."""
+
+    def __init__(self, reasons: int) -> None:
+        self.routed = [0] * (reasons * 2)
+        self.transactions = Histogram()
+        self.waits = Histogram()
+        self.clients: i64 = 0
+        self.clients_total: i64 = 0
+        self.clients_refused: i64 = 0
+        self.logins_failed: i64 = 0
+        self.wait_timeouts: i64 = 0
+        self.server_errors: i64 = 0  # ErrorResponses that servers sent
+        self.proxy_errors: i64 = 0  # ErrorResponses of our own
+        self.servers_opened: i64 = 0
+        self.servers_lost: i64 = 0
+        self.server_logins_failed: i64 = 0
+        self.cancels: i64 = 0
+        self.pins: dict[str, int] = {}
+        self.moved_transactions: i64 = 0

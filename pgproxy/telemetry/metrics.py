@@ -1,0 +1,213 @@
+"""The catalogue of metrics. Everything is read when somebody scrapes; nothing is counted here.
+
+`CATALOGUE` is the whole list: name, kind, labels, meaning. Label values are bounded: backends,
+databases, users and reasons, never anything that a client makes up freely.
+"""
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Final
+
+from mypy_extensions import i64
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
+from pgproxy.routing.router import Router
+from pgproxy.servers.cluster import Cluster
+from pgproxy.telemetry.counters import BUCKETS, Counters, Histogram
+
+TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}
+
+CATALOGUE: Final = (
+    ("pgproxy_build", "info", "version, mode", "Version, and whether the hot path is compiled."),
+    ("pgproxy_clients", "gauge", "", "Clients that are logged in."),
+    ("pgproxy_clients_logged_in_total", "counter", "", "Clients that have logged in."),
+    ("pgproxy_clients_refused_total", "counter", "", "Refused because of listen.max_clients."),
+    ("pgproxy_client_logins_failed_total", "counter", "", "Log-ins of clients that failed."),
+    ("pgproxy_servers", "gauge", "backend, database, user, state", "Server connections."),
+    ("pgproxy_waiting", "gauge", "backend, database, user", "Clients that wait for one."),
+    ("pgproxy_pool_size", "gauge", "backend, database, user", "Largest number of connections."),
+    ("pgproxy_homeless", "gauge", "", "Clients that wait for a server to appear."),
+    ("pgproxy_backend_up", "gauge", "backend", "1 if the backend answers the monitor."),
+    ("pgproxy_backend_role", "gauge", "backend, role", "1 for the backend's present role."),
+    ("pgproxy_backend_replay_lsn", "gauge", "backend", "Position replayed or written, bytes."),
+    ("pgproxy_backend_load", "gauge", "backend", "Leased connections and waiters."),
+    ("pgproxy_leases_total", "counter", "backend", "Times a server connection was leased."),
+    ("pgproxy_statements_total", "counter", "target, reason", "Routing decisions carried out."),
+    ("pgproxy_transactions_seconds", "histogram", "", "How long connections were leased."),
+    ("pgproxy_wait_seconds", "histogram", "", "How long clients waited for a connection."),
+    ("pgproxy_wait_timeouts_total", "counter", "", "Waits that ended at pool.wait_timeout."),
+    ("pgproxy_errors_total", "counter", "source", "ErrorResponses of servers and of the proxy."),
+    ("pgproxy_pins_total", "counter", "reason", "Sessions that had to keep their connection."),
+    ("pgproxy_moved_transactions_total", "counter", "", "Moved from a replica to the primary."),
+    ("pgproxy_servers_opened_total", "counter", "", "Server connections opened."),
+    ("pgproxy_servers_lost_total", "counter", "", "Server connections lost while at work."),
+    ("pgproxy_server_logins_failed_total", "counter", "", "Log-ins to servers that failed."),
+    ("pgproxy_cancels_total", "counter", "", "Cancel requests passed on."),
+    ("pgproxy_prepared_statements", "gauge", "", "Distinct prepared texts of all clients."),
+    ("pgproxy_router_lookups_total", "counter", "result", "How routing decisions were found."),
+)
+
+
+class ProxyCollector(Collector):
+    """Reads the proxy's plain integers. `clients` and `prepared` are asked for their length."""
+
+    def __init__(
+        self,
+        counters: Counters,
+        cluster: Cluster,
+        router: Router,
+        *,
+        clients: Sized,
+        prepared: Sized,
+        version: str,
+        mode: str,
+    ) -> None:
+        self._counters = counters
+        self._cluster = cluster
+        self._router = router
+        self._clients = clients
+        self._prepared = prepared
+        self._version = version
+        self._mode = mode
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # values are not there yet when the collector is registered
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self._counters
+        yield InfoMetricFamily(
+            "pgproxy_build", _help("pgproxy_build"), {"version": self._version, "mode": self._mode}
+        )
+        yield _gauge("pgproxy_clients", len(self._clients))
+        yield _counter("pgproxy_clients_logged_in_total", counters.clients_total)
+        yield _counter("pgproxy_clients_refused_total", counters.clients_refused)
+        yield _counter("pgproxy_client_logins_failed_total", counters.logins_failed)
+        yield from self._pools()
+        yield from self._backends()
+        yield from self._statements()
+        yield _histogram("pgproxy_transactions_seconds", counters.transactions)
+        yield _histogram("pgproxy_wait_seconds", counters.waits)
+        yield _counter("pgproxy_wait_timeouts_total", counters.wait_timeouts)
+        yield _counter("pgproxy_moved_transactions_total", counters.moved_transactions)
+        yield _counter("pgproxy_servers_opened_total", counters.servers_opened)
+        yield _counter("pgproxy_servers_lost_total", counters.servers_lost)
+        yield _counter("pgproxy_server_logins_failed_total", counters.server_logins_failed)
+        yield _counter("pgproxy_cancels_total", counters.cancels)
+        yield _gauge("pgproxy_prepared_statements", len(self._prepared))
+
+    def _pools(self) -> Iterator[Metric]:
+        servers = _labelled_gauge("pgproxy_servers", ["backend", "database", "user", "state"])
+        waiting = _labelled_gauge("pgproxy_waiting", ["backend", "database", "user"])
+        size = _labelled_gauge("pgproxy_pool_size", ["backend", "database", "user"])
+        for pool in self._cluster.pools():
+            labels = [pool.backend.name, pool.database, pool.user]
+            ledger = pool.ledger
+            for state, count in (
+                ("idle", len(ledger.idle)),
+                ("leased", ledger.leased),
+                ("resetting", ledger.resetting),
+                ("opening", ledger.opening),
+                ("closing", ledger.closing),
+            ):
+                servers.add_metric([*labels, state], int(count))
+            waiting.add_metric(labels, int(ledger.waiting))
+            size.add_metric(labels, int(ledger.size))
+        yield servers
+        yield waiting
+        yield size
+        yield _gauge("pgproxy_homeless", len(self._cluster.homeless))
+
+    def _backends(self) -> Iterator[Metric]:
+        up = _labelled_gauge("pgproxy_backend_up", ["backend"])
+        role = _labelled_gauge("pgproxy_backend_role", ["backend", "role"])
+        lsn = _labelled_gauge("pgproxy_backend_replay_lsn", ["backend"])
+        topology = self._cluster.topology
+        for node in topology.nodes if topology is not None else ():
+            up.add_metric([node.name], 1 if node.alive else 0)
+            for name in ("primary", "replica", "none"):
+                role.add_metric([node.name, name], 1 if node.role.value == name else 0)
+            if node.replay_lsn is not None:
+                lsn.add_metric([node.name], node.replay_lsn)
+        load = _labelled_gauge("pgproxy_backend_load", ["backend"])
+        leases = CounterMetricFamily(
+            "pgproxy_leases", _help("pgproxy_leases_total"), labels=["backend"]
+        )
+        for backend in self._cluster.backends.values():
+            load.add_metric([backend.name], int(backend.load))
+            leases.add_metric([backend.name], int(backend.leases))
+        yield up
+        yield role
+        yield lsn
+        yield load
+        yield leases
+
+    def _statements(self) -> Iterator[Metric]:
+        counters = self._counters
+        statements = CounterMetricFamily(
+            "pgproxy_statements", _help("pgproxy_statements_total"), labels=["target", "reason"]
+        )
+        for code, reason in enumerate(REASONS):
+            for target, name in TARGETS.items():
+                count = counters.routed[code * 2 + target]
+                if count:
+                    statements.add_metric([name, reason.value], count)
+        yield statements
+        errors = CounterMetricFamily(
+            "pgproxy_errors", _help("pgproxy_errors_total"), labels=["source"]
+        )
+        errors.add_metric(["server"], int(counters.server_errors))
+        errors.add_metric(["proxy"], int(counters.proxy_errors))
+        yield errors
+        pins = CounterMetricFamily("pgproxy_pins", _help("pgproxy_pins_total"), labels=["reason"])
+        for reason_name, count in counters.pins.items():
+            pins.add_metric([reason_name], count)
+        yield pins
+        lookups = CounterMetricFamily(
+            "pgproxy_router_lookups", _help("pgproxy_router_lookups_total"), labels=["result"]
+        )
+        lookups.add_metric(["exact"], int(self._router.hits))
+        lookups.add_metric(["key"], int(self._router.key_hits))
+        lookups.add_metric(["parsed"], int(self._router.misses))
+        yield lookups
+
+
+def make_registry(collector: ProxyCollector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry
+
+
+def _help(name: str) -> str:
+    for row in CATALOGUE:
+        if row[0] == name:
+            return row[3]
+    raise KeyError(name)
+
+
+def _gauge(name: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, _help(name), value=value)
+
+
+def _labelled_gauge(name: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, _help(name), labels=labels)
+
+
+def _counter(name: str, value: i64) -> Metric:
+    return CounterMetricFamily(name.removesuffix("_total"), _help(name), value=int(value))
+
+
+def _histogram(name: str, histogram: Histogram) -> Metric:
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip([*map(str, BUCKETS), "+Inf"], histogram.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return HistogramMetricFamily(name, _help(name), buckets=buckets, sum_value=histogram.total)
