@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 _CPUCLOCK_SCHED = 2  # the clock that counts all CPU time of a process (clock_getcpuclockid(3))
 

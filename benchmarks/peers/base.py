@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks.accounting import family
 from benchmarks.servers import USER, Address, Servers

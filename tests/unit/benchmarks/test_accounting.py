@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks.accounting import cpu_time, family, resident_bytes
 
