@@ -66,15 +66,20 @@ class Cluster:
     def __init__(self, installation: Installation, directory: Path | None) -> None:
         """Prepare the directory and the watchdog; use `create()`."""
         self.owner: Final = unprivileged_user() if os.geteuid() == 0 else None
-        parent = Path(tempfile.gettempdir() if directory is None else directory).absolute()
-        self.directory: Final = Path(tempfile.mkdtemp(prefix="pgproxy-", dir=parent))
+        self.directory: Final = Path(tempfile.mkdtemp(prefix="pgproxy-", dir=directory)).absolute()
+        removed = [self.directory]
+        copy_programs = self.owner is not None and not is_readable_by_others(installation)
+        if copy_programs:
+            # Not within `directory`, which may be a file system that no program is run from.
+            removed.append(Path(tempfile.mkdtemp(prefix="pgproxy-programs-")))
+        self._removed: Final = tuple(removed)
         self.sockets: Final = self.directory / "s"
         self.servers: Final[list[Server]] = []
         self.primary = Server(self, "primary")
         self._spawned: Final[list[subprocess.Popen[bytes]]] = []
         # Watched from its first moment. A pipe end is not inherited by any program we start.
         self._watchdog: Final = subprocess.Popen(
-            [sys.executable, "-I", "-S", embedded_watchdog.__file__, self.directory],
+            [sys.executable, "-I", "-S", embedded_watchdog.__file__, *self._removed],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -82,10 +87,13 @@ class Cluster:
             start_new_session=True,
         )
         try:
-            self.installation: Final = self._prepare(installation)
+            self._prepare()
+            if copy_programs:
+                installation = copy_wheel(installation, removed[-1])
         except BaseException:
             self.close()
             raise
+        self.installation: Final = installation
 
     @classmethod
     def create(
@@ -182,7 +190,7 @@ class Cluster:
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
         if self._watchdog.wait() != 0:
-            embedded_watchdog.remove(self.directory)  # it was killed itself
+            embedded_watchdog.remove(*self._removed)  # it was killed itself
         for process in self._spawned:
             process.wait()
 
@@ -223,7 +231,7 @@ class Cluster:
         replica.start()
         return replica
 
-    def _prepare(self, installation: Installation) -> Installation:
+    def _prepare(self) -> None:
         longest = f"{self.sockets}/.s.PGSQL.65535.lock"
         if len(os.fsencode(longest)) > _SOCKET_PATH_MAX:
             raise EmbeddedError(f"too long a path for Unix sockets: {longest}; name another TMPDIR")
@@ -232,17 +240,15 @@ class Cluster:
             if self.owner is not None:
                 os.chown(directory, *self.owner)
         if self.owner is None:
-            return installation
-        if any(not parent.stat().st_mode & 0o001 for parent in self.directory.parents):
-            raise EmbeddedError(
-                f"{self.directory.parent} cannot be entered by the unprivileged user that PostgreSQL"
-                " is to run as; name another TMPDIR"
-            )
-        # Others pass through to their own directories below, and cannot list this one.
-        self.directory.chmod(0o711)
-        if is_readable_by_others(installation):
-            return installation
-        return copy_wheel(installation, self.directory / "pg")
+            return
+        for directory in self._removed:
+            # Others pass through to what they may see below, and cannot list this one.
+            directory.chmod(0o711)
+            if any(not parent.stat().st_mode & 0o001 for parent in directory.parents):
+                raise EmbeddedError(
+                    f"{directory.parent} cannot be entered by the unprivileged user that"
+                    " PostgreSQL is to run as; name another TMPDIR"
+                )
 
 
 def _default_settings(version: int, max_connections: int, fsync: bool) -> dict[str, str]:

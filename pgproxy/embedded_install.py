@@ -119,14 +119,24 @@ def copy_wheel(installation: Installation, target: Path) -> Installation:
         raise EmbeddedError(
             f"{source} cannot be read by the unprivileged user that PostgreSQL is to run as"
         )
-    unused = shutil.ignore_patterns("*.a", "pkgconfig", "pgxs")
     # libpq is found by a path relative to the programs: the tree keeps its shape.
     copy = target / _WHEEL / source.name
+    unused = shutil.ignore_patterns("*.a", "pkgconfig", "pgxs")
     for part in ("bin", "lib", "share"):
-        shutil.copytree(source / part, copy / part, ignore=unused)
-    shutil.copytree(libraries, target / libraries.name)
-    for root, _, files in os.walk(target):
-        os.chmod(root, 0o755)  # noqa: S103 - so that others can read it
-        for file in files:
-            os.chmod(os.path.join(root, file), 0o755)  # noqa: S103
+        shutil.copytree(source / part, copy / part, ignore=unused, copy_function=_link_or_copy)
+    shutil.copytree(libraries, target / libraries.name, copy_function=_link_or_copy)
+    for directory, _, _ in os.walk(target):
+        if directory != str(target):
+            os.chmod(directory, 0o755)  # noqa: S103 - made for others to read
     return Installation(copy / "bin", installation.version)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """For copytree: the same file by a second name, or a copy that everybody may read."""
+    mode = os.stat(source).st_mode
+    if mode & 0o004:
+        with contextlib.suppress(OSError):  # another file system
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
+    os.chmod(target, 0o755 if mode & 0o100 else 0o644)

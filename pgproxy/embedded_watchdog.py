@@ -1,7 +1,7 @@
 """The process that removes a cluster when its owner has closed it, or has died in whatever way.
 
-`pgproxy.embedded` starts this file by its path: python -I -S FILE DIRECTORY, with the reading end
-of a pipe as standard input. No import of pgproxy, and only of what starts quickly.
+`pgproxy.embedded` starts this file by its path: python -I -S FILE DIRECTORY..., with the
+reading end of a pipe as standard input. No import of pgproxy, and only of what starts quickly.
 """
 
 import contextlib
@@ -22,18 +22,18 @@ _GRACE: Final = 5.0  # seconds for an immediate shutdown; the postmaster itself 
 _PATIENCE: Final = 60.0  # seconds after which a directory that cannot be deleted is left
 
 
-def _watch(directory: Path) -> None:
+def _watch(directory: Path, *others: Path) -> None:
     """Sleep until the owner of the cluster has closed its end of the pipe, then remove it all."""
     # What is meant for the owner may reach us too; we go when the owner has gone.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 64):
         pass
-    remove(directory)
+    remove(directory, *others)
 
 
-def remove(directory: Path) -> None:
-    """Stop every server of the cluster in `directory`, then delete it."""
+def remove(directory: Path, *others: Path) -> None:
+    """Stop every server of the cluster in `directory`, then delete that and the `others`."""
     start = time.monotonic()
     for pid in _members(directory):
         kill(pid, signal.SIGQUIT)  # immediate shutdown
@@ -47,9 +47,11 @@ def remove(directory: Path) -> None:
         release_shared_memory(data_dir)
     # Repeated, because a program started in the owner's last moment may still add files; not for
     # ever, because a file system may refuse.
-    while directory.exists() and time.monotonic() < start + _PATIENCE:
-        shutil.rmtree(directory, ignore_errors=True)
-        time.sleep(_POLL)
+    left = [directory, *others]
+    while left and time.monotonic() < start + _PATIENCE:
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
+        left = [path for path in left if path.exists()]
 
 
 def _members(directory: Path) -> list[int]:
@@ -95,4 +97,4 @@ def kill(pid: int, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    _watch(Path(sys.argv[1]))
+    _watch(*map(Path, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The tests: unit/ mirrors the sources, integration/ runs real servers, support/ helps both."""

@@ -1,0 +1,1 @@
+"""Helpers of the tests: a proxy process, a raw protocol client, a faulty network."""
