@@ -143,12 +143,18 @@ SENTENCES: Final = {
 }
 
 
+# Every reason has a small number, so that the data path counts without hashing.
+REASONS: Final = tuple(Reason)
+CODES: Final = {reason: code for code, reason in enumerate(REASONS)}
+
+
 class Pin(Enum):
     """Why a session must keep its server connection after the statement. The values are stable."""
 
     SET = "set"
     SET_CONFIG = "set_config"
-    SESSION_MODE = "session_mode"  # SET SESSION CHARACTERISTICS AS TRANSACTION
+    SESSION_CHARACTERISTICS = "session_characteristics"  # … AS TRANSACTION
+    POOL_MODE = "pool_mode"  # pool.mode = "session": set by the relay
     TEMP_TABLE = "temp_table"  # or any other temporary object
     LISTEN = "listen"
     PREPARE = "prepare"  # PREPARE in SQL; the protocol's own statements do not pin
@@ -168,6 +174,7 @@ class Decision:
 
     target          PRIMARY or REPLICA
     reason, detail  the rule, and what in the statement made it fire: "function nextval"
+    code            the reason's number: its place in REASONS
     kind            PLAIN, or what the relay itself has to do
     pin             why the session keeps its server connection if the statement succeeds, or None
     tag             for BEGIN and END: the command tag PostgreSQL answers with
@@ -208,6 +215,7 @@ class Decision:
     ) -> None:
         self.target: i64 = target
         self.reason = reason
+        self.code: i64 = CODES[reason]
         self.kind: i64 = kind
         self.pin = pin
         self.detail = detail
@@ -223,6 +231,29 @@ class Decision:
         self.ends_transaction = ends_transaction
         self.movable = movable
         self.exact = exact
+
+    def hinted(self, hint: i64, target: i64) -> "Decision":
+        """This decision under a hint, which changes the target or leaves it."""
+        changed = target != self.target
+        return Decision(
+            target,
+            Reason.HINT if changed else self.reason,
+            kind=self.kind,
+            pin=self.pin,
+            detail=self.detail,
+            tag=self.tag,
+            read_only=self.read_only,
+            argument=self.argument,
+            local=self.local,
+            unparsed=self.unparsed,
+            discards=self.discards,
+            known_write=self.known_write,
+            hint=hint,
+            starts_transaction=self.starts_transaction,
+            ends_transaction=self.ends_transaction,
+            movable=self.movable,
+            exact=self.exact,
+        )
 
     def fields(self) -> tuple[object, ...]:
         """Every attribute, to compare two decisions."""
@@ -249,9 +280,3 @@ class Decision:
     def __repr__(self) -> str:
         target = "REPLICA" if self.target == REPLICA else "PRIMARY"
         return f"<Decision {target} {self.reason.value} {self.detail!r} pin={self.pin}>"
-
-
-# A statement in an encoding whose multi-byte characters may hold ASCII bytes is not looked at.
-UNSAFE_ENCODING_DECISION: Final = Decision(
-    PRIMARY, Reason.UNSAFE_ENCODING, pin=Pin.UNPARSED, unparsed=True
-)

@@ -1,0 +1,252 @@
+"""A statement text -> its decision, made from the text alone. PURE.
+
+`classify` parses with PostgreSQL's own grammar; the router calls it once for every text, or lexical
+key, that it has not seen. What is too long to parse within a turn of the event loop is judged by
+its first word and by the words that may leave something in the session.
+
+What cannot be seen here: what the functions, procedures, views and triggers that a statement uses
+do inside. A function that is not PostgreSQL's own therefore goes to the primary, but session state
+that it leaves behind (a set_config in its body) is not noticed.
+"""
+
+import json
+import re
+from typing import Final
+
+from mypy_extensions import i64
+from pglast.parser import ParseError, parse_sql_json
+
+from pgproxy.routing.decision import (
+    EMPTY,
+    NO_HINT,
+    PLAIN,
+    PRIMARY,
+    REPLICA,
+    SET_ROUTE,
+    Decision,
+    Pin,
+    Reason,
+)
+from pgproxy.routing.hints import leading_hint
+from pgproxy.routing.lexer import first_word, is_one_statement
+from pgproxy.routing.reads import Tree
+from pgproxy.routing.statements import decide_statement
+
+# Up to here a text is parsed: about 5 us per byte at worst, and every client waits meanwhile.
+PARSE_LIMIT: Final = 32768
+# A longer INSERT is a list of values, of which the parser would tell nothing that its first word
+# does not; most texts of this length are one.
+SHORT: Final = 4096
+
+DATA_CHANGING_WORDS: Final = frozenset({"insert", "update", "delete", "merge"})
+READING_WORDS: Final = frozenset({"select", "with", "values", "table", "copy", "("})
+
+# Every name of functions.PINS holds one of these (a test says so); U&"…" may spell any of them.
+SESSION_STEMS: Final = (
+    b"set_config",
+    b"setseed",
+    b"advisory_lock",
+    b"currval",
+    b"lastval",
+    b"replication_",
+    b"backup_start",
+    b'u&"',
+)
+_INTO_TEMPORARY: Final = re.compile(rb"\binto\b.*\b(temp|temporary|pg_temp\w*)\b", re.DOTALL)
+
+# The rules that a hint may overrule: the client knows its functions, the router does not.
+OVERRULED: Final = frozenset(
+    {
+        Reason.VOLATILE_FUNCTION,
+        Reason.UNKNOWN_FUNCTION,
+        Reason.UNKNOWN_TYPE,
+        Reason.UNKNOWN_OPERATOR,
+        Reason.UNKNOWN_SYNTAX,
+        Reason.PRIMARY_FUNCTION,
+        Reason.SERVER_ROLE,
+        Reason.AMBIGUOUS_QUOTING,
+        Reason.TOO_LONG,
+        Reason.TOO_DEEP,
+    }
+)
+
+EMPTY_DECISION: Final = Decision(REPLICA, Reason.EMPTY, kind=EMPTY, movable=True)
+
+
+def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT) -> Decision:
+    """Where the statement(s) in `sql` go. Never raises.
+
+    `sql` is in UTF-8 or any other encoding in which ASCII bytes are ASCII characters; the caller
+    does not bring texts of the other encodings here.
+    """
+    length: i64 = len(sql)
+    if length > parse_limit:
+        return under_hint(sql, [_unparsed(sql, Reason.TOO_LONG, f"{length} bytes")])
+    if length > SHORT:
+        word = first_word(sql)
+        if word in DATA_CHANGING_WORDS and not leaves_state(sql):
+            change = Decision(PRIMARY, Reason.WRITE, detail=word.upper(), known_write=True)
+            return under_hint(sql, [change])
+    try:
+        trees = parse(sql)
+    except ParseError as error:
+        return under_hint(sql, [_unparsable(str(error.args[0] if error.args else error))])
+    except RecursionError:
+        return under_hint(sql, [_unparsed(sql, Reason.TOO_DEEP, "")])
+    except ValueError as error:
+        return under_hint(sql, [_unparsable(str(error))])
+    decisions = [decide_statement(tree) for tree in trees]
+    # With standard_conforming_strings off, \' does not end a string.
+    if b"\\'" in sql and not is_one_statement(sql):
+        decisions = [_ambiguous(decision) for decision in decisions]
+    return under_hint(sql, decisions)
+
+
+def classify_beginning(sql: bytes) -> Decision:
+    """Where a text goes that is too long to be held and of which `sql` is the beginning.
+
+    What follows may be anything, so the session is pinned. Never raises.
+    """
+    known_write = first_word(sql) in DATA_CHANGING_WORDS
+    return Decision(
+        PRIMARY,
+        Reason.TOO_LONG,
+        pin=Pin.UNPARSED,
+        detail=f"more than {len(sql)} bytes",
+        unparsed=True,
+        known_write=known_write,
+    )
+
+
+def parse(sql: bytes) -> list[Tree]:
+    """The statements' trees. Raises ParseError, RecursionError, ValueError."""
+    return [statement["stmt"] for statement in _statements(sql)[1]]
+
+
+def parse_with_places(sql: bytes) -> list[tuple[Tree, str]]:
+    """The statements' trees, each with its own text. Raises as `parse` does."""
+    text, statements = _statements(sql)
+    parts: list[tuple[Tree, str]] = []
+    for statement in statements:
+        begun = statement.get("stmt_location", 0)
+        end = begun + statement.get("stmt_len", len(text))  # the last one has no length
+        parts.append((statement["stmt"], text[begun:end].decode()))
+    return parts
+
+
+def _statements(sql: bytes) -> tuple[bytes, list[Tree]]:
+    """The text as it was parsed, in UTF-8, and libpg_query's list of statements in it."""
+    if b"\0" in sql:
+        raise ValueError("a zero byte")
+    try:
+        text = sql.decode("utf-8")
+    except UnicodeDecodeError:
+        # Every byte above 127 is a letter to the grammar, whichever character it is.
+        text = sql.decode("latin-1")
+    # libpg_query's JSON is five times as fast as pglast's own nodes.
+    return text.encode(), json.loads(parse_sql_json(text)).get("stmts", [])
+
+
+def combine(decisions: list[Decision]) -> Decision:
+    """The decision for a text of several statements: they run on one server."""
+    if not decisions:
+        return EMPTY_DECISION
+    if len(decisions) == 1:
+        return decisions[0]
+    starts = any(decision.starts_transaction for decision in decisions)
+    ends = any(decision.ends_transaction for decision in decisions)
+    number = 0
+    for index, decision in enumerate(decisions):
+        if decision.target == PRIMARY and (number == 0 or decision.known_write):
+            number = index + 1
+            if decision.known_write:
+                break
+    if number > 0:
+        decisive = decisions[number - 1]
+        target = PRIMARY
+        reason = Reason.MULTI_STATEMENT_WITH_WRITE
+        detail = f"statement {number}: {decisive.detail or decisive.reason.value}"
+    elif starts or ends:
+        target = PRIMARY
+        reason = Reason.TRANSACTION_CONTROL
+        detail = "a transaction among several statements"
+    else:
+        target = REPLICA
+        reasons = {decision.reason for decision in decisions}
+        reason = decisions[0].reason if len(reasons) == 1 else Reason.READ
+        detail = ""
+    return Decision(
+        target,
+        reason,
+        kind=PLAIN,
+        pin=next((pin for pin in map(_pin_among_others, decisions) if pin is not None), None),
+        detail=detail,
+        discards=any(decision.discards for decision in decisions),
+        known_write=any(decision.known_write for decision in decisions),
+        starts_transaction=starts,
+        ends_transaction=ends,
+        movable=target == REPLICA and all(decision.movable for decision in decisions),
+        exact=any(decision.exact for decision in decisions),
+    )
+
+
+def _pin_among_others(decision: Decision) -> Pin | None:
+    """Among other statements the relay does not answer SET pgproxy.route: the server is set."""
+    if decision.kind == SET_ROUTE and decision.argument and not decision.local:
+        return Pin.SET
+    return decision.pin
+
+
+def under_hint(sql: bytes, decisions: list[Decision]) -> Decision:
+    """The decision for the statements together, and for the hint at their beginning."""
+    decision = combine(decisions)
+    hint = leading_hint(sql)
+    if hint == NO_HINT:
+        return decision
+    if decision.kind == EMPTY or decision.target == hint:
+        return decision.hinted(hint, decision.target)
+    if hint == REPLICA and not all(_may_follow(part) for part in decisions):
+        return decision.hinted(hint, decision.target)
+    return decision.hinted(hint, hint)
+
+
+def _may_follow(decision: Decision) -> bool:
+    """Whether a hint may send the statement to a replica."""
+    if decision.known_write or decision.pin is not None:
+        return False
+    return decision.target == REPLICA or decision.reason in OVERRULED
+
+
+def leaves_state(sql: bytes) -> bool:
+    """Whether the text, not parsed, may do more than one statement of its kind does."""
+    lowered = sql.lower()
+    return any(stem in lowered for stem in SESSION_STEMS) or not is_one_statement(sql)
+
+
+def _unparsed(sql: bytes, reason: Reason, detail: str) -> Decision:
+    """The decision for a text that is not parsed, from its first word."""
+    word = first_word(sql)
+    changes = word in DATA_CHANGING_WORDS
+    understood = (
+        (changes or word in READING_WORDS)
+        and not leaves_state(sql)
+        and (changes or _INTO_TEMPORARY.search(sql.lower()) is None)
+    )
+    return Decision(
+        PRIMARY,
+        reason,
+        pin=None if understood else Pin.UNPARSED,
+        detail=detail,
+        unparsed=not understood,
+        known_write=changes,
+    )
+
+
+def _unparsable(message: str) -> Decision:
+    return Decision(PRIMARY, Reason.UNPARSABLE, pin=Pin.UNPARSED, detail=message, unparsed=True)
+
+
+def _ambiguous(decision: Decision) -> Decision:
+    if decision.target == PRIMARY:
+        return decision
+    return Decision(PRIMARY, Reason.AMBIGUOUS_QUOTING, detail="\\' in a string")

@@ -1,0 +1,83 @@
+"""Why a statement goes where it goes, in words: what `pgproxy route` prints. PURE."""
+
+import json
+from typing import Final, final
+
+from pglast.parser import ParseError
+
+from pgproxy.routing.classify import PARSE_LIMIT, classify, parse_with_places
+from pgproxy.routing.decision import NO_HINT, PRIMARY, REPLICA, SENTENCES, Decision
+from pgproxy.routing.statements import decide_statement
+
+_TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}
+
+
+@final
+class Explanation:
+    """A decision in words, with those of its statements if there are several.
+
+    target, reason, sentence, detail, pin: strings; pin is "" where the session stays free.
+    """
+
+    def __init__(self, sql: str, decision: Decision, statements: "list[Explanation]") -> None:
+        self.sql = sql
+        self.decision = decision
+        self.target = _TARGETS[int(decision.target)]
+        self.reason = decision.reason.value
+        self.sentence = SENTENCES[decision.reason]
+        self.detail = decision.detail
+        self.pin = "" if decision.pin is None else decision.pin.value
+        self.hint = "" if decision.hint == NO_HINT else _TARGETS[int(decision.hint)]
+        self.statements = statements
+
+    def to_dict(self) -> dict[str, object]:
+        """What the JSON says."""
+        members: dict[str, object] = {
+            "sql": self.sql,
+            "target": self.target,
+            "reason": self.reason,
+            "sentence": self.sentence,
+            "detail": self.detail,
+            "pin": self.pin or None,
+            "hint": self.hint or None,
+        }
+        if self.statements:
+            members["statements"] = [statement.to_dict() for statement in self.statements]
+        return members
+
+    def to_json(self) -> str:
+        """One JSON object, indented."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def to_text(self) -> str:
+        """Lines for a terminal, without a newline at the end."""
+        lines = [f"target   {self.target}", f"reason   {self.reason}: {self.sentence}"]
+        if self.detail:
+            lines.append(f"because  {self.detail}")
+        if self.hint:
+            lines.append(f"hint     {self.hint}")
+        if self.pin:
+            condition = ", if PostgreSQL accepts it" if self.decision.unparsed else ""
+            lines.append(f"pins     the session keeps its server connection: {self.pin}{condition}")
+        for number, statement in enumerate(self.statements, 1):
+            rule = ": ".join(filter(None, (statement.reason, statement.detail)))
+            lines.append(f"  {number}. {statement.target}  {rule}")
+            lines.append(f"     {' '.join(statement.sql.split())}")
+        return "\n".join(lines)
+
+
+def explain(sql: str, parse_limit: int = PARSE_LIMIT) -> Explanation:
+    """The decision for `sql` alone, outside a transaction, by the built-in catalogue."""
+    text = sql.encode("utf-8", "surrogateescape")
+    decision = classify(text, parse_limit)
+    statements: list[Explanation] = []
+    if not decision.unparsed and len(text) <= parse_limit:
+        try:
+            parts = parse_with_places(text)
+        except (ParseError, RecursionError, ValueError):
+            parts = []
+        if len(parts) > 1:
+            statements = [
+                Explanation(part.strip(), decide_statement(tree), []) for tree, part in parts
+            ]
+    return Explanation(sql, decision, statements)

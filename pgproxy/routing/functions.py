@@ -1,0 +1,128 @@
+"""Which functions a read may call: PostgreSQL's own list, and what was read into it by hand. PURE.
+
+A function that is not PostgreSQL's own may write, so a read calls only built-ins: those that no
+overload of is volatile (builtins.py, generated), without the few that still need a primary, and
+those that PostgreSQL calls volatile for another reason than writing. tests/unit/routing runs both
+lists on real standbys.
+"""
+
+from typing import Final
+
+from pgproxy.routing.builtins import NON_VOLATILE, VOLATILE
+from pgproxy.routing.decision import Pin, Reason
+
+# Not volatile, but refused by a standby or true on the primary only. The tests find the members of
+# the first two lines by calling every non-volatile built-in on a primary and on a standby.
+NON_VOLATILE_ON_PRIMARY: Final = frozenset(
+    """
+    txid_current pg_current_xact_id pg_walfile_name pg_walfile_name_offset
+    pg_replication_origin_oid
+    """.split()
+)
+
+# Volatile because the answer differs from call to call, not because anything is written.
+READ_SAFE: Final = frozenset(
+    """
+    array_sample array_shuffle clock_timestamp current_query gen_random_uuid pg_sleep pg_sleep_for
+    pg_sleep_until random random_normal timeofday uuidv4 uuidv7
+
+    pg_collation_actual_version pg_database_collation_actual_version pg_database_size
+    pg_indexes_size pg_jit_available pg_partition_ancestors pg_partition_tree pg_relation_size
+    pg_table_size pg_tablespace_size pg_total_relation_size
+
+    pg_get_wal_replay_pause_state pg_is_in_recovery pg_is_wal_replay_paused pg_last_wal_receive_lsn
+    pg_last_wal_replay_lsn pg_last_xact_replay_timestamp
+    """.split()
+)
+
+# Volatile, no write, and yet meant for the primary: its position, its locks and transactions, the
+# session's sequences, its large object descriptors, the processes whose numbers a client knows.
+READS_OF_THE_PRIMARY: Final = frozenset(
+    """
+    pg_current_wal_flush_lsn pg_current_wal_insert_lsn pg_current_wal_lsn pg_export_snapshot
+    currval lastval pg_sequence_last_value pg_get_sequence_data
+    lo_close lo_get lo_lseek lo_lseek64 lo_open lo_tell lo_tell64 loread
+    pg_xact_status txid_status pg_xact_commit_timestamp pg_xact_commit_timestamp_origin
+    pg_last_committed_xact pg_prepared_xact pg_lock_status pg_blocking_pids
+    pg_safe_snapshot_blocking_pids pg_cancel_backend pg_terminate_backend
+    pg_log_backend_memory_contexts pg_notification_queue_usage
+    """.split()
+)
+
+# Certain to write, to lock, or to act on the server they run on: no hint sends these to a replica.
+WRITING: Final = frozenset(
+    """
+    nextval setval pg_notify
+    lo_creat lo_create lo_export lo_from_bytea lo_import lo_put lo_truncate lo_truncate64 lo_unlink
+    lowrite
+    pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock pg_advisory_unlock_all
+    pg_advisory_unlock_shared pg_advisory_xact_lock pg_advisory_xact_lock_shared
+    pg_try_advisory_lock pg_try_advisory_lock_shared pg_try_advisory_xact_lock
+    pg_try_advisory_xact_lock_shared
+    brin_desummarize_range brin_summarize_new_values brin_summarize_range gin_clean_pending_list
+    pg_clear_attribute_stats pg_clear_relation_stats pg_restore_attribute_stats
+    pg_restore_relation_stats pg_create_restore_point pg_switch_wal pg_logical_emit_message
+    pg_import_system_collations pg_nextoid pg_log_standby_snapshot
+    pg_create_logical_replication_slot pg_create_physical_replication_slot
+    pg_copy_logical_replication_slot pg_copy_physical_replication_slot pg_drop_replication_slot
+    pg_replication_slot_advance pg_logical_slot_get_changes pg_logical_slot_get_binary_changes
+    pg_replication_origin_advance pg_replication_origin_create pg_replication_origin_drop
+    pg_replication_origin_session_reset pg_replication_origin_session_setup
+    pg_replication_origin_xact_reset pg_replication_origin_xact_setup
+    txid_current pg_current_xact_id
+    """.split()
+)
+
+# Change the session in a way that `SET` could.
+SESSION: Final = frozenset({"set_config", "setseed"})
+
+# What must keep the server connection once it was called. set_config is pinned by its last
+# argument: see reads.py.
+PINS: Final = {
+    "currval": Pin.SEQUENCE,
+    "lastval": Pin.SEQUENCE,
+    "pg_advisory_lock": Pin.ADVISORY_LOCK,
+    "pg_advisory_lock_shared": Pin.ADVISORY_LOCK,
+    "pg_try_advisory_lock": Pin.ADVISORY_LOCK,
+    "pg_try_advisory_lock_shared": Pin.ADVISORY_LOCK,
+    "pg_backup_start": Pin.REPLICATION,
+    "pg_copy_logical_replication_slot": Pin.REPLICATION,
+    "pg_copy_physical_replication_slot": Pin.REPLICATION,
+    "pg_create_logical_replication_slot": Pin.REPLICATION,
+    "pg_create_physical_replication_slot": Pin.REPLICATION,
+    "pg_replication_origin_session_setup": Pin.REPLICATION,
+    "set_config": Pin.SET_CONFIG,
+    "setseed": Pin.SETSEED,
+}
+
+READS: Final = (NON_VOLATILE - NON_VOLATILE_ON_PRIMARY) | READ_SAFE
+
+# Settings by which a client asks whether this server takes writes, or how it treats a transaction:
+# drivers look for a primary with them (target_session_attrs, targetServerType).
+ROLE_SETTINGS: Final = frozenset(
+    """
+    in_hot_standby transaction_read_only default_transaction_read_only transaction_isolation
+    default_transaction_isolation transaction_deferrable
+    """.split()
+)
+
+
+def function_reason(names: list[str]) -> Reason | None:
+    """Why a call of this function (schema, if any, and name) is no read, or None: it is one."""
+    name = names[-1]
+    if len(names) > 1 and (len(names) > 2 or names[0] != "pg_catalog"):
+        return Reason.TEMP_TABLE if is_temporary(names[-2]) else Reason.UNKNOWN_FUNCTION
+    if name in READS:
+        return None
+    if name in WRITING:
+        return Reason.WRITING_FUNCTION
+    if name in SESSION:
+        return Reason.SESSION_STATE
+    if name in READS_OF_THE_PRIMARY or name in NON_VOLATILE_ON_PRIMARY:
+        return Reason.PRIMARY_FUNCTION
+    return Reason.VOLATILE_FUNCTION if name in VOLATILE else Reason.UNKNOWN_FUNCTION
+
+
+def is_temporary(schema: str) -> bool:
+    """Whether a schema's name means temporary objects: pg_temp, pg_temp_7, pg_toast_temp_7."""
+    return schema.startswith(("pg_temp", "pg_toast_temp"))

@@ -1,0 +1,200 @@
+"""What a statement's parse tree holds that keeps it from being a read. PURE.
+
+The tree is that of PostgreSQL's own parser, as libpg_query writes it in JSON: a node is an object
+with one member named by the node's type, `{"FuncCall": {…}}`, and a member whose type is fixed by
+the grammar stands without that name: `"typeName": {…}`. `Findings.look` walks all of it. It is a
+white list: a node it does not know is no read.
+
+Literals do not decide, so that statements that differ in them only have one decision; where one
+does (`exact`), the decision stands for that text alone.
+"""
+
+from typing import Any, Final, final
+
+from pgproxy.routing.builtins import OPERATORS, TYPES
+from pgproxy.routing.decision import Pin, Reason
+from pgproxy.routing.functions import PINS, ROLE_SETTINGS, function_reason, is_temporary
+
+# JSON, as json.loads makes it.
+Tree = Any
+
+# Nodes that a read may hold and that say nothing themselves; what is inside them is looked at.
+PLAIN_NODES: Final = frozenset(
+    """
+    A_ArrayExpr A_Const A_Indices A_Indirection A_Star Alias BitString BoolExpr Boolean BooleanTest
+    CaseExpr CaseWhen CoalesceExpr CollateClause ColumnDef ColumnRef CommonTableExpr Float
+    GroupingFunc GroupingSet Integer JoinExpr List MinMaxExpr NamedArgExpr NullTest ParamRef
+    RangeFunction RangeSubselect RangeTableFunc RangeTableFuncCol RangeVar ResTarget RowExpr
+    SelectStmt SortBy SQLValueFunction String SubLink TypeCast WindowDef XmlExpr XmlSerialize
+    JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor
+    JsonBehavior JsonFormat JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg
+    JsonObjectConstructor JsonOutput JsonParseExpr JsonReturning JsonScalarExpr JsonSerializeExpr
+    JsonTable JsonTableColumn JsonTablePathSpec JsonValueExpr
+    """.split()
+)
+
+DATA_CHANGES: Final = {
+    "InsertStmt": "INSERT",
+    "UpdateStmt": "UPDATE",
+    "DeleteStmt": "DELETE",
+    "MergeStmt": "MERGE",
+}
+
+LOCK_STRENGTHS: Final = {
+    "LCS_FORKEYSHARE": "FOR KEY SHARE",
+    "LCS_FORSHARE": "FOR SHARE",
+    "LCS_FORNOKEYUPDATE": "FOR NO KEY UPDATE",
+    "LCS_FORUPDATE": "FOR UPDATE",
+}
+
+# The rules that no hint overrules.
+KNOWN_WRITES: Final = frozenset(
+    {
+        Reason.WRITE,
+        Reason.LOCKING_CLAUSE,
+        Reason.LOCK,
+        Reason.DDL,
+        Reason.MAINTENANCE,
+        Reason.COPY_IN,
+        Reason.COPY_FILE,
+        Reason.NOTIFY,
+        Reason.TWO_PHASE,
+        Reason.WRITING_FUNCTION,
+    }
+)
+_SESSION_RULES: Final = frozenset({Reason.SESSION_STATE, Reason.TEMP_TABLE})
+
+
+def _rank(reason: Reason) -> int:
+    if reason in KNOWN_WRITES:
+        return 2
+    return 1 if reason in _SESSION_RULES else 0
+
+
+def strings(names: Tree) -> list[str]:
+    """The texts of a list of String nodes: the parts of a qualified name."""
+    return [str(name["String"].get("sval", "")) for name in names if "String" in name]
+
+
+@final
+class Findings:
+    """What was found in one statement: the strongest rule, the first pin."""
+
+    def __init__(self) -> None:
+        self.reason: Reason | None = None
+        self.detail = ""
+        self.pin: Pin | None = None
+        self.exact = False
+        # Objects are made temporary, or named as temporary ones.
+        self.makes_temporary = False
+        self.names_temporary = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing was found that keeps the statement from a replica."""
+        return self.reason is None
+
+    def found(self, reason: Reason, detail: str) -> None:
+        """Keeps the rule if it is stronger than what was found before."""
+        if self.reason is None or _rank(reason) > _rank(self.reason):
+            self.reason = reason
+            self.detail = detail
+
+    def look(self, tree: Tree) -> None:
+        """Walks a tree, in the order of the text. Recursion would end at Python's limit."""
+        todo: list[Tree] = [tree]
+        while todo:
+            item = todo.pop()
+            if isinstance(item, dict):
+                inner: list[Tree] = []
+                for key, value in item.items():
+                    self._member(key, value)
+                    if isinstance(value, (dict, list)):
+                        inner.append(value)
+                inner.reverse()
+                todo.extend(inner)
+            elif isinstance(item, list):
+                todo.extend(reversed(item))
+
+    def _member(self, key: str, value: Tree) -> None:
+        if key in PLAIN_NODES:
+            return
+        if key[0].isupper():
+            self._node(key, value)
+        elif key == "typeName":
+            self._type(value)
+        elif key == "intoClause":
+            self.found(Reason.WRITE, "SELECT INTO")
+        elif key == "relpersistence":
+            # The grammar gives a table that is only named the persistence "p".
+            if value == "t":
+                self.makes_temporary = True
+        elif key == "schemaname":
+            if is_temporary(value):
+                self.names_temporary = True
+                self.found(Reason.TEMP_TABLE, f"schema {value}")
+        elif key in {"operName", "useOp"}:
+            self._operator(strings(value))
+
+    def _node(self, key: str, node: Tree) -> None:
+        if key == "A_Expr":
+            if not node["kind"].endswith("BETWEEN") and not node["kind"].endswith("BETWEEN_SYM"):
+                self._operator(strings(node.get("name", [])))
+        elif key == "FuncCall":
+            self._function(strings(node["funcname"]), node.get("args", []))
+        elif key == "TypeName":
+            self._type(node)
+        elif key in DATA_CHANGES:
+            self.found(Reason.WRITE, DATA_CHANGES[key])
+        elif key == "LockingClause":
+            self.found(Reason.LOCKING_CLAUSE, LOCK_STRENGTHS.get(node["strength"], "FOR …"))
+        elif key == "RangeTableSample":
+            method = strings(node.get("method", []))
+            if method not in (["system"], ["bernoulli"]):
+                self.found(Reason.UNKNOWN_FUNCTION, f"function {'.'.join(method)}")
+        else:
+            self.found(Reason.UNKNOWN_SYNTAX, key)
+
+    def _operator(self, names: list[str]) -> None:
+        if names and names[-1] in OPERATORS and names[:-1] in ([], ["pg_catalog"]):
+            return
+        self.found(Reason.UNKNOWN_OPERATOR, f"operator {'.'.join(names)}")
+
+    def _type(self, node: Tree) -> None:
+        names = strings(node.get("names", []))
+        if len(names) > 1 and is_temporary(names[-2]):
+            self.names_temporary = True
+            self.found(Reason.TEMP_TABLE, f"type {'.'.join(names)}")
+        elif not names or names[-1] not in TYPES or names[:-1] not in ([], ["pg_catalog"]):
+            self.found(Reason.UNKNOWN_TYPE, f"type {'.'.join(names)}")
+
+    def _function(self, names: list[str], arguments: Tree) -> None:
+        reason = function_reason(names)
+        name = names[-1]
+        if reason is None:
+            if name == "current_setting":
+                self._current_setting(arguments)
+            return
+        if reason is Reason.TEMP_TABLE:
+            self.names_temporary = True
+        self.found(reason, f"function {'.'.join(names)}")
+        pin = PINS.get(name) if reason is not Reason.UNKNOWN_FUNCTION else None
+        if pin is None or (pin is Pin.SET_CONFIG and _is_true(arguments[2:])):
+            return
+        if self.pin is None:
+            self.pin = pin
+
+    def _current_setting(self, arguments: Tree) -> None:
+        self.exact = True
+        if not arguments:
+            return
+        constant = arguments[0].get("A_Const", {}).get("sval", {}).get("sval", "")
+        if constant.lower() in ROLE_SETTINGS:
+            self.found(Reason.SERVER_ROLE, f"setting {constant.lower()}")
+
+
+def _is_true(arguments: Tree) -> bool:
+    """Whether the one argument left is the keyword TRUE; a parameter may be anything."""
+    if len(arguments) != 1:
+        return False
+    return bool(arguments[0].get("A_Const", {}).get("boolval", {}).get("boolval", False))

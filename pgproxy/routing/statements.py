@@ -1,0 +1,375 @@
+"""One statement's parse tree -> its decision: DESIGN's table, row by row. PURE.
+
+Each kind of statement has one line in a table below; those whose parts decide have a function. A
+kind that is in no table goes to the primary.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from pgproxy.routing.decision import (
+    BEGIN,
+    END,
+    PLAIN,
+    PRIMARY,
+    REPLICA,
+    SET_ROUTE,
+    SHOW_LAST_ROUTE,
+    SHOW_ROUTE,
+    Decision,
+    Pin,
+    Reason,
+)
+from pgproxy.routing.functions import ROLE_SETTINGS
+from pgproxy.routing.reads import DATA_CHANGES, KNOWN_WRITES, Findings, Tree
+
+ROUTE_SETTING: Final = "pgproxy.route"
+LAST_ROUTE_SETTING: Final = "pgproxy.last_route"
+
+# Most reads have this decision; decisions are never changed, so all share it.
+PLAIN_READ: Final = Decision(REPLICA, Reason.READ, movable=True)
+
+# Statements that go to the primary whatever they hold, and what they are called.
+FIXED: Final = {
+    "CallStmt": (Reason.CALL, "CALL"),
+    "CheckPointStmt": (Reason.MAINTENANCE, "CHECKPOINT"),
+    "ClosePortalStmt": (Reason.CURSOR, "CLOSE"),
+    "ClusterStmt": (Reason.MAINTENANCE, "CLUSTER"),
+    "ConstraintsSetStmt": (Reason.TRANSACTION_CONTROL, "SET CONSTRAINTS"),
+    "ExecuteStmt": (Reason.EXECUTE, "EXECUTE"),
+    "FetchStmt": (Reason.CURSOR, "FETCH"),
+    "LockStmt": (Reason.LOCK, "LOCK"),
+    "NotifyStmt": (Reason.NOTIFY, "NOTIFY"),
+    "RefreshMatViewStmt": (Reason.MAINTENANCE, "REFRESH MATERIALIZED VIEW"),
+    "ReindexStmt": (Reason.MAINTENANCE, "REINDEX"),
+    "TruncateStmt": (Reason.WRITE, "TRUNCATE"),
+    "UnlistenStmt": (Reason.NOTIFY, "UNLISTEN"),
+    "VacuumStmt": (Reason.MAINTENANCE, "VACUUM"),
+}
+
+# Statements that always leave something in the session.
+PINNING: Final = {
+    "ListenStmt": (Reason.NOTIFY, "LISTEN", Pin.LISTEN),
+    "LoadStmt": (Reason.SESSION_STATE, "LOAD", Pin.LOAD),
+    "PrepareStmt": (Reason.SESSION_STATE, "PREPARE", Pin.PREPARE),
+}
+
+# DDL whose type's name does not begin with the word the client wrote.
+DDL: Final = {
+    "CommentStmt": "COMMENT",
+    "CompositeTypeStmt": "CREATE TYPE",
+    "CreatedbStmt": "CREATE DATABASE",
+    "CreateStmt": "CREATE TABLE",
+    "CreateTableAsStmt": "CREATE TABLE AS",
+    "DefineStmt": "CREATE",
+    "DropdbStmt": "DROP DATABASE",
+    "GrantRoleStmt": "GRANT",
+    "GrantStmt": "GRANT",
+    "ImportForeignSchemaStmt": "IMPORT FOREIGN SCHEMA",
+    "IndexStmt": "CREATE INDEX",
+    "ReassignOwnedStmt": "REASSIGN OWNED",
+    "RenameStmt": "ALTER",
+    "RuleStmt": "CREATE RULE",
+    "SecLabelStmt": "SECURITY LABEL",
+    "ViewStmt": "CREATE VIEW",
+}
+_DDL_PREFIXES: Final = ("Alter", "Create", "Drop")
+
+# What a DO block may do to its session, as words of its body. EXECUTE may do anything; SET is also
+# a part of UPDATE, where it costs a pin and nothing else.
+_SESSION_WORDS: Final = re.compile(
+    r"\b(set|set_config|setseed|temp|temporary|pg_temp\w*|listen|load|execute|call|currval|lastval"
+    r"|pg_(try_)?advisory_lock(_shared)?|pg_replication_origin_session_setup)\b",
+    re.IGNORECASE,
+)
+
+_ISOLATION: Final = "transaction_isolation"
+_CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
+
+
+def decide_statement(tree: Tree) -> Decision:
+    """The decision for one statement that is alone in its text, before hints."""
+    for node_type, node in tree.items():
+        return _decide(node_type, node)
+    return Decision(PRIMARY, Reason.UNKNOWN_SYNTAX, detail="empty node")
+
+
+def _decide(node_type: str, node: Tree) -> Decision:
+    if node_type == "SelectStmt":
+        return _read({node_type: node}, Reason.READ)
+    if node_type in DATA_CHANGES:
+        return _changing({node_type: node}, Reason.WRITE, DATA_CHANGES[node_type])
+    rule = SPECIAL.get(node_type)
+    if rule is not None:
+        return rule(node)
+    if node_type in FIXED:
+        reason, detail = FIXED[node_type]
+        return Decision(PRIMARY, reason, detail=detail, known_write=reason in KNOWN_WRITES)
+    if node_type in PINNING:
+        reason, detail, pin = PINNING[node_type]
+        return Decision(PRIMARY, reason, pin=pin, detail=detail, known_write=reason in KNOWN_WRITES)
+    if node_type in DDL or node_type.startswith(_DDL_PREFIXES):
+        return _ddl(node_type, node)
+    return Decision(PRIMARY, Reason.UNKNOWN_SYNTAX, detail=node_type)
+
+
+def _read(tree: Tree, reason: Reason) -> Decision:
+    """A statement that is a read if nothing in it says otherwise."""
+    findings = Findings()
+    findings.look(tree)
+    return _from_findings(findings, reason)
+
+
+def _from_findings(findings: Findings, read: Reason) -> Decision:
+    if findings.reason is None:
+        if read is Reason.READ and not findings.exact:
+            return PLAIN_READ
+        return Decision(REPLICA, read, movable=True, exact=findings.exact)
+    pin = findings.pin
+    if findings.makes_temporary and pin is None:
+        pin = Pin.TEMP_TABLE  # SELECT INTO TEMP
+    return Decision(
+        PRIMARY,
+        findings.reason,
+        pin=pin,
+        detail=findings.detail,
+        known_write=findings.reason in KNOWN_WRITES,
+        exact=findings.exact,
+    )
+
+
+def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
+    """A statement known to write; the functions in it may still pin the session."""
+    findings = Findings()
+    findings.found(reason, detail)
+    findings.look(tree)
+    # What current_setting says does not matter to a write.
+    return Decision(PRIMARY, reason, pin=findings.pin, detail=detail, known_write=True)
+
+
+def _ddl(node_type: str, node: Tree) -> Decision:
+    detail = DDL.get(node_type, "")
+    if not detail:
+        words = re.findall("[A-Z]+[a-z]+", node_type.removesuffix("Stmt"))
+        detail = " ".join(words).upper()
+    findings = Findings()
+    findings.look({node_type: node})
+    pin = findings.pin
+    if node_type == "CreateTableAsStmt":
+        dropped = node.get("into", {}).get("onCommit") == "ONCOMMIT_DROP"
+    else:
+        dropped = node.get("oncommit") == "ONCOMMIT_DROP"
+    temporary = findings.makes_temporary or findings.names_temporary or _names_pg_temp(node)
+    if temporary and not dropped and node_type != "DropStmt" and pin is None:
+        pin = Pin.TEMP_TABLE
+    return Decision(PRIMARY, Reason.DDL, pin=pin, detail=detail, known_write=True)
+
+
+def _names_pg_temp(node: Tree) -> bool:
+    """Whether a qualified name in the statement begins with pg_temp: CREATE FUNCTION pg_temp.f."""
+    todo = [node]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            name = item.get("sval")
+            if isinstance(name, str) and name.startswith("pg_temp"):
+                return True
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)
+    return False
+
+
+def _explain(node: Tree) -> Decision:
+    query = node["query"]
+    if any(_is_on(option) for option in node.get("options", []) if _name(option) == "analyze"):
+        inner = decide_statement(query)
+        if inner.target == PRIMARY:
+            return inner
+        return Decision(REPLICA, Reason.EXPLAIN, detail="ANALYZE of a read", movable=True,
+                        exact=inner.exact)  # fmt: skip
+    if "ExecuteStmt" in query:
+        return Decision(PRIMARY, Reason.EXECUTE, detail="EXPLAIN EXECUTE")
+    findings = Findings()
+    findings.look(query)
+    if findings.names_temporary:
+        return Decision(PRIMARY, Reason.TEMP_TABLE, detail=findings.detail)
+    return Decision(REPLICA, Reason.EXPLAIN, movable=True)
+
+
+def _name(option: Tree) -> str:
+    return str(option["DefElem"].get("defname", ""))
+
+
+def _is_on(option: Tree) -> bool:
+    """Whether an option that takes a Boolean is on, or might be: defGetBoolean() in PostgreSQL."""
+    argument = option["DefElem"].get("arg")
+    if argument is None:
+        return True
+    if "Integer" in argument:
+        return bool(argument["Integer"].get("ival", 0) != 0)
+    word = str(argument.get("String", {}).get("sval", ""))
+    return word.lower() not in {"false", "off"}
+
+
+def _copy(node: Tree) -> Decision:
+    if node.get("is_from"):
+        return _changing({"CopyStmt": node}, Reason.COPY_IN, "COPY FROM")
+    if node.get("is_program") or "filename" in node:
+        return _changing({"CopyStmt": node}, Reason.COPY_FILE, "COPY TO a file or program")
+    if "query" in node:
+        return _read(node["query"], Reason.COPY_OUT)
+    return _read(node["relation"], Reason.COPY_OUT)
+
+
+def _transaction(node: Tree) -> Decision:
+    kind = str(node["kind"]).removeprefix("TRANS_STMT_")
+    if kind in {"BEGIN", "START"}:
+        return _begin(kind, node.get("options", []))
+    if kind in {"COMMIT", "ROLLBACK"}:
+        chain = bool(node.get("chain"))
+        return Decision(
+            PRIMARY,
+            Reason.TRANSACTION_CONTROL,
+            kind=PLAIN if chain else END,
+            detail=f"{kind} AND CHAIN" if chain else kind,
+            tag=b"" if chain else kind.encode(),
+            starts_transaction=chain,
+            ends_transaction=True,
+        )
+    words = kind.replace("_", " ")
+    if kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
+        return Decision(
+            PRIMARY,
+            Reason.TWO_PHASE,
+            detail="PREPARE TRANSACTION" if kind == "PREPARE" else words,
+            known_write=True,
+            ends_transaction=kind == "PREPARE",
+        )
+    return Decision(PRIMARY, Reason.TRANSACTION_CONTROL, detail=words)
+
+
+def _begin(kind: str, options: Tree) -> Decision:
+    read_only = False
+    serializable = False
+    for option in options:
+        constant = option["DefElem"].get("arg", {}).get("A_Const", {})
+        if _name(option) == "transaction_read_only":
+            read_only = constant.get("ival", {}).get("ival", 0) != 0  # the last one holds
+        elif _name(option) == _ISOLATION:
+            serializable = constant.get("sval", {}).get("sval") == "serializable"
+    target = PRIMARY
+    reason = Reason.TRANSACTION_CONTROL
+    if serializable:
+        reason = Reason.SERIALIZABLE
+    elif read_only:
+        target = REPLICA
+        reason = Reason.BEGIN_READ_ONLY
+    return Decision(
+        target,
+        reason,
+        kind=BEGIN,
+        detail="BEGIN" if kind == "BEGIN" else "START TRANSACTION",
+        tag=b"BEGIN" if kind == "BEGIN" else b"START TRANSACTION",
+        read_only=read_only,
+        starts_transaction=True,
+    )
+
+
+def _set(node: Tree) -> Decision:
+    kind = node["kind"]
+    name = str(node.get("name", ""))
+    local = bool(node.get("is_local"))
+    if name.lower() == ROUTE_SETTING and kind != "VAR_SET_CURRENT":
+        values = [_constant(value) for value in node.get("args", [])]
+        argument = ", ".join(values).lower()
+        return Decision(PRIMARY, Reason.SET_ROUTE, kind=SET_ROUTE, argument=argument, local=local)
+    if kind == "VAR_SET_MULTI" and name != "SESSION CHARACTERISTICS":
+        return Decision(PRIMARY, Reason.TRANSACTION_CONTROL, detail=f"SET {name}")
+    if kind in {"VAR_RESET", "VAR_RESET_ALL"}:
+        return Decision(PRIMARY, Reason.SESSION_STATE, detail=f"RESET {name or 'ALL'}")
+    pin: Pin | None = Pin.SESSION_CHARACTERISTICS if kind == "VAR_SET_MULTI" else Pin.SET
+    if local or kind == "VAR_SET_DEFAULT":
+        pin = None
+    detail = f"SET LOCAL {name}" if local else f"SET {name}"
+    return Decision(PRIMARY, Reason.SESSION_STATE, pin=pin, detail=detail, local=local)
+
+
+def _constant(value: Tree) -> str:
+    """The text of one value of SET. Numbers and names too are constants there."""
+    constant = value.get("A_Const", {})
+    if "sval" in constant:
+        return str(constant["sval"].get("sval", ""))
+    if "ival" in constant:
+        return str(constant["ival"].get("ival", 0))
+    return str(constant.get("fval", {}).get("fval", "?"))
+
+
+def _show(node: Tree) -> Decision:
+    name = str(node.get("name", "")).lower()
+    if name == LAST_ROUTE_SETTING:
+        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_LAST_ROUTE, detail=name)
+    if name == ROUTE_SETTING:
+        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_ROUTE, detail=name)
+    if name in ROLE_SETTINGS:
+        return Decision(PRIMARY, Reason.SERVER_ROLE, detail=f"setting {name}")
+    return Decision(REPLICA, Reason.SHOW, movable=True)
+
+
+def _declare(node: Tree) -> Decision:
+    hold = bool(int(node.get("options", 0)) & _CURSOR_OPT_HOLD)
+    findings = Findings()
+    findings.look(node["query"])
+    detail = "DECLARE CURSOR WITH HOLD" if hold else "DECLARE CURSOR"
+    known = findings.reason in KNOWN_WRITES
+    if findings.reason is not None and known:
+        return Decision(
+            PRIMARY,
+            findings.reason,
+            pin=Pin.HOLD_CURSOR if hold else findings.pin,
+            detail=findings.detail,
+            known_write=True,
+        )
+    pin = Pin.HOLD_CURSOR if hold else findings.pin
+    return Decision(PRIMARY, Reason.CURSOR, pin=pin, detail=detail)
+
+
+def _deallocate(node: Tree) -> Decision:
+    name = str(node.get("name", ""))
+    return Decision(
+        PRIMARY,
+        Reason.SESSION_STATE,
+        detail=f"DEALLOCATE {name or 'ALL'}",
+        argument=name,
+        discards=not name,
+    )
+
+
+def _discard(node: Tree) -> Decision:
+    target = str(node["target"]).removeprefix("DISCARD_")
+    return Decision(
+        PRIMARY, Reason.SESSION_STATE, detail=f"DISCARD {target}", discards=target == "ALL"
+    )
+
+
+def _do(node: Tree) -> Decision:
+    body = " ".join(
+        option["DefElem"].get("arg", {}).get("String", {}).get("sval", "")
+        for option in node.get("args", [])
+    )
+    pin = Pin.DO_BLOCK if _SESSION_WORDS.search(body) else None
+    return Decision(PRIMARY, Reason.DO, pin=pin, detail="DO")
+
+
+SPECIAL: Final[dict[str, Callable[[Tree], Decision]]] = {
+    "CopyStmt": _copy,
+    "DeallocateStmt": _deallocate,
+    "DeclareCursorStmt": _declare,
+    "DiscardStmt": _discard,
+    "DoStmt": _do,
+    "ExplainStmt": _explain,
+    "TransactionStmt": _transaction,
+    "VariableSetStmt": _set,
+    "VariableShowStmt": _show,
+}
