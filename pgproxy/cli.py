@@ -76,18 +76,12 @@ def cli() -> None:
 @_config_option
 def serve(path: Path | None) -> None:
     """Run the proxy in the foreground; logs go to stderr, SIGTERM drains."""
-    import structlog
-
-    from pgproxy import app
-    from pgproxy.config import notices
+    from pgproxy.app import serve as serve_app
     from pgproxy.telemetry import logs
 
     config = _load(path)
     logs.configure(config.log.level, config.log.format)
-    log = structlog.stdlib.get_logger()
-    for notice in notices(config):
-        log.warning("not_in_effect_yet", note=notice)
-    _run(app.serve(config))
+    _run(serve_app(config))
 
 
 @cli.command()
@@ -119,8 +113,17 @@ def check(path: Path | None) -> None:
     """Validate the configuration and show each value with its origin; exit 2 if it has faults."""
     from pgproxy.config import notices
     from pgproxy.configfile import origins
+    from pgproxy.protocol.userlist import parse_userlist
 
     config = _load(path)
+    users_file = config.auth.users_file
+    try:
+        if users_file is not None and users_file.exists():
+            parse_userlist(users_file.read_text(encoding="utf-8"), str(users_file))
+    except ConfigError as error:
+        _refuse(error)
+    except UnicodeDecodeError:
+        _refuse(ConfigError([f"{users_file}: is not UTF-8 text"]))
     settings = origins(path, os.environ)
     lines = [(f"{setting.key} = {setting.value}", setting.origin) for setting in settings]
     width = max(len(line) for line, _ in lines if len(line) <= 60)

@@ -244,7 +244,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "server.tls_cert_file": (None,),
     "server.tls_key_file": (None,),
     "pool.mode": ("transaction", "session"),
-    "pool.min_size": (0,),
     "pool.reserve_size": (0,),
     "pool.max_backend_connections": (0,),
     "pool.max_database_connections": (0,),

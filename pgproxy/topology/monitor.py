@@ -236,8 +236,9 @@ class _Watch:
         if self._connection is not None and not self._connection.is_closed():
             try:
                 return await self._question()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except Exception:  # noqa: BLE001 - asyncpg's InternalClientError is one of many
                 # Its end need not be the server's: pg_terminate_backend, a time-out on the way.
+                # A new connection will tell.
                 self._drop()
         self._drop()
         self._connection = await asyncpg.connect(

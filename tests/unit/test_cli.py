@@ -1,0 +1,246 @@
+import errno
+import json
+import re
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import pgproxy
+from pgproxy import _compiled
+from pgproxy.cli import cli
+from pgproxy.config import Config
+from pgproxy.errors import ConfigError
+
+BACKENDS = '[auth]\nmethod = "trust"\n[[discovery.backends]]\nhost = "db1"\n'
+Serve = Callable[[BaseException | None], list[Config]]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "pgproxy.toml"
+    path.write_text(BACKENDS)
+    return path
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Puts an application in place that ends as told, and returns what it was given."""
+
+    def place(end: BaseException | None) -> list[Config]:
+        given: list[Config] = []
+
+        async def serve(config: Config) -> None:
+            given.append(config)
+            if end is not None:
+                raise end
+
+        stub = types.SimpleNamespace(serve=serve)
+        monkeypatch.setitem(sys.modules, "pgproxy.app", stub)  # type: ignore[arg-type]
+        monkeypatch.setattr("pgproxy.telemetry.logs.configure", lambda *_: None)
+        return given
+
+    return place
+
+
+# --version
+
+
+@pytest.mark.parametrize(
+    ("mode", "shown"),
+    [
+        ("compiled", "compiled"),
+        ("interpreted (not compiled)", "interpreted: not compiled"),
+        ("interpreted (relay.py (old) differs)", "interpreted: relay.py (old) differs"),
+    ],
+)
+def test_the_version_says_whether_it_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, mode: str, shown: str
+) -> None:
+    monkeypatch.setattr(_compiled, "mode", lambda: mode)
+    result = run("--version")
+    assert result.output == f"pgproxy {pgproxy.__version__} ({shown})\n"
+    assert result.exit_code == 0
+
+
+def test_the_module_runs_as_the_command_and_the_version_loads_little() -> None:
+    code = (
+        "import sys; sys.argv = ['pgproxy', '--version']\n"
+        "import runpy\n"
+        "try: runpy.run_module('pgproxy', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    version, loaded = done.stdout.splitlines()
+    assert re.fullmatch(r"pgproxy [0-9.]+ \((compiled|interpreted: .+)\)", version)
+    assert not {"pydantic", "asyncpg", "aiohttp", "uvloop", "pglast"} & set(loaded.split())
+
+
+# check
+
+
+def test_check_shows_each_value_with_its_origin(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPROXY_POOL__SIZE", "9")
+    result = run("check", "--config", path)
+    assert result.exit_code == 0, result.output
+    lines = [re.sub(r" +# ", " # ", line) for line in result.stdout.splitlines()]
+    assert "pool.size = 9 # environment PGPROXY_POOL__SIZE" in lines
+    assert f'auth.method = "trust" # file {path}' in lines
+    assert "pool.lifetime = 3600 # default" in lines
+    assert any(line.startswith("# note: consistency") for line in lines)
+
+
+def test_check_prints_a_line_for_each_fault_and_exits_with_2(path: Path) -> None:
+    path.write_text(BACKENDS + "[pool]\nsise = 5\nmode = 'fast'\n")
+    result = run("check", "--config", path)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert sorted(line.split(" ")[1] for line in result.stderr.splitlines()) == [
+        "pool.mode:",
+        "pool.sise:",
+    ]
+
+
+def test_check_reads_the_file_of_users_too(path: Path) -> None:
+    users = path.parent / "users.txt"
+    users.write_text('"alice" "secret"\n"bob\n')
+    result = run("check", "--config", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{users}: line 2: ")
+    users.write_bytes(b'"\xff" "x"\n')
+    assert run("check", "--config", path).stderr == f"{users}: is not UTF-8 text\n"
+    users.write_text('"alice" "secret"\n')
+    assert run("check", "--config", path).exit_code == 0
+
+
+def test_the_environment_can_name_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPROXY_CONFIG", str(path))
+    assert f"# file {path}" in run("check").stdout
+
+
+def test_a_file_that_is_not_there_is_a_line_and_no_usage(tmp_path: Path) -> None:
+    result = run("serve", "--config", tmp_path / "nothing.toml")
+    assert result.exit_code == 2
+    expected = f"{tmp_path / 'nothing.toml'}: cannot be read: No such file or directory\n"
+    assert result.stderr == expected
+
+
+# serve
+
+
+def test_serve_hands_the_configuration_to_the_application(path: Path, serving: Serve) -> None:
+    given = serving(None)
+    result = run("serve", "--config", path)
+    assert result.exit_code == 0, result.output
+    assert [config.discovery.backends[0].host for config in given] == ["db1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.EADDRINUSE, "port 5432: address already in use"),
+            "pgproxy: cannot listen: port 5432: address already in use; another program has",
+        ),
+        (
+            PermissionError(errno.EACCES, "port 80: permission denied"),
+            "pgproxy: cannot listen: port 80: permission denied; ports below 1024 are",
+        ),
+        (
+            OSError(errno.EADDRNOTAVAIL, "10.9.9.9: cannot assign requested address"),
+            "pgproxy: cannot listen: 10.9.9.9: cannot assign requested address; listen.host and",
+        ),
+        (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            "pgproxy: cannot listen: Name or service not known; listen.host or http.host is",
+        ),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_port_that_cannot_be_had_is_one_line_of_advice(
+    path: Path, serving: Serve, error: OSError, line: str, depth: int
+) -> None:
+    end: Exception = error
+    for _ in range(depth):
+        end = ExceptionGroup("unhandled errors in a TaskGroup", [end])
+    serving(end)
+    result = run("serve", "--config", path)
+    assert result.exit_code == 1
+    (told,) = result.stderr.splitlines()
+    assert told.startswith(line)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_fault_found_while_starting_is_told_as_one_of_the_configuration(
+    path: Path, serving: Serve, depth: int
+) -> None:
+    end: Exception = ConfigError(["users.txt: line 2: no"])
+    serving(ExceptionGroup("x", [end]) if depth else end)
+    result = run("serve", "--config", path)
+    assert (result.exit_code, result.stderr) == (2, "users.txt: line 2: no\n")
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        ZeroDivisionError("a bug"),
+        OSError(errno.EBADF, "a bug"),
+        ExceptionGroup("x", [ValueError(), OSError()]),
+    ],
+)
+def test_a_bug_of_ours_is_not_dressed_up(path: Path, serving: Serve, bug: Exception) -> None:
+    serving(bug)
+    assert run("serve", "--config", path).exception is bug
+
+
+# route and demo
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"), [((), "to the primary\n"), (("--json",), '{"to": 1}\n')]
+)
+def test_route_prints_the_explanation(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], shown: str
+) -> None:
+    asked = []
+
+    def explain(sql: str) -> types.SimpleNamespace:
+        asked.append(sql)
+        return types.SimpleNamespace(
+            to_text=lambda: "to the primary", to_json=lambda: json.dumps({"to": 1})
+        )
+
+    stub = types.SimpleNamespace(explain=explain)
+    monkeypatch.setitem(sys.modules, "pgproxy.routing.explain", stub)  # type: ignore[arg-type]
+    result = run("route", *options, "SELECT 1")
+    assert result.stdout == shown
+    assert asked == ["SELECT 1"]
+
+
+def test_demo_says_what_is_missing_instead_of_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pgproxy.embedded import EmbeddedError
+
+    def run_demo(replicas: int, port: int) -> None:
+        raise EmbeddedError(f"no PostgreSQL for {replicas} replicas on {port}")
+
+    stub = types.SimpleNamespace(run_demo=run_demo)
+    monkeypatch.setitem(sys.modules, "pgproxy.demo", stub)  # type: ignore[arg-type]
+    result = run("demo", "--replicas", 3, "--port", 7000)
+    assert result.exit_code == 1
+    assert result.stderr == "pgproxy: no PostgreSQL for 3 replicas on 7000\n"
+
+
+def test_only_commands_that_exist_are_offered() -> None:
+    assert sorted(cli.commands) == ["check", "demo", "route", "serve"]
