@@ -140,11 +140,9 @@ class ClientAuthentication:
         Raises PgError FATAL: 28P01 for a wrong password, 08P01 for what is no answer.
         """
         assert not self.done, "nothing is asked any more"
-        if self._has_failed:
+        if self._has_failed or len(body) + 4 > self.max_length:
             raise self._wrong_password()
         self._has_failed = True  # until the answer has been found right
-        if len(body) + 4 > self.max_length:
-            raise _violation("invalid message length")
         try:
             if self.method == SCRAM_SHA_256:
                 answer = self._receive_sasl(body)
@@ -388,7 +386,7 @@ class ServerAuthentication:
 
 def _password_of(body: bytes) -> bytes:
     """The NUL-terminated password that fills a PasswordMessage."""
-    if body.find(b"\x00") != len(body) - 1:
+    if not body or body.find(b"\x00") != len(body) - 1:
         raise _violation("invalid password packet size")
     if len(body) == 1:
         raise PgError(INVALID_PASSWORD, "empty password returned by client")

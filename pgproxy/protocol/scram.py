@@ -364,7 +364,7 @@ def _is_printable(value: bytes) -> bool:
 def _shown(message: bytes, offset: int) -> str:
     """The byte at `offset` for an error's text; past the end it is C's terminator."""
     byte = message[offset] if offset < len(message) else 0
-    return chr(byte) if 0x21 <= byte <= 0x7E else f"0x{byte:02x}"
+    return f"'{chr(byte)}'" if 0x21 <= byte <= 0x7E else f"0x{byte:02x}"
 
 
 def _b64(data: bytes) -> bytes:
