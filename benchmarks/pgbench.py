@@ -63,6 +63,16 @@ class PgbenchCell:
             values["cpu_user_share"] = cpu.user / (cpu.user + cpu.system or 1.0)
         return values
 
+    def _threads(self) -> int:
+        """Two, but one per client where two would block each other for ever.
+
+        pgbench prepares a statement when it first needs it, and its thread waits for the answer. If
+        that client has to wait for a server connection, those who hold one, in the middle of their
+        transactions, are never served by the same thread again.
+        """
+        may_block = self.mode == "prepared" and self.script == "tpcb"
+        return self.clients if may_block else min(self.clients, _THREADS)
+
     def _run(self, lane: Lane, prefix: Path, round_number: int) -> str:
         command = [
             lane.servers.program("pgbench"),
@@ -70,7 +80,7 @@ class PgbenchCell:
             f"--builtin={_BUILTIN[self.script]}",
             f"--protocol={self.mode}",
             f"--client={self.clients}",
-            f"--jobs={min(self.clients, _THREADS)}",
+            f"--jobs={self._threads()}",
             f"--time={self.seconds:.0f}",
             f"--random-seed={round_number + 1}",
             "--log",
