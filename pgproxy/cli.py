@@ -139,11 +139,12 @@ def check(path: Path | None) -> None:
 @click.argument("sql")
 def route(path: Path | None, sql: str, *, as_json: bool) -> None:
     """Explain where SQL goes: the target, the rule, and what in the statement made it fire."""
+    from pgproxy.config import Routing
     from pgproxy.routing.explain import explain
 
-    if path is not None:
-        _load(path)
-    explanation = explain(sql)
+    # Without a file nothing needs to be configured yet: explaining takes no server.
+    routing = Routing() if path is None else _load(path).routing
+    explanation = explain(sql, routing.parse_limit)
     click.echo(explanation.to_json() if as_json else explanation.to_text())
 
 

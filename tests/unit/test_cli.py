@@ -208,25 +208,17 @@ def test_a_bug_of_ours_is_not_dressed_up(path: Path, serving: Serve, bug: Except
 # route and demo
 
 
-@pytest.mark.parametrize(
-    ("options", "shown"), [((), "to the primary\n"), (("--json",), '{"to": 1}\n')]
-)
-def test_route_prints_the_explanation(
-    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], shown: str
-) -> None:
-    asked = []
+def test_route_explains_without_any_configuration() -> None:
+    result = run("route", "SELECT 1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].split() == ["target", "replica"]
+    assert json.loads(run("route", "--json", "DROP TABLE t").stdout)["target"] == "primary"
 
-    def explain(sql: str) -> types.SimpleNamespace:
-        asked.append(sql)
-        return types.SimpleNamespace(
-            to_text=lambda: "to the primary", to_json=lambda: json.dumps({"to": 1})
-        )
 
-    stub = types.SimpleNamespace(explain=explain)
-    monkeypatch.setitem(sys.modules, "pgproxy.routing.explain", stub)  # type: ignore[arg-type]
-    result = run("route", *options, "SELECT 1")
-    assert result.stdout == shown
-    assert asked == ["SELECT 1"]
+def test_route_obeys_the_limits_of_a_configuration(path: Path) -> None:
+    path.write_text(BACKENDS + "[routing]\nparse_limit = 5\n")
+    found = json.loads(run("route", "--config", path, "--json", "SELECT 1").stdout)
+    assert found["target"] == "primary"
 
 
 def test_demo_says_what_is_missing_instead_of_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
