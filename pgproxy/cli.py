@@ -92,7 +92,7 @@ def serve(path: Path | None) -> None:
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
-    help="Where the proxy listens; by default the system picks.",
+    help="Where the proxy listens; by default 5432 if it is free, else the system picks.",
 )
 def demo(replicas: int, port: int) -> None:
     """Start PostgreSQL with replicas and the proxy in front; Ctrl-C removes all of it."""
@@ -104,7 +104,10 @@ def demo(replicas: int, port: int) -> None:
     except EmbeddedError as error:
         _fail(str(error))
     except OSError as error:
-        _explain_or_raise(error)
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        reason = error.strerror
+        _fail(f"cannot listen: {reason}; choose another --port, or leave it to the system")
 
 
 @cli.command()

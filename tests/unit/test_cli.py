@@ -234,5 +234,16 @@ def test_demo_says_what_is_missing_instead_of_a_traceback(monkeypatch: pytest.Mo
     assert result.stderr == "pgproxy: no PostgreSQL for 3 replicas on 7000\n"
 
 
+def test_demo_on_a_port_that_is_taken_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_demo(_replicas: int, _port: int) -> None:
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    stub = types.SimpleNamespace(run_demo=run_demo)
+    monkeypatch.setitem(sys.modules, "pgproxy.demo", stub)  # type: ignore[arg-type]
+    result = run("demo", "--port", 7000)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("pgproxy: cannot listen: Address already in use; choose")
+
+
 def test_only_commands_that_exist_are_offered() -> None:
     assert sorted(cli.commands) == ["check", "demo", "route", "serve"]
