@@ -7,8 +7,11 @@ PGPROXY_PG_BIN names the PostgreSQL to test with (default: the wheel's version 1
 import faulthandler
 import os
 import secrets
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import hypothesis
@@ -81,6 +84,15 @@ def private_cluster() -> Iterator[Cluster]:
     """The same for one test alone, which may kill, promote and reconfigure."""
     with Cluster.create(2, directory=cluster_parent()) as own:
         yield own
+
+
+@pytest.fixture
+def bare_directory() -> Iterator[Path]:
+    """An empty directory with a short path that every user may enter; removed at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="test-", dir=cluster_parent()))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
