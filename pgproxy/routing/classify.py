@@ -54,6 +54,12 @@ SESSION_STEMS: Final = (
 )
 _INTO_TEMPORARY: Final = re.compile(rb"\binto\b.*\b(temp|temporary|pg_temp\w*)\b", re.DOTALL)
 
+# PRIMARY is a reserved word: where it stands without quotes the grammar does not take it for a value.
+_SET_ROUTE_TO_PRIMARY: Final = re.compile(
+    rb"\s*SET\s+(?:(LOCAL|SESSION)\s+)?pgproxy\.route(?:\s*=|\s+TO\s)\s*PRIMARY\s*;?\s*",
+    re.IGNORECASE,
+)
+
 # The rules that a hint may overrule: the client knows its functions, the router does not.
 OVERRULED: Final = frozenset(
     {
@@ -90,6 +96,9 @@ def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT) -> Decision:
     try:
         trees = parse(sql)
     except ParseError as error:
+        route = _SET_ROUTE_TO_PRIMARY.fullmatch(sql)
+        if route is not None:
+            return _set_route_to_primary(route)
         return under_hint(sql, [_unparsable(str(error.args[0] if error.args else error))])
     except RecursionError:
         return under_hint(sql, [_unparsed(sql, Reason.TOO_DEEP, "")])
@@ -240,6 +249,12 @@ def _unparsed(sql: bytes, reason: Reason, detail: str) -> Decision:
         unparsed=not understood,
         known_write=changes,
     )
+
+
+def _set_route_to_primary(route: "re.Match[bytes]") -> Decision:
+    scope = route.group(1)
+    local = scope is not None and scope.upper() == b"LOCAL"
+    return Decision(PRIMARY, Reason.SET_ROUTE, kind=SET_ROUTE, argument="primary", local=local)
 
 
 def _unparsable(message: str) -> Decision:

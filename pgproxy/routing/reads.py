@@ -85,9 +85,7 @@ class Findings:
         self.detail = ""
         self.pin: Pin | None = None
         self.exact = False
-        # Objects are made temporary, or named as temporary ones.
-        self.makes_temporary = False
-        self.names_temporary = False
+        self.makes_temporary = False  # SELECT INTO TEMP
 
     @property
     def is_read(self) -> bool:
@@ -126,12 +124,10 @@ class Findings:
         elif key == "intoClause":
             self.found(Reason.WRITE, "SELECT INTO")
         elif key == "relpersistence":
-            # The grammar gives a table that is only named the persistence "p".
             if value == "t":
                 self.makes_temporary = True
         elif key == "schemaname":
             if is_temporary(value):
-                self.names_temporary = True
                 self.found(Reason.TEMP_TABLE, f"schema {value}")
         elif key in {"operName", "useOp"}:
             self._operator(strings(value))
@@ -163,7 +159,6 @@ class Findings:
     def _type(self, node: Tree) -> None:
         names = strings(node.get("names", []))
         if len(names) > 1 and is_temporary(names[-2]):
-            self.names_temporary = True
             self.found(Reason.TEMP_TABLE, f"type {'.'.join(names)}")
         elif not names or names[-1] not in TYPES or names[:-1] not in ([], ["pg_catalog"]):
             self.found(Reason.UNKNOWN_TYPE, f"type {'.'.join(names)}")
@@ -175,8 +170,6 @@ class Findings:
             if name == "current_setting":
                 self._current_setting(arguments)
             return
-        if reason is Reason.TEMP_TABLE:
-            self.names_temporary = True
         self.found(reason, f"function {'.'.join(names)}")
         pin = PINS.get(name) if reason is not Reason.UNKNOWN_FUNCTION else None
         if pin is None or (pin is Pin.SET_CONFIG and _is_true(arguments[2:])):
@@ -191,6 +184,25 @@ class Findings:
         constant = arguments[0].get("A_Const", {}).get("sval", {}).get("sval", "")
         if constant.lower() in ROLE_SETTINGS:
             self.found(Reason.SERVER_ROLE, f"setting {constant.lower()}")
+
+
+def is_about_temporary(tree: Tree) -> bool:
+    """Whether a statement of any kind makes or names something temporary."""
+    todo: list[Tree] = [tree]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, list):
+            todo.extend(item)
+        elif isinstance(item, dict):
+            # The grammar gives a table that is only named the persistence "p".
+            if item.get("relpersistence") == "t":
+                return True
+            for key in ("schemaname", "sval"):
+                name = item.get(key)
+                if isinstance(name, str) and is_temporary(name):
+                    return True
+            todo.extend(item.values())
+    return False
 
 
 def _is_true(arguments: Tree) -> bool:

@@ -22,7 +22,13 @@ from pgproxy.routing.decision import (
     Reason,
 )
 from pgproxy.routing.functions import ROLE_SETTINGS
-from pgproxy.routing.reads import DATA_CHANGES, KNOWN_WRITES, Findings, Tree
+from pgproxy.routing.reads import (
+    DATA_CHANGES,
+    KNOWN_WRITES,
+    Findings,
+    Tree,
+    is_about_temporary,
+)
 
 ROUTE_SETTING: Final = "pgproxy.route"
 LAST_ROUTE_SETTING: Final = "pgproxy.last_route"
@@ -153,32 +159,16 @@ def _ddl(node_type: str, node: Tree) -> Decision:
     if not detail:
         words = re.findall("[A-Z]+[a-z]+", node_type.removesuffix("Stmt"))
         detail = " ".join(words).upper()
-    findings = Findings()
-    findings.look({node_type: node})
-    pin = findings.pin
+    pin: Pin | None = None
+    on_commit = node.get("oncommit")
     if node_type == "CreateTableAsStmt":
-        dropped = node.get("into", {}).get("onCommit") == "ONCOMMIT_DROP"
-    else:
-        dropped = node.get("oncommit") == "ONCOMMIT_DROP"
-    temporary = findings.makes_temporary or findings.names_temporary or _names_pg_temp(node)
-    if temporary and not dropped and node_type != "DropStmt" and pin is None:
-        pin = Pin.TEMP_TABLE
+        on_commit = node.get("into", {}).get("onCommit")
+        findings = Findings()
+        findings.look(node["query"])
+        pin = findings.pin
+    if pin is None and on_commit != "ONCOMMIT_DROP" and node_type != "DropStmt":
+        pin = Pin.TEMP_TABLE if is_about_temporary(node) else None
     return Decision(PRIMARY, Reason.DDL, pin=pin, detail=detail, known_write=True)
-
-
-def _names_pg_temp(node: Tree) -> bool:
-    """Whether a qualified name in the statement begins with pg_temp: CREATE FUNCTION pg_temp.f."""
-    todo = [node]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, dict):
-            name = item.get("sval")
-            if isinstance(name, str) and name.startswith("pg_temp"):
-                return True
-            todo.extend(item.values())
-        elif isinstance(item, list):
-            todo.extend(item)
-    return False
 
 
 def _explain(node: Tree) -> Decision:
@@ -191,10 +181,8 @@ def _explain(node: Tree) -> Decision:
                         exact=inner.exact)  # fmt: skip
     if "ExecuteStmt" in query:
         return Decision(PRIMARY, Reason.EXECUTE, detail="EXPLAIN EXECUTE")
-    findings = Findings()
-    findings.look(query)
-    if findings.names_temporary:
-        return Decision(PRIMARY, Reason.TEMP_TABLE, detail=findings.detail)
+    if is_about_temporary(query):
+        return Decision(PRIMARY, Reason.TEMP_TABLE, detail="EXPLAIN")
     return Decision(REPLICA, Reason.EXPLAIN, movable=True)
 
 
