@@ -18,6 +18,7 @@ POOL_SIZE = 20
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
+PROBE_SECONDS = 5.0
 
 
 class Missing(Exception):
@@ -123,17 +124,25 @@ def wait_until_serving(
     while time.monotonic() < deadline:
         if child.poll() is not None:
             raise NotServing(f"ended with status {child.returncode}: {tail(log)}")
+        if _answers(servers, address):
+            return Running(address, psutil.Process(child.pid))
+        time.sleep(0.2)
+    raise NotServing(f"did not serve {USER} within {START_SECONDS:g} s: {tail(log)}")
+
+
+def _answers(servers: Servers, address: Address) -> bool:
+    try:
         probe = subprocess.run(
             [*servers.psql(address), "-c", "SELECT 1"],
             capture_output=True,
             check=False,
             text=True,
+            timeout=PROBE_SECONDS,
             env={"PGCONNECT_TIMEOUT": "2"},
         )
-        if probe.stdout == "1\n":
-            return Running(address, psutil.Process(child.pid))
-        time.sleep(0.2)
-    raise NotServing(f"did not serve {USER} within {START_SECONDS:g} s: {tail(log)}")
+    except subprocess.TimeoutExpired:
+        return False
+    return probe.stdout == "1\n"
 
 
 def tail(log: Path, size: int = 600) -> str:
