@@ -132,7 +132,7 @@ SENTENCES: Final = {
     Reason.MULTI_STATEMENT_WITH_WRITE: "One of several statements has to go to the primary.",
     Reason.HINT: "A comment at the beginning says so.",
     Reason.SET_ROUTE: "The session's setting pgproxy.route says so.",
-    Reason.SHOW_ROUTE: "pgproxy answers this itself.",
+    Reason.SHOW_ROUTE: "The proxy answers this itself.",
     Reason.FLUSH_BEFORE_SYNC: "The batch was cut by Flush before it was known to only read.",
     Reason.BATCH_WITH_WRITE: "Another statement before the same Sync has to go to the primary.",
     Reason.IN_TRANSACTION: "It belongs to an open transaction and stays where that runs.",

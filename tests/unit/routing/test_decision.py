@@ -1,0 +1,51 @@
+"""The words of the router: every reason has a sentence, a number and a stable value."""
+
+import re
+
+from pgproxy.routing.decision import (
+    CODES,
+    PRIMARY,
+    REASONS,
+    REPLICA,
+    SENTENCES,
+    Decision,
+    Pin,
+    Reason,
+)
+
+
+def test_every_reason_has_one_sentence() -> None:
+    assert set(SENTENCES) == set(Reason)
+    for sentence in SENTENCES.values():
+        assert re.fullmatch(r"[A-Z][^.]*\.", sentence.replace("pgproxy.route", "")), sentence
+
+
+def test_every_reason_has_a_number() -> None:
+    assert [CODES[reason] for reason in REASONS] == list(range(len(Reason)))
+    assert Decision(PRIMARY, Reason.DDL).code == CODES[Reason.DDL]
+
+
+def test_values_are_fit_for_metric_labels() -> None:
+    for value in [reason.value for reason in Reason] + [pin.value for pin in Pin]:
+        assert re.fullmatch(r"[a-z_]+", value)
+
+
+def test_a_hint_changes_the_target_and_its_reason_and_nothing_else() -> None:
+    decision = Decision(
+        PRIMARY, Reason.UNKNOWN_FUNCTION, pin=Pin.SET, detail="function f", tag=b"x",
+        read_only=True, argument="a", local=True, unparsed=True, discards=True, known_write=True,
+        starts_transaction=True, ends_transaction=True, movable=True, exact=True, kind=3,
+    )  # fmt: skip
+    followed = decision.hinted(REPLICA, REPLICA)
+    assert (followed.target, followed.reason, followed.hint) == (REPLICA, Reason.HINT, REPLICA)
+    kept = decision.hinted(REPLICA, PRIMARY)
+    assert (kept.target, kept.reason, kept.hint) == (PRIMARY, Reason.UNKNOWN_FUNCTION, REPLICA)
+    changed = {0, 1, 12}
+    for index, value in enumerate(decision.fields()):
+        if index not in changed:
+            assert followed.fields()[index] == kept.fields()[index] == value
+
+
+def test_a_decision_can_be_read_in_a_log() -> None:
+    text = repr(Decision(REPLICA, Reason.READ, detail="x"))
+    assert text == "<Decision REPLICA read 'x' pin=None>"

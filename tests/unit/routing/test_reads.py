@@ -1,0 +1,113 @@
+"""The white list of parse nodes: nothing of the grammar is missed, nothing unknown passes."""
+
+import pglast.ast
+
+from pgproxy.routing.classify import parse
+from pgproxy.routing.decision import Pin, Reason
+from pgproxy.routing.reads import PLAIN_NODES, Findings, is_about_temporary, strings
+
+
+def look(sql: str) -> Findings:
+    """What is found in the one statement of a text."""
+    findings = Findings()
+    findings.look(parse(sql.encode())[0])
+    return findings
+
+
+def test_every_node_of_the_white_list_is_one_of_the_grammar() -> None:
+    # pglast makes a tuple of a List.
+    assert {name for name in PLAIN_NODES if not hasattr(pglast.ast, name)} == {"List"}
+
+
+def test_no_member_of_a_node_is_named_like_a_node() -> None:
+    # The walk tells nodes from members by their first letter.
+    for name in dir(pglast.ast):
+        for member in _members(name):
+            assert not member[0].isupper(), (name, member)
+
+
+def test_every_member_whose_type_is_not_named_in_the_tree_is_one_the_walk_expects() -> None:
+    # These stand in the tree under the member's name alone. Of them only a type, SELECT INTO and
+    # a relation say something; `larg` and `rarg` are SELECTs whose parts have their own names.
+    expected = {
+        ("CTECycleClause", "cycle_clause"),
+        ("CTESearchClause", "search_clause"),
+        ("CollateClause", "collClause"),
+        ("Alias", "alias"),
+        ("Alias", "join_using_alias"),
+        ("IntoClause", "intoClause"),
+        ("RangeVar", "identitySequence"),
+        ("SelectStmt", "larg"),
+        ("SelectStmt", "rarg"),
+        ("TypeName", "typeName"),
+        ("WindowDef", "over"),
+        ("WithClause", "withClause"),
+    }
+    found: set[tuple[str, str]] = set()
+    for name in PLAIN_NODES | {"A_Expr", "FuncCall", "LockingClause", "RangeTableSample"}:
+        for member, c_type in _members(name).items():
+            held = c_type.removesuffix("*")
+            if c_type.endswith("*") and held not in {"Node", "List", "char", "Expr", "Bitmapset"}:
+                found.add((held, member))
+    assert {pair for pair in found if not pair[0].startswith("Json")} == expected
+    # SQL/JSON nests its own nodes; all of them are on the white list.
+    assert {pair[0] for pair in found if pair[0].startswith("Json")} <= PLAIN_NODES
+
+
+def _members(name: str) -> dict[str, str]:
+    slots = getattr(getattr(pglast.ast, name, None), "__slots__", None)
+    if not isinstance(slots, dict):
+        return {}
+    return {member: information.c_type for member, information in slots.items()}
+
+
+def test_a_node_that_is_not_on_the_list_is_no_read() -> None:
+    findings = Findings()
+    findings.look({"SelectStmt": {"targetList": [{"ResTarget": {"val": {"NewExpr": {}}}}]}})
+    assert findings.reason is Reason.UNKNOWN_SYNTAX
+    assert findings.detail == "NewExpr"
+
+
+def test_the_strongest_rule_is_kept_and_of_equals_the_first_in_the_text() -> None:
+    assert look("SELECT f(1), g(2)").detail == "function f"
+    assert look("SELECT f(1), nextval('s'), setval('s', 1)").detail == "function nextval"
+    assert look("SELECT f(1), set_config('a', 'b', true)").reason is Reason.SESSION_STATE
+    assert look("SELECT set_config('a', 'b', true) FOR UPDATE").reason is Reason.LOCKING_CLAUSE
+
+
+def test_the_pin_is_found_whatever_the_rule() -> None:
+    assert look("SELECT nextval('s'), setseed(1)").pin is Pin.SETSEED
+    assert look("SELECT currval('s') FROM t FOR UPDATE").pin is Pin.SEQUENCE
+
+
+def test_only_the_keyword_true_makes_set_config_local() -> None:
+    for last in ("true", "TRUE"):
+        assert look(f"SELECT set_config('a', 'b', {last})").pin is None
+    for last in ("false", "'t'", "$1", "NOT false", "'t'::bool", "1::bool", "is_local => true"):
+        assert look(f"SELECT set_config('a', 'b', {last})").pin is Pin.SET_CONFIG
+    assert look("SELECT set_config('a', 'b')").pin is Pin.SET_CONFIG
+    assert look("SELECT set_config(VARIADIC ARRAY[true])").pin is Pin.SET_CONFIG
+    assert look("SELECT app.set_config('a', 'b', false)").pin is None
+
+
+def test_current_setting_is_decided_for_one_text_only() -> None:
+    assert look("SELECT current_setting('work_mem')").exact
+    assert look("SELECT current_setting($1)").exact
+    assert look("SELECT current_setting()").exact
+    assert not look("SELECT app.current_setting('work_mem')").exact
+    assert not look("SELECT set_config('a', 'b', true)").exact
+
+
+def test_temporary_objects_are_found_in_any_tree() -> None:
+    def about(sql: str) -> bool:
+        return is_about_temporary(parse(sql.encode())[0])
+
+    assert about("CREATE TEMP TABLE a (b int)")
+    assert about("EXPLAIN SELECT * FROM pg_temp.a")
+    assert about("CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''")
+    assert not about("CREATE TABLE a (b int)")
+    assert not about("SELECT * FROM temp.pg_a")
+
+
+def test_the_parts_of_a_name_are_its_strings() -> None:
+    assert strings([{"String": {"sval": "a"}}, {"A_Star": {}}, {"String": {}}]) == ["a", ""]

@@ -1,0 +1,108 @@
+"""What the router remembers, under which key, and how much of it."""
+
+from pgproxy.routing.decision import PRIMARY, REPLICA, Reason
+from pgproxy.routing.router import Router
+
+
+def counts(router: Router) -> tuple[int, int, int]:
+    """Exact hits, key hits, misses."""
+    return int(router.hits), int(router.key_hits), int(router.misses)
+
+
+def test_a_text_is_parsed_once() -> None:
+    router = Router()
+    first = router.decide(b"SHOW work_mem")
+    assert counts(router) == (0, 0, 1)
+    assert router.decide(b"SHOW work_mem") is first
+    assert counts(router) == (1, 0, 1)
+
+
+def test_texts_that_differ_in_literals_are_parsed_once() -> None:
+    router = Router()
+    first = router.decide(b"SELECT f(1), 'a'")
+    assert router.decide(b"SELECT f(22), 'it''s'") is first
+    assert router.decide(b"SELECT f(1), 'a'") is first
+    assert counts(router) == (0, 2, 1)
+    assert len(router) == 1
+
+
+def test_a_text_without_literals_is_found_under_itself() -> None:
+    router = Router()
+    router.decide(b"SELECT a FROM t WHERE b = $1")
+    router.decide(b"SELECT a FROM t WHERE b = $1")
+    assert counts(router) == (1, 0, 1)
+    assert len(router) == 1
+
+
+def test_utility_statements_are_told_apart_by_their_literals() -> None:
+    router = Router()
+    assert router.decide(b"SET pgproxy.route = 'replica'").argument == "replica"
+    assert router.decide(b"SET pgproxy.route = 'primary'").argument == "primary"
+    assert router.decide(b"/* pgproxy: replica */ SELECT f(1)").target == REPLICA
+    assert router.decide(b"/* pgproxy: primary */ SELECT f(1)").target == PRIMARY
+
+
+def test_where_a_literal_decides_it_decides_for_its_text_alone() -> None:
+    router = Router()
+    assert router.decide(b"SELECT current_setting('work_mem')").target == REPLICA
+    assert router.decide(b"SELECT current_setting('in_hot_standby')").target == PRIMARY
+    assert router.decide(b"SELECT current_setting('search_path')").target == REPLICA
+    assert router.decide(b"SELECT current_setting('in_hot_standby')").target == PRIMARY
+    assert counts(router) == (1, 0, 3)
+
+
+def test_a_text_that_the_parser_refuses_says_nothing_about_its_key() -> None:
+    router = Router()
+    # Both have one key; float's precision is checked by the grammar.
+    assert router.decide(b"SELECT 1::float(99)").reason is Reason.UNPARSABLE
+    assert router.decide(b"SELECT 1::float(9)").reason is Reason.READ
+    assert router.decide(b"SELECT 1::float(99)").reason is Reason.UNPARSABLE
+
+
+def test_what_is_longer_than_the_limit_is_not_remembered() -> None:
+    router = Router(parse_limit=20)
+    assert router.decide(b"SELECT 1 AS abcdefgh").reason is Reason.READ
+    assert router.decide(b"SELECT 1 AS abcdefghi").reason is Reason.TOO_LONG
+    assert router.decide(b"SELECT 1 AS abcdefghi").reason is Reason.TOO_LONG
+    assert counts(router) == (0, 0, 3)
+    assert len(router) == 1
+
+
+def test_the_number_of_texts_remembered_is_bounded() -> None:
+    router = Router(cache_size=10)
+    for number in range(100):
+        router.decide(b"SELECT a%d" % number)
+        assert len(router) <= 10
+
+
+def test_the_bytes_remembered_are_bounded() -> None:
+    router = Router(cache_bytes=100_000)
+    for number in range(100):
+        router.decide(b"SELECT a%d, %s" % (number, b", ".join([b"b"] * 3000)))
+        assert len(router) <= 12
+    assert len(router) >= 6
+
+
+def test_what_is_asked_for_again_outlives_what_is_not() -> None:
+    router = Router(cache_size=10)
+    wanted = router.decide(b"SHOW wanted")
+    key_wanted = router.decide(b"SELECT 1, wanted")
+    for number in range(100):
+        router.decide(b"SHOW a%d" % number)
+        assert router.decide(b"SHOW wanted") is wanted
+        assert router.decide(b"SELECT %d, wanted" % number) is key_wanted
+    router.decide(b"SHOW a50")
+    assert int(router.misses) == 103
+
+
+def test_a_router_of_no_size_still_decides() -> None:
+    router = Router(cache_size=0, cache_bytes=0)
+    assert router.decide(b"SELECT 1").target == REPLICA
+    assert router.decide(b"DELETE FROM t").target == PRIMARY
+
+
+def test_of_a_text_without_an_end_nothing_is_remembered() -> None:
+    router = Router()
+    decision = router.decide_beginning(b"INSERT INTO t VALUES ('x")
+    assert (decision.reason, decision.unparsed) == (Reason.TOO_LONG, True)
+    assert len(router) == 0

@@ -1,0 +1,162 @@
+"""What the relay must know of single statements beside their target."""
+
+import pglast.ast
+import pytest
+
+from pgproxy.routing.classify import classify
+from pgproxy.routing.decision import (
+    BEGIN,
+    END,
+    PLAIN,
+    PRIMARY,
+    REPLICA,
+    SET_ROUTE,
+    SHOW_LAST_ROUTE,
+    SHOW_ROUTE,
+    Decision,
+)
+from pgproxy.routing.reads import DATA_CHANGES
+from pgproxy.routing.statements import DDL, FIXED, PINNING, SPECIAL, decide_statement
+
+
+def decide(sql: str) -> Decision:
+    """The decision for a text."""
+    return classify(sql.encode())
+
+
+@pytest.mark.parametrize(
+    ("sql", "tag", "read_only", "target"),
+    [
+        ("BEGIN", b"BEGIN", False, PRIMARY),
+        ("begin work;", b"BEGIN", False, PRIMARY),
+        ("START TRANSACTION", b"START TRANSACTION", False, PRIMARY),
+        ("BEGIN READ ONLY", b"BEGIN", True, REPLICA),
+        ("START TRANSACTION READ ONLY", b"START TRANSACTION", True, REPLICA),
+        ("BEGIN READ ONLY READ WRITE", b"BEGIN", False, PRIMARY),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", b"BEGIN", True, PRIMARY),
+        ("BEGIN ISOLATION LEVEL REPEATABLE READ", b"BEGIN", False, PRIMARY),
+    ],
+)
+def test_begin_says_its_tag_and_its_mode(
+    sql: str, tag: bytes, read_only: bool, target: int
+) -> None:
+    decision = decide(sql)
+    assert decision.kind == BEGIN
+    assert (decision.tag, decision.read_only, decision.target) == (tag, read_only, target)
+    assert decision.starts_transaction
+    assert not decision.ends_transaction
+
+
+@pytest.mark.parametrize(
+    ("sql", "tag"),
+    [
+        ("COMMIT", b"COMMIT"),
+        ("COMMIT WORK AND NO CHAIN", b"COMMIT"),
+        ("END TRANSACTION", b"COMMIT"),
+        ("ROLLBACK", b"ROLLBACK"),
+        ("ABORT", b"ROLLBACK"),
+    ],
+)
+def test_an_end_says_the_tag_that_postgresql_answers_with(sql: str, tag: bytes) -> None:
+    decision = decide(sql)
+    assert (decision.kind, decision.tag) == (END, tag)
+    assert decision.ends_transaction
+    assert not decision.starts_transaction
+
+
+@pytest.mark.parametrize(
+    ("sql", "starts", "ends"),
+    [
+        ("COMMIT AND CHAIN", True, True),
+        ("ROLLBACK AND CHAIN", True, True),
+        ("PREPARE TRANSACTION 'x'", False, True),
+        ("COMMIT PREPARED 'x'", False, False),
+        ("ROLLBACK PREPARED 'x'", False, False),
+        ("SAVEPOINT a", False, False),
+        ("ROLLBACK TO a", False, False),
+        ("RELEASE a", False, False),
+    ],
+)
+def test_other_transaction_commands_are_no_end_that_the_relay_may_answer(
+    sql: str, starts: bool, ends: bool
+) -> None:
+    decision = decide(sql)
+    assert (decision.kind, decision.tag) == (PLAIN, b"")
+    assert (decision.starts_transaction, decision.ends_transaction) == (starts, ends)
+
+
+@pytest.mark.parametrize(
+    ("sql", "argument", "local"),
+    [
+        ("SET pgproxy.route = 'replica'", "replica", False),
+        ("SET pgproxy.route TO 'PRIMARY'", "primary", False),
+        ("SET pgproxy.route = auto", "auto", False),
+        ("SET SESSION pgproxy.route = 'x y'", "x y", False),
+        ("SET LOCAL pgproxy.route = 'replica'", "replica", True),
+        ("SET pgproxy.route = 1", "1", False),
+        ("SET pgproxy.route = 1.5", "1.5", False),
+        ("SET pgproxy.route = on", "on", False),
+        ("SET pgproxy.route = 'a', b", "a, b", False),
+        ("SET pgproxy.route TO DEFAULT", "", False),
+        ("SET LOCAL pgproxy.route TO DEFAULT", "", True),
+        ("RESET pgproxy.route", "", False),
+    ],
+)
+def test_the_route_setting_keeps_its_value_as_written(sql: str, argument: str, local: bool) -> None:
+    decision = decide(sql)
+    assert (decision.kind, decision.argument, decision.local) == (SET_ROUTE, argument, local)
+    assert decision.pin is None
+
+
+def test_show_of_our_own_settings_is_told_apart() -> None:
+    assert decide("SHOW pgproxy.route").kind == SHOW_ROUTE
+    assert decide('SHOW "pgproxy.Last_Route"').kind == SHOW_LAST_ROUTE
+    assert decide("SHOW pgproxy.lsn").kind == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("sql", "discards", "argument"),
+    [
+        ("DISCARD ALL", True, ""),
+        ("DISCARD PLANS", False, ""),
+        ("DISCARD TEMP", False, ""),
+        ("DEALLOCATE ALL", True, ""),
+        ("DEALLOCATE PREPARE ALL", True, ""),
+        ("DEALLOCATE p", False, "p"),
+        ('DEALLOCATE "P q"', False, "P q"),
+    ],
+)
+def test_what_removes_prepared_statements_says_which(
+    sql: str, discards: bool, argument: str
+) -> None:
+    decision = decide(sql)
+    assert (decision.discards, decision.argument) == (discards, argument)
+
+
+def test_set_local_says_so() -> None:
+    assert decide("SET LOCAL work_mem = '1MB'").local
+    assert not decide("SET work_mem = '1MB'").local
+
+
+def test_every_statement_of_the_grammar_has_a_line_in_one_table() -> None:
+    inner = {
+        "AlterTableMoveAllStmt",  # ALTER TABLE ALL IN TABLESPACE
+        "PLAssignStmt",  # PL/pgSQL
+        "RawStmt",  # what holds a statement
+        "ReplicaIdentityStmt",  # a part of ALTER TABLE
+        "ReturnStmt",  # the body of a SQL function
+        "SetOperationStmt",  # made by the analyzer
+    }
+    tables = [set(DDL), set(FIXED), set(PINNING), set(SPECIAL), set(DATA_CHANGES), {"SelectStmt"}]
+    known = set.union(*tables)
+    assert sum(map(len, tables)) == len(known)
+    grammar = {name for name in dir(pglast.ast) if name.endswith("Stmt")}
+    assert known <= grammar
+    others = {name for name in grammar - known if not name.startswith(("Alter", "Create", "Drop"))}
+    assert others == inner - {"AlterTableMoveAllStmt"}
+
+
+def test_a_statement_of_no_table_goes_to_the_primary() -> None:
+    decision = decide_statement({"NewStmt": {}})
+    assert (decision.target, decision.reason.value) == (PRIMARY, "unknown_syntax")
+    assert decide_statement({}).target == PRIMARY
