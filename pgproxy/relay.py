@@ -588,9 +588,9 @@ class Relay(Owner):
             return True
         if decision is None:
             return self._answer_bookkeeping()
-        kind = decision.kind
         if not batch.simple:
             return False
+        kind = decision.kind
         if kind == BEGIN:
             if self.held or self.context.session_mode:
                 return False
@@ -615,9 +615,13 @@ class Relay(Owner):
         self.batch.done()
 
     def _answer_bookkeeping(self) -> bool:
-        """Nothing but Close, Sync and the like: true if there is nothing to ask a server."""
+        """Nothing is executed: true if there is nothing to ask a server.
+
+        That is so for Close and Sync, and for Parse of a text that a server has accepted before:
+        a driver that prepares while it holds up others (pgbench) must not wait for a lease.
+        """
         batch = self.batch
-        if batch.simple or batch.decision is not None:
+        if batch.simple:
             return False
         if batch.ending == CUT:
             if len(batch.owed) == 1 and batch.owed[0] is OWED_COPY_END:
@@ -626,8 +630,11 @@ class Relay(Owner):
             return False
         answers: list[bytes] = []
         for owed in batch.owed:
+            statement = owed.statement
             if owed.answer:
                 answers.append(owed.answer)
+            elif owed.kind == PARSE and owed.name and statement is not None and statement.proven:
+                answers.append(write.PARSE_COMPLETE)
             elif owed is not OWED_SYNC:
                 return False
         answers.append(READY[int(self.status)])

@@ -18,9 +18,9 @@ from pgproxy.protocol.startup import (
     StartupMessage,
 )
 from pgproxy.routing.decision import PRIMARY, REPLICA
-from pgproxy.servers.cluster import Cluster, PoolGroup
+from pgproxy.servers.cluster import Cluster, OpenedWaiter, PoolGroup
 from pgproxy.servers.exchange import Exchange
-from pgproxy.servers.ledger import Profile, Slot, Waiter
+from pgproxy.servers.ledger import Profile
 from pgproxy.servers.login import read_frame
 
 ROUTE: Final = "pgproxy.route"
@@ -136,48 +136,29 @@ class ClientLogin:
 
     async def _learn_welcome(self, group: PoolGroup, profile: Profile) -> None:
         """Has a server connection opened: what it reports, the client is told."""
-        waiter = _WelcomeWaiter(group)
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(error: PgError | None) -> None:
+            if opened.done():
+                return
+            if error is None:
+                opened.set_result(None)
+            else:
+                opened.set_exception(error)
+
         target = PRIMARY
         if self._cluster.primary is None and self._cluster.replicas:
             target = REPLICA
-        server = group.acquire(target, profile, waiter)
-        if server is not None:
-            group.pool_of(server).release(server)
-            return
+        waiter = OpenedWaiter(group, target, profile, done)
+        waiter.ask()
         try:
-            await waiter.future
+            await opened
+        except PgError as error:
+            error.severity = "FATAL"
+            raise
         except BaseException:
             group.cancel_wait(waiter)
             raise
-
-
-class _WelcomeWaiter(Waiter):
-    """Gives the connection back at once: that it was logged in is all that matters."""
-
-    def __init__(self, group: PoolGroup) -> None:
-        super().__init__()
-        self.group = group
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def granted(self, slot: Slot) -> None:
-        self.group.give_back(slot)
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def refused(self, error: PgError) -> None:
-        if not self.future.done():
-            self.future.set_exception(
-                PgError(
-                    error.sqlstate,
-                    error.message,
-                    severity="FATAL",
-                    detail=error.detail,
-                    hint=error.hint,
-                )
-            )
-
-    def reroute(self) -> None:
-        self.refused(PgError("57P03", "the server went away during log-in", detail="Try again."))
 
 
 def session_parameters(message: StartupMessage) -> tuple[int, list[tuple[bytes, bytes]]]:

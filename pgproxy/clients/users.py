@@ -30,7 +30,7 @@ class Users:
 
     def show(self, user: str, credentials: Credentials) -> None:
         """A client has logged in."""
-        if credentials.keys is not None:
+        if credentials.keys is not None or credentials.password:
             self._shown[user] = credentials
 
     def refresh(self) -> None:

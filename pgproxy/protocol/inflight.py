@@ -137,6 +137,8 @@ class Inflight:
         owed = self._queue[head]
         effect: i64 = REPLY_EFFECT[owed.kind * 256 + reply]
         if effect == ANSWERED or effect == READY:
+            if owed.kind == PARSE and owed.statement is not None:
+                owed.statement.proven = True
             self._pop()
         elif effect == STAYS:
             if reply == B_ERROR_RESPONSE:

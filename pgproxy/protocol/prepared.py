@@ -28,6 +28,7 @@ class Statement:
         self.parameter_types = parameter_types
         self.decision = decision
         self.users: i64 = 0  # client names that mean this statement
+        self.proven = False  # some server has accepted it
 
     def __repr__(self) -> str:
         return f"<Statement {self.number} users={self.users} {self.sql[:60]!r}>"

@@ -5,10 +5,12 @@ of one (database, user), one on each backend, and is what a client's relay asks 
 """
 
 import time
+from collections.abc import Callable
 from typing import final
 
 from mypy_extensions import i64
 
+from pgproxy.errors import PgError
 from pgproxy.routing.decision import REPLICA
 from pgproxy.servers.balance import least_loaded
 from pgproxy.servers.connection import Backend, ServerConnection
@@ -145,6 +147,40 @@ class PoolGroup:
 
 
 @final
+class OpenedWaiter(Waiter):
+    """Wants to know that a connection of this profile has been opened, and gives it back at once.
+    `done` is called with the error, if that failed."""
+
+    def __init__(
+        self,
+        group: PoolGroup,
+        target: int,
+        profile: Profile,
+        done: Callable[[PgError | None], None],
+    ) -> None:
+        super().__init__()
+        self.group = group
+        self.target = target
+        self.profile = profile
+        self.done = done
+
+    def ask(self) -> None:
+        server = self.group.acquire(self.target, self.profile, self)
+        if server is not None:
+            self.granted(server)
+
+    def granted(self, slot: Slot) -> None:
+        self.group.give_back(slot)
+        self.done(None)
+
+    def refused(self, error: PgError) -> None:
+        self.done(error)
+
+    def reroute(self) -> None:
+        self.ask()
+
+
+@final
 class Cluster:
     def __init__(self, context: PoolContext, settings: PoolSettings) -> None:
         self.context = context
@@ -173,9 +209,9 @@ class Cluster:
         for node in topology.nodes:
             backend = self.backends.get(node.name)
             if backend is None or (backend.host, backend.port) != (node.host, node.port):
-                backend = Backend(node.name, node.host, node.port, node.weight)
+                backend = Backend(node.name, node.host, node.port, float(node.weight))
                 self.backends[node.name] = backend
-            backend.weight = node.weight
+            backend.weight = float(node.weight)
         if topology.primary is not None:
             self.primary = self.backends[topology.primary.name]
             fit.add(topology.primary.name)

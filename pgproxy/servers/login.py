@@ -105,20 +105,19 @@ class ServerLogin:
                     answer = authentication.receive(body)
                 if answer is not None:
                     exchange.write(answer)
+            elif kind == codes.B_ERROR_RESPONSE:
+                raise _server_error(body)
+            elif not authentication.done and kind != codes.B_NEGOTIATE_PROTOCOL_VERSION:
+                # Whoever skips the proof of the password is not the server we know.
+                raise _unexpected(server.backend, kind)
             elif kind == codes.B_PARAMETER_STATUS:
                 reported.append(read.parameter_status(body))
             elif kind == codes.B_BACKEND_KEY_DATA:
                 pid, secret = read.backend_key_data(body)
-            elif kind == codes.B_ERROR_RESPONSE:
-                raise _server_error(body)
             elif kind == codes.B_READY_FOR_QUERY:
                 break
             elif kind not in (codes.B_NOTICE_RESPONSE, codes.B_NEGOTIATE_PROTOCOL_VERSION):
-                raise PgError(
-                    PROTOCOL_VIOLATION,
-                    f"{server.backend.name} sent message type {kind} during log-in",
-                    severity="FATAL",
-                )
+                raise _unexpected(server.backend, kind)
         if server.backend.writable or not server.profile.welcome:
             server.profile.welcome = reported
         server.adopt(exchange.transport, pid, secret)
@@ -149,6 +148,14 @@ def _unreachable(backend: Backend, why: str) -> PgError:
     return PgError(
         UNABLE_TO_CONNECT,
         f"could not connect to {backend.name} ({backend.host}:{backend.port}): {why}",
+        severity="FATAL",
+    )
+
+
+def _unexpected(backend: Backend, kind: int) -> PgError:
+    return PgError(
+        PROTOCOL_VIOLATION,
+        f"{backend.name} sent message type {kind} during log-in",
         severity="FATAL",
     )
 
