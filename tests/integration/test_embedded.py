@@ -19,6 +19,7 @@ import pytest
 
 from pgproxy import embedded_server
 from pgproxy.embedded import Cluster, EmbeddedError, Installation, find_installation
+from pgproxy.embedded_watchdog import processes
 from tests.support.place import cluster_parent
 from tests.support.processes import command_lines, running, wait_ended
 from tests.support.wire import Wire
@@ -312,14 +313,18 @@ def test_an_ordinary_user_can_run_it() -> None:
 # --- nothing is left behind
 
 OWNER = """
-import json, sys
+import json, os, select, signal, sys
 from pgproxy.embedded import Cluster
 from tests.support.place import cluster_parent
 with Cluster.create(1, directory=cluster_parent()) as cluster:
     pids = [pid for server in cluster.servers for pid in server.pids()]
     print(json.dumps([str(cluster.directory), pids, cluster._watchdog.pid]), flush=True)
-    for line in sys.stdin:
-        exec(line)
+    # A signal that comes just before a blocking read would be seen at its end only.
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    select.select([sys.stdin, woken], [], [])
+    exec(sys.stdin.readline())
 """
 
 
@@ -352,7 +357,7 @@ def owner() -> Iterator[Owner]:
     ) as process:
         assert process.stdout is not None
         directory, pids, watchdog = json.loads(process.stdout.readline())
-        servers = [psutil.Process(pid) for pid in pids]
+        servers = [one for one in psutil.process_iter() if one.pid in pids]
         yield Owner(process, Path(directory), servers, psutil.Process(watchdog))
         process.kill()
 
@@ -413,6 +418,21 @@ Cluster.create(1, directory=Path({str(bare_directory)!r}))
         assert not wait_ended([psutil.Process(watchdog)], timeout=30)
     assert list(bare_directory.iterdir()) == []
     assert not [line for line in command_lines() if str(bare_directory) in line]
+
+
+@pytest.mark.skipif(not os.path.exists("/bin/ps"), reason="there is no ps here")
+def test_the_processes_are_found_without_a_proc_file_system_too(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.primary.psql("SELECT 1")
+    seen = {pid: line for pid, line in processes() if cluster.directory.name in line}
+    monkeypatch.setattr("os.path.isdir", lambda path: False)
+    for server in cluster.servers:
+        # Besides those that come and go, such as an autovacuum worker.
+        lasting = {pid for pid, line in seen.items() if f"{server.name}@" in line}
+        assert len(lasting) > 3
+        assert len(lasting.intersection(server.pids())) > 3
+        assert server.pid in server.pids()
 
 
 def test_a_killed_server_leaves_no_shared_memory() -> None:
