@@ -3,8 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
@@ -85,11 +84,12 @@ class Proxy:
         trusts_all = config.auth.method == "trust"
         path = config.auth.users_file
         self.users = Users(path if path is not None and (path.exists() or not trusts_all) else None)
-        server_login = ServerLogin(
-            keyring, self.users.credentials, config.server.connect_timeout
-        )
+        server_login = ServerLogin(keyring, self.users.credentials, config.server.connect_timeout)
         self.monitor = Monitor(
-            static.backends(config.discovery), config.health, self._topology_changed
+            static.backends(config.discovery),
+            config.health,
+            self._topology_changed,
+            lambda name, fresh: self.cluster.fresh(name, fresh),
         )
         self.cluster = Cluster(
             PoolContext(
@@ -124,6 +124,7 @@ class Proxy:
                 registry=self.registry,
                 counters=self.counters,
                 session_mode=config.pool.mode == "session",
+                watermark=config.consistency.read_your_writes,
                 on_statement=on_statement,
             ),
             self.counters,
@@ -131,7 +132,12 @@ class Proxy:
             login_timeout=config.timeouts.client_login,
             spawn=self.tasks.spawn,
         )
-        self.janitor = Janitor(self.cluster, self.clock, self.users.refresh)
+        self.janitor = Janitor(
+            self.cluster,
+            self.clock,
+            refresh_users=self.users.refresh,
+            probe_all=self.monitor.probe_all,
+        )
 
     async def run(self, on_ready: Callable[[Ready], None] | None) -> None:
         """Serves until SIGTERM or SIGINT, or until cancelled; then drains."""
@@ -173,9 +179,10 @@ class Proxy:
             await self._close(http.close)
 
     async def _first_round(self, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
         waiting = [
-            asyncio.ensure_future(self.monitor.first_round.wait()),
-            asyncio.ensure_future(stop.wait()),
+            loop.create_task(self.monitor.first_round.wait()),
+            loop.create_task(stop.wait()),
         ]
         await asyncio.wait(waiting, timeout=FIRST_ROUND, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:

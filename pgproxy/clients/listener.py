@@ -123,7 +123,7 @@ class Listener:
             )
         except ConnectionError:
             exchange.close()
-        except Exception:
+        except Exception:  # noqa: BLE001 - our own bug must not leave a client without an answer
             _log.exception("login_failed")
             self._refuse(exchange, PgError(INTERNAL_ERROR, "internal error", severity="FATAL"))
         except BaseException:

@@ -27,7 +27,7 @@ ROUTE: Final = "pgproxy.route"
 
 # Encodings in which a multi-byte character may contain an ASCII byte, so that text cannot be read
 # byte by byte ("Character Set Support" in the manual: those not allowed on the server).
-UNSAFE_ENCODINGS: Final = frozenset({"sjis", "shiftjis", "shiftjis2004", "big5", "gbk", "gb18030", "uhc", "johab", "mskanji", "windows932", "windows936", "windows949", "windows950", "win932", "win936", "win949", "win950"})  # fmt: skip  # noqa: E501
+UNSAFE_ENCODINGS: Final = frozenset({"sjis", "shiftjis", "shiftjis2004", "big5", "gbk", "gb18030", "uhc", "johab", "mskanji", "windows932", "windows936", "windows949", "windows950", "win932", "win936", "win949", "win950"})  # fmt: skip
 
 
 class LoggedIn:

@@ -136,7 +136,7 @@ class Inflight:
             raise self._out_of_order(reply)
         owed = self._queue[head]
         effect: i64 = REPLY_EFFECT[owed.kind * 256 + reply]
-        if effect == ANSWERED or effect == READY:
+        if effect in (ANSWERED, READY):
             if owed.kind == PARSE and owed.statement is not None:
                 owed.statement.proven = True
             self._pop()

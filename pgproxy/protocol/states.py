@@ -153,7 +153,7 @@ LEASE_MOVES: Final[dict[tuple[int, int], str]] = {
 
 def _lease_table() -> bytes:
     table = bytearray(PHASES * PHASES)
-    for (old, new), _why in LEASE_MOVES.items():
+    for old, new in LEASE_MOVES:
         table[old * PHASES + new] = 1
     return bytes(table)
 

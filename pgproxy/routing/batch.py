@@ -309,7 +309,7 @@ class BatchReader:
             self._close()
         elif kind == F_FLUSH:
             return self._complete(None)
-        elif kind == F_COPY_DONE or kind == F_COPY_FAIL:
+        elif kind in (F_COPY_DONE, F_COPY_FAIL):
             self.owed.append(OWED_COPY_END)
             if len(self.owed) == 1:
                 return self._complete(None)
@@ -494,9 +494,7 @@ class BatchReader:
         if statement is None or (statement.number == LOST and statement is not self.new_unnamed):
             self._fail(
                 kind,
-                PgError(
-                    UNDEFINED_PREPARED_STATEMENT, "unnamed prepared statement does not exist"
-                ),
+                PgError(UNDEFINED_PREPARED_STATEMENT, "unnamed prepared statement does not exist"),
             )
             return
         decision = cast(Decision, statement.decision)
@@ -540,9 +538,7 @@ class BatchReader:
             return start
         end: i64 = data.find(b"\x00", int(start), int(limit))
         if end < 0:
-            raise PgError(
-                PROTOCOL_VIOLATION, "invalid string in message", severity="FATAL"
-            )
+            raise PgError(PROTOCOL_VIOLATION, "invalid string in message", severity="FATAL")
         return end
 
     # --- taking back --------------------------------------------------------------------------
