@@ -257,7 +257,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "timeouts.client_idle": (0.0,),
     "routing.transactions": ("primary",),
     "routing.read_from_primary": ("fallback",),
-    "consistency.read_your_writes": ("session", "off"),
     "consistency.max_staleness": (10.0, 0.0),
     "discovery.mode": ("static",),
 }
@@ -266,10 +265,10 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
 def notices(config: Config) -> tuple[str, ...]:
     """What a default promises and this version does not keep yet; empty when all is in effect."""
     found = []
-    if config.consistency.read_your_writes != "off" or config.consistency.max_staleness > 0:
+    if config.consistency.max_staleness > 0:
         found.append(
-            "consistency: not in effect yet, a read on a replica may miss the session's own "
-            "latest writes; read_your_writes = 'off' with max_staleness = 0 says so too"
+            "consistency.max_staleness: not in effect yet, a replica serves however far it lags "
+            "behind (but never a session that wrote what it has not replayed); 0 says so too"
         )
     if config.server.tls_mode != "disable":
         found.append("server.tls_mode: no TLS yet, connections to PostgreSQL are in plain text")

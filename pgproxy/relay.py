@@ -108,6 +108,7 @@ ROUTE_SET: Final = CODES[Reason.SET_ROUTE]
 CUT_BY_FLUSH: Final = CODES[Reason.FLUSH_BEFORE_SYNC]
 BEHIND_WRITE: Final = CODES[Reason.BATCH_WITH_WRITE]
 NO_REPLICA: Final = CODES[Reason.NO_REPLICA]
+NOT_FRESH: Final = CODES[Reason.NOT_FRESH]
 
 
 class Sink:
@@ -125,6 +126,14 @@ class Sink:
         raise NotImplementedError
 
 
+@final
+class Watermark:
+    """When the session (or any session, for read_your_writes = "global") wrote last."""
+
+    def __init__(self) -> None:
+        self.wrote_at = 0.0  # monotonic seconds at which the commit was acknowledged to us
+
+
 class RelayContext:
     """What all relays share."""
 
@@ -135,12 +144,15 @@ class RelayContext:
         registry: StatementRegistry,
         counters: Counters,
         session_mode: bool,
+        watermark: str,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
     ) -> None:
         self.router = router
         self.registry = registry
         self.counters = counters
         self.session_mode = session_mode
+        self.shared_watermark = Watermark() if watermark == "global" else None
+        self.keeps_watermark = watermark != "off"
         self.on_statement = on_statement
 
 
@@ -183,6 +195,9 @@ class Relay(Owner):
         self.held_read_only = False
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
+        self.writing = False  # since the last watermark something may have been written
+        shared = context.shared_watermark
+        self.watermark = Watermark() if shared is None else shared
         # For SHOW pgproxy.last_route.
         self.last_decision: Decision | None = None
         self.last_target: i64 = PRIMARY
@@ -345,7 +360,7 @@ class Relay(Owner):
     def _lease(self) -> bool:
         target = self._target()
         self.on_replica = target == REPLICA and self.group.has_replicas
-        server = self.group.acquire(int(target), self.profile, self)
+        server = self.group.acquire(target, self.profile, self, self.watermark.wrote_at)
         if server is None:
             self._enter(WAITING)
             return False
@@ -412,6 +427,8 @@ class Relay(Owner):
             self.begun = first if self.on_replica and _can_move(first) else b""
             self.held = b""
         self._account(server)
+        if batch.target == PRIMARY and batch.executes and self.context.keeps_watermark:
+            self._note_write()
         if batch.pin is not None or batch.unparsed:
             self._set_pin()
         data = splitter.data
@@ -548,7 +565,7 @@ class Relay(Owner):
             return CUT_BY_FLUSH
         if not self.inflight.settled:
             return BEHIND_WRITE
-        return NO_REPLICA
+        return NOT_FRESH if self.group.has_replicas else NO_REPLICA
 
     def last_route(self) -> list[str]:
         """Target, reason, backend and detail of the previous statement; [] before the first."""
@@ -562,6 +579,12 @@ class Relay(Owner):
             backend.name,
             decision.detail,
         ]
+
+    def _note_write(self) -> None:
+        """Anything but a known read may have written; transaction control alone has not."""
+        decision = self.batch.executed
+        if decision is None or decision.reason is not Reason.TRANSACTION_CONTROL:
+            self.writing = True
 
     def _set_pin(self) -> None:
         if self.pin is not None:
@@ -808,6 +831,9 @@ class Relay(Owner):
         if self.batch.continues:
             return
         if self.status == STATUS_IDLE:
+            if self.writing:
+                self.writing = False
+                self.watermark.wrote_at = time.monotonic()
             self.begun = b""
             if self.session.is_local:
                 self.session.end(committed=True)

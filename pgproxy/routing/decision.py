@@ -86,6 +86,7 @@ class Reason(Enum):
     UNKNOWN_STATEMENT = "unknown_statement"
     PINNED = "pinned"
     NO_REPLICA = "no_replica"
+    NOT_FRESH = "not_fresh"
 
 
 SENTENCES: Final = {
@@ -140,6 +141,7 @@ SENTENCES: Final = {
     Reason.UNKNOWN_STATEMENT: "It executes a statement that this session did not prepare.",
     Reason.PINNED: "The session keeps the server connection that holds its state.",
     Reason.NO_REPLICA: "It is a read, but no replica can serve it now.",
+    Reason.NOT_FRESH: "No replica has replayed yet what this session wrote last.",
 }
 
 

@@ -12,7 +12,7 @@ from mypy_extensions import i64
 
 from pgproxy.errors import PgError
 from pgproxy.routing.decision import REPLICA
-from pgproxy.servers.balance import least_loaded
+from pgproxy.servers.balance import NONE, least_loaded
 from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.ledger import Ledger, Profile, Slot, Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
@@ -44,13 +44,14 @@ class _Homeless:
     """A waiter for whom there is no backend at all."""
 
     def __init__(
-        self, waiter: Waiter, group: "PoolGroup", target: int, profile: Profile, deadline: float
+        self, waiter: Waiter, group: "PoolGroup", target: int, profile: Profile, after: float
     ) -> None:
         self.waiter = waiter
         self.group = group
         self.target = target
         self.profile = profile
-        self.deadline = deadline
+        self.after = after
+        self.deadline = 0.0
 
 
 @final
@@ -68,21 +69,24 @@ class PoolGroup:
         self.profiles: dict[tuple[tuple[bytes, bytes], ...], Profile] = {}
         self._turn: i64 = 0
 
-    def acquire(self, target: int, profile: Profile, waiter: Waiter) -> ServerConnection | None:
+    def acquire(
+        self, target: i64, profile: Profile, waiter: Waiter, after: float = 0.0
+    ) -> ServerConnection | None:
         """A server connection for the target role, leased; None: the waiter will be called.
 
-        Without replicas, reads go to the primary; without any server, the waiter waits for one
-        to appear, `failover_wait` seconds at most.
+        Without replicas that show everything committed before `after`, reads go to the primary;
+        without any server, the waiter waits for one to appear, `failover_wait` seconds at most.
         """
-        if target == REPLICA and self.replicas:
-            if len(self.replicas) == 1:
-                return self.replicas[0].acquire(profile, waiter)
+        if target == REPLICA:
             self._turn += 1
-            chosen = least_loaded(self.replica_backends, self._turn)
-            return self.replicas[chosen].acquire(profile, waiter)
+            chosen = least_loaded(self.replica_backends, self._turn, after)
+            if chosen != NONE:
+                return self.replicas[chosen].acquire(profile, waiter)
+            if self.replicas:
+                self.cluster.wants_fresher = True
         if self.primary is not None:
             return self.primary.acquire(profile, waiter)
-        self.cluster.shelter(waiter, self, target, profile)
+        self.cluster.shelter(_Homeless(waiter, self, int(target), profile, after))
         return None
 
     @property
@@ -191,6 +195,7 @@ class Cluster:
         self.groups: dict[tuple[str, str], PoolGroup] = {}
         self.homeless: list[_Homeless] = []
         self.topology: Topology | None = None
+        self.wants_fresher = False  # a read went to the primary for want of a fresh replica
 
     def group(self, database: str, user: str) -> PoolGroup:
         found = self.groups.get((database, user))
@@ -202,6 +207,10 @@ class Cluster:
 
     def apply(self, topology: Topology) -> None:
         """Takes over a new snapshot: roles first, then those who waited on the wrong backend."""
+        if self.topology is not None and self.topology.timeline != topology.timeline:
+            # Positions of different timelines do not compare.
+            for known in self.backends.values():
+                known.fresh_as_of = 0.0
         self.topology = topology
         fit: set[str] = set()
         self.primary = None
@@ -230,11 +239,20 @@ class Cluster:
             self._move_waiters(group, fit)
         self._house()
 
-    def shelter(self, waiter: Waiter, group: PoolGroup, target: int, profile: Profile) -> None:
+    def shelter(self, entry: _Homeless) -> None:
         now = time.monotonic()
-        waiter.waiting_since = now
-        deadline = now + self.settings.failover_wait
-        self.homeless.append(_Homeless(waiter, group, target, profile, deadline))
+        entry.waiter.waiting_since = now
+        entry.deadline = now + self.settings.failover_wait
+        self.homeless.append(entry)
+
+    def fresh(self, name: str, fresh_as_of: float) -> None:
+        """A replica has been seen to show everything committed before that time."""
+        backend = self.backends.get(name)
+        if backend is None:
+            return
+        backend.fresh_as_of = fresh_as_of
+        if self.homeless:
+            self._house()
 
     def leave(self, waiter: Waiter) -> None:
         self.homeless = [entry for entry in self.homeless if entry.waiter is not waiter]
@@ -282,11 +300,12 @@ class Cluster:
         entries = self.homeless
         self.homeless = []
         for entry in entries:
-            if entry.target == REPLICA and not entry.group.replicas and self.primary is None:
+            can_read = entry.target == REPLICA and any(
+                backend.fresh_as_of >= entry.after for backend in self.replicas
+            )
+            if self.primary is None and not can_read:
                 self.homeless.append(entry)
-            elif entry.target != REPLICA and self.primary is None:
-                self.homeless.append(entry)
-            else:
-                server = entry.group.acquire(entry.target, entry.profile, entry.waiter)
-                if server is not None:
-                    entry.waiter.granted(server)
+                continue
+            server = entry.group.acquire(entry.target, entry.profile, entry.waiter, entry.after)
+            if server is not None:
+                entry.waiter.granted(server)

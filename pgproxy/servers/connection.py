@@ -30,6 +30,7 @@ class Backend:
         self.load: i64 = 0
         self.writable = False
         self.leases: i64 = 0  # since start
+        self.fresh_as_of = 0.0  # monotonic seconds: what was committed before is visible here
 
     def __repr__(self) -> str:
         return f"<Backend {self.name} load={self.load}>"

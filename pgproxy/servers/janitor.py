@@ -9,23 +9,38 @@ from pgproxy.servers.pool import Clock
 
 # Seconds. How late a wait may be ended, and how coarse the clock of the hot path is.
 TICK = 0.025
+# Seconds between questions to all backends while reads go to the primary for want of a replica
+# that shows their session's last write.
+HURRY = 0.2
 # Seconds between looks at idle connections and at the users file.
 SWEEP = 1.0
 
 
 class Janitor:
-    def __init__(self, cluster: Cluster, clock: Clock, refresh_users: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        *,
+        refresh_users: Callable[[], None],
+        probe_all: Callable[[], None],
+    ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._refresh_users = refresh_users
+        self._probe_all = probe_all
 
     async def run(self) -> None:
-        swept = time.monotonic()
+        swept = hurried = time.monotonic()
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
             self._clock.now = now
             self._cluster.tick(now)
+            if self._cluster.wants_fresher and now - hurried >= HURRY:
+                hurried = now
+                self._cluster.wants_fresher = False
+                self._probe_all()
             if now - swept >= SWEEP:
                 swept = now
                 self._cluster.retire(now)

@@ -51,6 +51,7 @@ class Probe:
     lsn: int | None = None
     system_identifier: int = 0
     error: str = ""
+    asked_at: float = 0.0  # monotonic seconds, taken before the question
 
 
 @final

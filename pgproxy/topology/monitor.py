@@ -9,13 +9,15 @@ waiting for the next one. Nothing is published until every backend was asked onc
 primary is never taken for the primary because it answered first.
 
 `on_change` is called in the event loop with each topology that differs for routing, the first
-one included, and must not block or raise. Positions do not count as a difference: read them from
+one included, and must not block or raise; `on_fresh` with each replica's name and the time as of
+which it is fresh (freshness.py). Positions do not count as a difference: read them from
 `Monitor.topology`.
 """
 
 import asyncio
 import errno
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -25,6 +27,7 @@ import asyncpg
 import structlog
 
 from pgproxy.config import Health
+from pgproxy.topology.freshness import Freshness
 from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff, fuse, parse_lsn
 
 # Seconds between two questions while there is no primary: its successor is to be seen soon.
@@ -87,11 +90,14 @@ class Monitor:
         backends: Sequence[Backend],
         health: Health,
         on_change: Callable[[Topology], None],
+        on_fresh: Callable[[str, float], None] = lambda _name, _fresh: None,
     ) -> None:
         self.first_round: Final = asyncio.Event()  # every backend was asked once
         self._backends: Final = tuple(backends)
         self._health: Final = health
         self._on_change: Final = on_change
+        self._on_fresh: Final = on_fresh
+        self._freshness: Final = Freshness()
         self._topology = Topology(0, ())
         self._probes: Final[dict[str, Probe]] = {}
         self._watches: Final = {backend.name: _Watch(backend, self) for backend in backends}
@@ -148,8 +154,24 @@ class Monitor:
     def report(self, name: str, probe: Probe) -> None:
         """Take a backend's new state from its watch."""
         self._probes[name] = probe
+        self._note_position(name, probe)
         if len(self._probes) == len(self._backends):
             self._conclude()
+
+    def probe_all(self) -> None:
+        """Ask every backend as soon as the smallest gap allows."""
+        for watch in self._watches.values():
+            watch.wake.set()
+
+    def _note_position(self, name: str, probe: Probe) -> None:
+        if not probe.alive or probe.error or probe.lsn is None:
+            return
+        primary = self._topology.primary
+        if primary is not None and primary.name == name:
+            if not probe.in_recovery:
+                self._freshness.primary_at(probe.asked_at, probe.lsn)
+        elif probe.in_recovery:
+            self._on_fresh(name, self._freshness.replica_at(name, probe.lsn))
 
     def _conclude(self) -> None:
         is_first = not self.first_round.is_set()
@@ -161,6 +183,8 @@ class Monitor:
         elif new.version == old.version:
             return
         _log_changes(old, new)
+        if old.timeline != new.timeline:
+            self._freshness.reset()
         if old.primary is not None and new.primary is None:
             for watch in self._watches.values():
                 watch.wake.set()
@@ -257,6 +281,7 @@ class _Watch:
         return await self._question()
 
     async def _question(self) -> Probe:
+        asked_at = time.monotonic()
         row = await self._connection.fetchrow(QUESTION)
         in_recovery = bool(row["in_recovery"])
         timeline = row["follows_on"] if in_recovery else int(row["writes_on"], 16)
@@ -266,6 +291,7 @@ class _Watch:
             timeline=timeline,
             lsn=parse_lsn(row["lsn"]) if row["lsn"] is not None else None,
             system_identifier=row["system_identifier"],
+            asked_at=asked_at,
         )
 
     def _on_termination(self, _connection: object) -> None:

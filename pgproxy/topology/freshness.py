@@ -1,0 +1,48 @@
+"""PURE. As of when is what a replica shows? The watermark behind read-your-writes.
+
+The primary is asked, at time t0, for its insert position L. Whatever was committed before t0 lies
+before L. So once a replica has replayed L, everything committed before t0 is visible on it: it is
+*fresh as of* t0. A session that wrote at time w may read there if `fresh_as_of >= w`: one
+comparison of two numbers, and no question to any server on the way of a query.
+
+Times are monotonic seconds of one process. Positions of different timelines do not compare, so a
+promotion starts all over.
+"""
+
+from collections import deque
+from typing import Final, final
+
+# Positions of the primary that are remembered: at one a second, a replica may lag two minutes
+# before its freshness is told less exactly than it could be.
+SAMPLES: Final = 128
+
+
+@final
+class Freshness:
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()  # (time, position), both rising
+        self._fresh: dict[str, float] = {}
+
+    def primary_at(self, asked_at: float, position: int) -> None:
+        """The primary said that it had written up to `position`, when asked at `asked_at`."""
+        samples = self._samples
+        if samples and (asked_at <= samples[-1][0] or position < samples[-1][1]):
+            return
+        if len(samples) == SAMPLES:
+            samples.popleft()
+        samples.append((asked_at, position))
+
+    def replica_at(self, name: str, position: int) -> float:
+        """A replica has replayed up to `position`. Returns as of when it is fresh; 0: unknown."""
+        fresh = self._fresh.get(name, 0.0)
+        for asked_at, written in reversed(self._samples):
+            if written <= position:
+                fresh = max(fresh, asked_at)
+                break
+        self._fresh[name] = fresh
+        return fresh
+
+    def reset(self) -> None:
+        """Another timeline: nothing is known any more."""
+        self._samples.clear()
+        self._fresh.clear()
