@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pglast.parser import Error as ParserError
 from pglast.parser import scan
@@ -23,7 +23,7 @@ HOLE: Final = "\0"
 reading_expressions = st.sampled_from(
     [
         "1", "'a'", "NULL", "t.a", "$1", "now()", "lower('A')", "random()", "ARRAY[1, 2]",
-        "CURRENT_DATE", "1::int", "'x'::text[]", "count(*)", "-2.5", "b.*", "'a' || 'b'",
+        "CURRENT_DATE", "current_setting('work_mem')", "1::int", "'x'::text[]", "count(*)", "-2.5", "b.*", "'a' || 'b'",
     ]
 )  # fmt: skip
 
@@ -167,11 +167,19 @@ pieces = st.sampled_from(
         "E'", "U&", "u&'", 'U&"', "B'", "N'", "x'", "_", "a", "t_1", "é", "--", "-", "/*", "*/", "/",
         ";", ",", "(", ")", "[", "]", ":", "::", " ", "\n", "\t", "=", "||", "&", "UESCAPE '!'",
         "0x1F", "1_000", "int", "FROM t", "WHERE", "date", "f(", "float(9)", "\x01", "\x02", "+", "%",
+        "$$it's$$", "$a$'$a$", "; EXPLAIN (ANALYZE 1) DELETE FROM t", "; SELECT 'a'", "1::float(9)",
+        "U&\"n!0065xtval\" UESCAPE '!' ('s')", "U&'!0041' UESCAPE '!'", "E'a\\'b'", "E'a'", "B'1'",
+        "current_setting('a')", "set_config('a', 'b', true)", "'a' -- x\n 'b'", "'a'\n'b'", "SELECT",
         "'it''s'", "'a'", "'b;'", "'--'", "'\\x00'", "a.b", ".5", "5.", "AS x", "AND", "NULL",
     ]
 )  # fmt: skip
 heads = st.sampled_from(["SELECT ", "select", " (SELECT ", "VALUES (", "INSERT INTO t ", "WITH a "])
-texts = st.builds(lambda head, rest: head + "".join(rest), heads, st.lists(pieces, max_size=12))
+texts = st.builds(
+    lambda head, between, rest: head + between.join(rest),
+    heads,
+    st.sampled_from(["", " ", ", "]),
+    st.lists(pieces, max_size=12),
+)
 
 numbers = st.sampled_from(["0", "7", "42", "3.14", "8.", "99999999999999999999"])
 strings = st.sampled_from(
@@ -186,6 +194,7 @@ strings = st.sampled_from(
         "'\"'",
         "'1'",
         "'a\nb'",
+        "'in_hot_standby'",
     ]
 )
 
@@ -253,6 +262,20 @@ def test_what_is_decided_by_a_literal_is_marked_whatever_the_literal(
 
 
 # --- the router as a whole
+
+
+@example(("SELECT current_setting('work_mem')", "SELECT current_setting('in_hot_standby')"))
+@example(("SELECT 1::float(99)", "SELECT 1::float(9)"))
+@given(pairs(made_texts))
+def test_a_decision_does_not_answer_for_another_text_that_it_does_not_hold_for(
+    pair: tuple[str, str],
+) -> None:
+    one, other = (sql.encode() for sql in pair)
+    router = Router()
+    router.decide(one)
+    made = classify(other)
+    if not made.unparsed:
+        assert router.decide(other).fields() == made.fields()
 
 
 @st.composite
