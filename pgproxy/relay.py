@@ -59,7 +59,6 @@ from pgproxy.routing.batch import (
     FAILING_BIND,
     LEFT,
     MAKE,
-    NOTHING,
     USE,
     USE_UNNAMED,
     BatchReader,
@@ -208,7 +207,9 @@ class Relay(Owner):
 
     def client_data(self, chunk: bytes) -> None:
         phase = self.phase
-        if phase == WAITING or phase == SETTLING:
+        if phase == GONE:
+            return
+        if phase in (WAITING, SETTLING):
             self.backlog.append(chunk)
             self.backlog_size += len(chunk)
             if self.backlog_size > BACKLOG:
@@ -254,15 +255,24 @@ class Relay(Owner):
         if self.server is not None:
             self.server.set_reading(writable)
 
+    @property
+    def at_rest(self) -> bool:
+        """Between transactions, with nothing on its way: the client can be sent off."""
+        return (
+            self.status == STATUS_IDLE
+            and self.phase in (FREE, LEASED)
+            and self.inflight.settled
+            and not self.batch.open
+            and not self.batch.continues
+        )
+
     def cancel(self) -> None:
         """The client asks to cancel what it is doing now."""
         if self.server is not None and not self.inflight.settled:
             self.group.pool_of(self.server).cancel_query(self.server)
         elif self.phase == WAITING:
             self.group.cancel_wait(self)
-            self.refused(
-                PgError("57014", "canceling statement due to user request")
-            )
+            self.refused(PgError("57014", "canceling statement due to user request"))
 
     def fail(self, error: PgError) -> None:
         """Tells the client why it is disconnected."""
@@ -328,8 +338,10 @@ class Relay(Owner):
             if not inflight.settled:
                 self._enter(SETTLING)
                 return False
-            if kind != PLAIN or not self._leave_replica(server):
+            if kind != PLAIN or self._ends_here() or not self._leave_replica(server):
                 self._send(server)
+                return True
+            if self.server is not None:
                 return True
         elif self._answer_alone():
             return True
@@ -385,8 +397,11 @@ class Relay(Owner):
 
     def reroute(self) -> None:
         self._enter(FREE)
-        if self._lease():
-            self._resume()
+        try:
+            if self._lease():
+                self._resume()
+        except PgError as error:
+            self.fail(error)
 
     def _take(self, server: ServerConnection) -> None:
         self._enter(LEASED)
@@ -406,7 +421,7 @@ class Relay(Owner):
         if self.phase == GONE:
             return
         self._pump()
-        while self.backlog and (self.phase == FREE or self.phase == LEASED):
+        while self.backlog and self.phase in (FREE, LEASED):
             chunk = self.backlog.pop(0)
             self.backlog_size -= len(chunk)
             self.batch.input.feed(chunk)
@@ -424,6 +439,7 @@ class Relay(Owner):
         if self.held:
             first = self.held
             inflight.push(HIDDEN_QUERY)
+            server.prepared.unnamed = None  # a simple Query drops it
             self.begun = first if self.on_replica and _can_move(first) else b""
             self.held = b""
         self._account(server)
@@ -506,18 +522,14 @@ class Relay(Owner):
                     self._make_room(server, statement, pieces)
                     inflight.push(Owed(PARSE, hidden=True, statement=statement))
                     pieces.append(
-                        write.parse(
-                            statement.server_name, statement.sql, statement.parameter_types
-                        )
+                        write.parse(statement.server_name, statement.sql, statement.parameter_types)
                     )
             elif kind == USE_UNNAMED:
                 assert statement is not None
                 if prepared.unnamed is not statement:
                     prepared.unnamed = statement
                     inflight.push(Owed(PARSE, hidden=True, statement=statement))
-                    pieces.append(
-                        write.parse(b"", statement.sql, statement.parameter_types)
-                    )
+                    pieces.append(write.parse(b"", statement.sql, statement.parameter_types))
             pieces.append(edit.frame)
         while pushed < len(batch.owed):
             inflight.push(batch.owed[pushed])
@@ -749,9 +761,15 @@ class Relay(Owner):
 
     # --- a transaction on a replica -----------------------------------------------------------
 
+    def _ends_here(self) -> bool:
+        """The transaction is over, or will be with this batch: no reason to move it."""
+        decision = self.batch.executed
+        return self.status == STATUS_FAILED or (decision is not None and decision.ends_transaction)
+
     def _leave_replica(self, server: ServerConnection) -> bool:
-        """In a transaction on a replica comes a statement that needs the primary. True: the
-        transaction, which only read so far, starts anew there."""
+        """In a transaction on a replica comes a statement that needs the primary. True: it needs
+        not be sent here any more. The transaction, which only read so far, starts anew on the
+        primary; where that is not possible, session state must not be left on a replica."""
         if self.begun:
             self.held = self.begun
             self.begun = b""
@@ -761,7 +779,20 @@ class Relay(Owner):
             self.server = None
             self.group.pool_of(server).reset(server, transaction=True, session=False)
             return True
-        return False
+        if self.batch.pin is None:
+            return False
+        self._answer_error(
+            PgError(
+                FEATURE_NOT_SUPPORTED,
+                "session state cannot be changed in this transaction",
+                detail=(
+                    "It is READ ONLY and runs on a replica, but the session continues on the "
+                    "primary. Change the state before BEGIN, or begin with a "
+                    "/* pgproxy: primary */ comment."
+                ),
+            )
+        )
+        return True
 
     # --- from the server ----------------------------------------------------------------------
 

@@ -16,9 +16,7 @@ from pgproxy.errors import (
     PgError,
 )
 from pgproxy.frames import write
-from pgproxy.frames.codes import STATUS_IDLE
 from pgproxy.protocol.session import Session
-from pgproxy.protocol.states import FREE
 from pgproxy.relay import Relay, RelayContext
 from pgproxy.servers.exchange import Exchange
 from pgproxy.servers.login import keep_alive
@@ -83,7 +81,7 @@ class Listener:
         while self.clients and loop.time() < deadline:
             for client in list(self.clients):
                 relay = client.relay
-                if relay is None or (relay.phase == FREE and relay.status == STATUS_IDLE):
+                if relay is None or relay.at_rest:
                     self._dismiss(client)
             await asyncio.sleep(0.02)
         remaining = len(self.clients)

@@ -136,9 +136,7 @@ class PoolGroup:
                     idle_timeout=settings.idle_timeout,
                     lifetime=settings.lifetime,
                 )
-                self.pools[name] = Pool(
-                    cluster.context, backend, self.database, self.user, ledger
-                )
+                self.pools[name] = Pool(cluster.context, backend, self.database, self.user, ledger)
         primary = cluster.primary
         self.primary = None if primary is None else self.pools[primary.name]
         self.replica_backends = cluster.replicas

@@ -12,6 +12,7 @@ from mypy_extensions import i64
 from pgproxy.errors import PgError
 from pgproxy.frames.codes import B_ERROR_RESPONSE
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
+from pgproxy.frames.write import TERMINATE
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.servers.ledger import Profile, Slot, Waiter
 
@@ -84,6 +85,7 @@ class ServerConnection(Slot):
         self.cancels: i64 = 0  # cancel requests on their way to this server
         self.release_pending = False  # released, but a cancel is still on its way
         self.reading = True
+        self.at_work = False  # perhaps in the middle of a query
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
         """Takes over the transport of a finished log-in."""
@@ -141,6 +143,14 @@ class ServerConnection(Slot):
         self.doomed = True
         if self.transport is not None:
             self.transport.close()
+
+    def leave(self) -> None:
+        """Closes: with Terminate where the server listens, at once where it is at work."""
+        if self.at_work:
+            self.abort()
+            return
+        self.write(TERMINATE)
+        self.close()
 
     def abort(self) -> None:
         """Closes without waiting for the server to read what is still buffered."""

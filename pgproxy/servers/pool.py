@@ -42,7 +42,9 @@ class Clock:
 class Opener(Protocol):
     """Connects and logs in (servers/login.py). Raises `PgError`."""
 
-    def __call__(self, server: ServerConnection, database: str, user: str) -> Coroutine[Any, Any, None]: ...
+    def __call__(
+        self, server: ServerConnection, database: str, user: str
+    ) -> Coroutine[Any, Any, None]: ...
 
 
 class PoolContext:
@@ -148,6 +150,7 @@ class Pool(Keeper):
     def discard(self, server: ServerConnection) -> None:
         """The connection is in a state nobody knows: close it at once."""
         server.owner = None
+        server.at_work = True
         if server.place == LEASED:
             self.backend.load -= 1
         self.ledger.discard(server)
@@ -226,7 +229,7 @@ class Pool(Keeper):
         while ledger.to_close:
             slot = ledger.to_close.pop()
             assert isinstance(slot, ServerConnection)
-            slot.abort()
+            slot.leave()
         while ledger.to_open:
             self.context.spawn(self._open(ledger.to_open.pop()))
 
@@ -239,7 +242,7 @@ class Pool(Keeper):
             self._open_failed(profile, error)
             return
         except BaseException:
-            self.ledger.open_failed(time.monotonic(), retry=False)
+            self.ledger.open_failed(profile, time.monotonic(), retry=False)
             raise
         self._retry_pause = RETRY_FIRST
         self.last_error = None
@@ -253,13 +256,13 @@ class Pool(Keeper):
     def _open_failed(self, profile: Profile, error: PgError) -> None:
         now = time.monotonic()
         if error.sqlstate.startswith(TRANSIENT):
-            self.ledger.open_failed(now, retry=False)
+            self.ledger.open_failed(profile, now, retry=False)
             self.context.unreachable(self.backend.name)
             self.context.call_later(self._retry_pause, self._retry)
             self._retry_pause = min(self._retry_pause * 2, RETRY_LAST)
             self.last_error = error
             return
-        self.ledger.open_failed(now, retry=False)
+        self.ledger.open_failed(profile, now, retry=False)
         for waiter in self.ledger.take_queue(profile):
             self.backend.load -= 1
             waiter.refused(error)
@@ -282,8 +285,8 @@ class Pool(Keeper):
             TOO_MANY_CONNECTIONS,
             "no server connection became free in time",
             detail=(
-                f"All {ledger.size} connections of database \"{self.database}\", user "
-                f"\"{self.user}\" on {self.backend.name} were in use for "
+                f'All {ledger.size} connections of database "{self.database}", user '
+                f'"{self.user}" on {self.backend.name} were in use for '
                 f"{self.context.wait_timeout:g} s (pool.wait_timeout)."
             ),
             hint="Raise pool.size, or look for transactions that stay open.",
