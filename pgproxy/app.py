@@ -1,6 +1,7 @@
 """The composition root: builds every object, connects them, and takes them down in order."""
 
 import asyncio
+import resource
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -27,6 +28,7 @@ from pgproxy.telemetry.counters import Counters
 from pgproxy.telemetry.http import start_http
 from pgproxy.telemetry.metrics import ProxyCollector, make_registry
 from pgproxy.topology import static
+from pgproxy.topology.model import Topology
 from pgproxy.topology.monitor import Monitor
 
 _log = structlog.stdlib.get_logger()
@@ -89,7 +91,7 @@ class Proxy:
             static.backends(config.discovery),
             config.health,
             self._topology_changed,
-            lambda name, fresh: self.cluster.fresh(name, fresh),
+            self._replica_seen,
         )
         self.cluster = Cluster(
             PoolContext(
@@ -251,8 +253,11 @@ class Proxy:
             return "no backend has answered yet"
         return None
 
-    def _topology_changed(self, topology: Any) -> None:
+    def _topology_changed(self, topology: Topology) -> None:
         self.cluster.apply(topology)
+
+    def _replica_seen(self, name: str, fresh_as_of: float) -> None:
+        self.cluster.fresh(name, fresh_as_of)
 
 
 async def serve(
@@ -265,4 +270,11 @@ async def serve(
 
     `on_statement` is told every statement: text, backend, target, reason (the demo's live view).
     """
+    _raise_descriptor_limit()
     await Proxy(config, on_statement).run(on_ready)
+
+
+def _raise_descriptor_limit() -> None:
+    """A connection is a descriptor, and the usual soft limit is 1024; the hard one is ours to use."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
