@@ -240,18 +240,20 @@ def _transaction(node: Tree) -> Decision:
 
 def _begin(kind: str, options: Tree) -> Decision:
     read_only = False
+    read_write = False
     serializable = False
     for option in options:
         constant = option["DefElem"].get("arg", {}).get("A_Const", {})
         if _name(option) == "transaction_read_only":
-            read_only = constant.get("ival", {}).get("ival", 0) != 0  # the last one holds
+            read_only = constant.get("ival", {}).get("ival", 0) != 0  # the last one holds, but
+            read_write = read_write or not read_only  # a standby refuses READ WRITE anywhere
         elif _name(option) == _ISOLATION:
             serializable = constant.get("sval", {}).get("sval") == "serializable"
     target = PRIMARY
     reason = Reason.TRANSACTION_CONTROL
     if serializable:
         reason = Reason.SERIALIZABLE
-    elif read_only:
+    elif read_only and not read_write:
         target = REPLICA
         reason = Reason.BEGIN_READ_ONLY
     return Decision(

@@ -45,19 +45,11 @@ def test_a_statement_goes_where_the_corpus_says(case: Case) -> None:
 
 
 def test_the_corpus_shows_every_rule_that_looks_at_a_statement() -> None:
-    by_the_relay = {
-        Reason.UNSAFE_ENCODING,
-        Reason.FLUSH_BEFORE_SYNC,
-        Reason.BATCH_WITH_WRITE,
-        Reason.IN_TRANSACTION,
-        Reason.FUNCTION_CALL,
-        Reason.UNKNOWN_STATEMENT,
-        Reason.PINNED,
-        Reason.NO_REPLICA,
-    }
+    reasons = list(Reason)
+    # The rest is decided by the relay, which alone knows the session and the servers.
+    ours = set(reasons[: reasons.index(Reason.FLUSH_BEFORE_SYNC)]) - {Reason.UNSAFE_ENCODING}
     elsewhere = {Reason.TOO_LONG, Reason.TOO_DEEP, Reason.UNKNOWN_SYNTAX}
-    shown = {Reason(case.reason) for case in CORPUS}
-    assert set(Reason) - shown == by_the_relay | elsewhere
+    assert {Reason(case.reason) for case in CORPUS} == ours - elsewhere
 
 
 @pytest.mark.parametrize(
