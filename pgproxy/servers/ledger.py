@@ -15,8 +15,8 @@ and `opening` counts log-ins under way. Their sum never exceeds `size`.
 
 A server connection is logged in with a `Profile` (the start-up parameters); a client can only use
 one of its own profile. Waiters are served first come, first served within a profile; a profile
-whose oldest waiter has waited `SWITCH_AFTER` longer than it would take gets a connection of
-another profile closed in its favour.
+whose oldest waiter has waited longer than `SWITCH_AFTER`, and longer than those of the connection's
+own profile, gets a connection of another profile closed in its favour.
 """
 
 from collections import deque
@@ -96,6 +96,7 @@ class Ledger:
         self.opening: i64 = 0
         self.waiting: i64 = 0
         self.queues: dict[Profile, deque[Waiter]] = {}
+        self.opening_for: dict[Profile, int] = {}  # `opening` by profile, without zeros
         self.to_open: list[Profile] = []
         self.to_close: list[Slot] = []
         self.closed_for_good = False
@@ -177,7 +178,7 @@ class Ledger:
     def opened(self, slot: Slot, now: float) -> Waiter | None:
         """A log-in has succeeded. Returns the waiter that has the slot now."""
         assert slot.place == NEW, slot.place
-        self.opening -= 1
+        self._opening_ends(slot.profile)
         slot.opened_at = now
         return self._offer(slot, now)
 
@@ -206,16 +207,22 @@ class Ledger:
         """Whom a freed connection serves; another profile than its own means: close it."""
         if len(self.queues) == 1 and mine in self.queues:
             return mine
-        if self.waiting <= self.opening + self.closing:
-            return mine  # room for the others is on its way
         oldest: Waiter | None = None
-        for queue in self.queues.values():
-            if oldest is None or queue[0].waiting_since < oldest.waiting_since:
-                oldest = queue[0]
-        assert oldest is not None and oldest.waits_for is not None
+        uncovered: i64 = 0
+        for profile in self.queues:
+            waiter = self._first_uncovered(profile)
+            if profile is mine or waiter is None:
+                continue
+            uncovered += self._uncovered(profile)
+            if oldest is None or waiter.waiting_since < oldest.waiting_since:
+                oldest = waiter
+        if oldest is None or uncovered <= self.closing:
+            return mine  # room for the others is on its way
+        assert oldest.waits_for is not None
         if mine not in self.queues:
             return oldest.waits_for
-        if now - oldest.waiting_since > SWITCH_AFTER:
+        is_older = oldest.waiting_since < self.queues[mine][0].waiting_since
+        if is_older and now - oldest.waiting_since > SWITCH_AFTER:
             return oldest.waits_for
         return mine
 
@@ -241,9 +248,9 @@ class Ledger:
         slot.place = CLOSED
         self._grow(now)
 
-    def open_failed(self, now: float, *, retry: bool) -> None:
+    def open_failed(self, profile: Profile, now: float, *, retry: bool) -> None:
         """A log-in has failed; with `retry` the next is queued at once if somebody waits."""
-        self.opening -= 1
+        self._opening_ends(profile)
         if retry:
             self._grow(now)
 
@@ -270,7 +277,7 @@ class Ledger:
         for slot in list(self.idle):
             too_old = slot.doomed or self._expired(slot, now)
             idle_long = self.idle_timeout > 0 and now - slot.idle_since >= self.idle_timeout
-            if too_old or (idle_long and self.total > keep):
+            if too_old or (idle_long and self.total - self.closing > keep):
                 self.discard(slot)
 
     def evict_waiters(self) -> list[Waiter]:
@@ -313,22 +320,50 @@ class Ledger:
         self.closing += 1
         self.to_close.append(slot)
 
+    def _opening_ends(self, profile: Profile) -> None:
+        self.opening -= 1
+        left = self.opening_for[profile] - 1
+        if left:
+            self.opening_for[profile] = left
+        else:
+            del self.opening_for[profile]
+
+    def _uncovered(self, profile: Profile) -> i64:
+        """How many waiters of a profile no opening is meant for."""
+        return max(len(self.queues[profile]) - self.opening_for.get(profile, 0), 0)
+
+    def _first_uncovered(self, profile: Profile) -> Waiter | None:
+        queue = self.queues[profile]
+        covered = self.opening_for.get(profile, 0)
+        return queue[covered] if covered < len(queue) else None
+
     def _grow(self, now: float) -> None:
-        """Opens connections for waiters that no opening is meant for, as far as there is room."""
+        """Opens connections for waiters that no opening is meant for, as far as there is room.
+        The longest waiting come first, whatever their profile."""
         if self.closed_for_good:
             return
-        for profile, queue in self.queues.items():
-            missing: i64 = len(queue) - self.opening
-            while missing > 0 and self.total < self.size:
-                self.opening += 1
-                missing -= 1
-                self.to_open.append(profile)
-        if self.waiting > self.opening + self.closing:
-            self._make_room(now)
+        while self.total < self.size:
+            oldest: Waiter | None = None
+            for profile in self.queues:
+                waiter = self._first_uncovered(profile)
+                if waiter is not None and (
+                    oldest is None or waiter.waiting_since < oldest.waiting_since
+                ):
+                    oldest = waiter
+            if oldest is None:
+                return
+            assert oldest.waits_for is not None
+            self.opening += 1
+            self.opening_for[oldest.waits_for] = self.opening_for.get(oldest.waits_for, 0) + 1
+            self.to_open.append(oldest.waits_for)
+        if self.idle and self.waiting:
+            self._make_room()
 
-    def _make_room(self, now: float) -> None:
+    def _make_room(self) -> None:
         """Idle connections of profiles nobody waits for yield to those who wait."""
-        wanted = self.waiting - self.opening - self.closing
+        wanted: i64 = -self.closing
+        for profile in self.queues:
+            wanted += self._uncovered(profile)
         for slot in list(self.idle):
             if wanted <= 0:
                 return
@@ -343,6 +378,8 @@ class Ledger:
         assert all(slot.place == IDLE for slot in self.idle)
         assert sum(len(queue) for queue in self.queues.values()) == self.waiting
         assert all(self.queues.values()), "an empty queue is kept"
+        assert sum(self.opening_for.values()) == self.opening
+        assert all(self.opening_for.values()), "a profile without an opening is kept"
         served = self.opening + self.closing + self.leased + self.resetting
         if self.waiting and not self.closed_for_good:
             usable = [slot for slot in self.idle if slot.profile in self.queues]
