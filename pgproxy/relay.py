@@ -25,21 +25,18 @@ from pgproxy.frames.codes import (
     B_READY_FOR_QUERY,
     STATUS_FAILED,
     STATUS_IDLE,
-    STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.inflight import (
     FORWARD,
-    HIDDEN_CLOSE,
     HIDDEN_QUERY,
     HIDE,
-    OWED_COPY_END,
     OWED_QUERY,
     OWED_SYNC,
     Inflight,
     Owed,
 )
-from pgproxy.protocol.prepared import Statement, StatementRegistry
+from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
 from pgproxy.protocol.states import (
     FREE,
@@ -58,40 +55,27 @@ from pgproxy.routing.batch import (
     CUT,
     FAILING_BIND,
     LEFT,
-    MAKE,
-    USE,
-    USE_UNNAMED,
     BatchReader,
 )
 from pgproxy.routing.decision import (
-    BEGIN,
     CODES,
-    END,
     PLAIN,
     PRIMARY,
-    REASONS,
     REPLICA,
-    SET_ROUTE,
-    SHOW_LAST_ROUTE,
-    SHOW_ROUTE,
     Decision,
     Pin,
     Reason,
 )
+from pgproxy.routing.front import Front
+from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import PoolGroup
-from pgproxy.servers.connection import Backend, Owner, ServerConnection
+from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.ledger import Profile, Slot
 from pgproxy.telemetry.counters import Counters
 
 # Bytes that a client may send while it waits for a lease before it is not read any more.
 BACKLOG: Final = 65536
-
-READY: Final = {
-    STATUS_IDLE: write.READY_IDLE,
-    STATUS_IN_TRANSACTION: write.READY_IN_TRANSACTION,
-    STATUS_FAILED: write.READY_FAILED,
-}
 
 # A Query that fails, and whose error the client never sees.
 FAILING_QUERY: Final = write.query(b"pgproxy refused this statement")
@@ -173,7 +157,7 @@ class Relay(Owner):
         self.client = client
         self.group = group
         self.profile = profile
-        self.session = session
+        self.front = Front(session, holds_begin=not context.session_mode)
         self.batch = BatchReader(context.router, context.registry)
         if not safe_encoding:
             self.batch.fixed = UNSAFE
@@ -187,21 +171,13 @@ class Relay(Owner):
         self.backlog: list[bytes] = []
         self.backlog_size: i64 = 0
         # The session and its transaction.
-        self.status: i64 = STATUS_IDLE  # as the client knows it
         self.pin: Pin | None = None
         self.pin_is_new = False  # by the statement in flight; an error takes it back
-        self.held: bytes = b""  # a BEGIN that the client believes executed
-        self.held_read_only = False
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
         self.writing = False  # since the last watermark something may have been written
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
-        # For SHOW pgproxy.last_route.
-        self.last_decision: Decision | None = None
-        self.last_target: i64 = PRIMARY
-        self.last_code: i64 = 0
-        self.last_backend: Backend | None = None
 
     # --- from the client ----------------------------------------------------------------------
 
@@ -241,7 +217,7 @@ class Relay(Owner):
         if clean and self.batch.input.pos <= self.batch.input.size:
             pool.reset(
                 server,
-                transaction=self.status != STATUS_IDLE,
+                transaction=self.front.status != STATUS_IDLE,
                 session=self.pin is not None,
             )
             return
@@ -259,7 +235,7 @@ class Relay(Owner):
     def at_rest(self) -> bool:
         """Between transactions, with nothing on its way: the client can be sent off."""
         return (
-            self.status == STATUS_IDLE
+            self.front.status == STATUS_IDLE
             and self.phase in (FREE, LEASED)
             and self.inflight.settled
             and not self.batch.open
@@ -329,8 +305,8 @@ class Relay(Owner):
                 self._send(server)
                 return True
             kind = batch.own
-            if kind != PLAIN and inflight.settled and self.status != STATUS_FAILED:
-                self._answer_own(kind)
+            if kind != PLAIN and inflight.settled and self.front.status != STATUS_FAILED:
+                self._answer(own=True)
                 return True
             if kind == PLAIN and self._fits():
                 self._send(server)
@@ -343,9 +319,23 @@ class Relay(Owner):
                 return True
             if self.server is not None:
                 return True
-        elif self._answer_alone():
+        elif self._answer(own=False):
             return True
         return self._lease()
+
+    def _answer(self, *, own: bool) -> bool:
+        """Answers the batch without a server; False: it needs one."""
+        try:
+            answer = self.front.answer_own(self.batch) if own else self.front.answer(self.batch)
+        except PgError as error:
+            self._answer_error(error)
+            return True
+        if answer is None:
+            return False
+        if answer:
+            self.client.write(answer)
+        self.batch.done()
+        return True
 
     def _fits(self) -> bool:
         """Whether the batch may be sent to the leased server, whatever is still in flight."""
@@ -355,7 +345,7 @@ class Relay(Owner):
 
     def _target(self) -> i64:
         batch = self.batch
-        route = self.session.route
+        route = self.front.session.route
         if self.context.session_mode:
             return REPLICA if route == TO_REPLICA else PRIMARY
         if batch.pin is not None or batch.ending == CUT:
@@ -365,7 +355,7 @@ class Relay(Owner):
         target = batch.target
         if route == TO_REPLICA and not batch.known_write:
             target = REPLICA
-        if self.held and not self.held_read_only and route != TO_REPLICA:
+        if self.front.held and not self.front.held_read_only and route != TO_REPLICA:
             return PRIMARY
         return target
 
@@ -436,12 +426,12 @@ class Relay(Owner):
         splitter = batch.input
         inflight = self.inflight
         first = b""
-        if self.held:
-            first = self.held
+        if self.front.held:
+            first = self.front.held
             inflight.push(HIDDEN_QUERY)
             server.prepared.unnamed = None  # a simple Query drops it
             self.begun = first if self.on_replica and _can_move(first) else b""
-            self.held = b""
+            self.front.held = b""
         self._account(server)
         if batch.target == PRIMARY and batch.executes and self.context.keeps_watermark:
             self._note_write()
@@ -453,7 +443,7 @@ class Relay(Owner):
             server.prepared.unnamed = None
             inflight.push(OWED_QUERY)
         elif batch.edits:
-            data = self._rewrite(server)
+            data = rewrite(batch, server.prepared, inflight)
             server.write(first + data if first else data)
             self._sent()
             return
@@ -473,7 +463,7 @@ class Relay(Owner):
         if batch.discards and self.server is not None:
             # What the server has prepared is not known exactly any more.
             self.server.doomed = True
-            if self.status == STATUS_IDLE:
+            if self.front.status == STATUS_IDLE:
                 batch.forget_all()
         if not batch.simple:
             answers = self.inflight.due()
@@ -483,71 +473,6 @@ class Relay(Owner):
                 self._undo(self.server)
         batch.done()
 
-    def _rewrite(self, server: ServerConnection) -> bytes:
-        """The bytes of the batch for this server, with the statements it lacks prepared first."""
-        batch = self.batch
-        inflight = self.inflight
-        data = batch.input.data
-        prepared = server.prepared
-        pieces: list[bytes] = []
-        done = batch.start
-        pushed: i64 = 0
-        for edit in batch.edits:
-            while pushed < edit.at:
-                inflight.push(batch.owed[pushed])
-                pushed += 1
-            if edit.start > done:
-                pieces.append(data[done : edit.start])
-            done = edit.end
-            kind = edit.kind
-            statement = edit.statement
-            if kind == MAKE:
-                assert statement is not None
-                pushed += 1
-                if prepared.touch(statement):
-                    inflight.push(
-                        Owed(
-                            PARSE,
-                            answer=write.PARSE_COMPLETE,
-                            name=batch.owed[edit.at].name,
-                            statement=statement,
-                        )
-                    )
-                    continue
-                self._make_room(server, statement, pieces)
-                inflight.push(batch.owed[edit.at])
-            elif kind == USE:
-                assert statement is not None
-                if not prepared.touch(statement):
-                    self._make_room(server, statement, pieces)
-                    inflight.push(Owed(PARSE, hidden=True, statement=statement))
-                    pieces.append(
-                        write.parse(statement.server_name, statement.sql, statement.parameter_types)
-                    )
-            elif kind == USE_UNNAMED:
-                assert statement is not None
-                if prepared.unnamed is not statement:
-                    prepared.unnamed = statement
-                    inflight.push(Owed(PARSE, hidden=True, statement=statement))
-                    pieces.append(write.parse(b"", statement.sql, statement.parameter_types))
-            pieces.append(edit.frame)
-        while pushed < len(batch.owed):
-            inflight.push(batch.owed[pushed])
-            pushed += 1
-        if batch.new_unnamed is not None:
-            prepared.unnamed = batch.new_unnamed
-        if batch.end > done:
-            pieces.append(data[done : batch.end])
-        return b"".join(pieces)
-
-    def _make_room(
-        self, server: ServerConnection, statement: Statement, pieces: list[bytes]
-    ) -> None:
-        evicted = server.prepared.add(statement)
-        if evicted:
-            self.inflight.push(HIDDEN_CLOSE)
-            pieces.append(write.close_statement(evicted))
-
     def _account(self, server: ServerConnection) -> None:
         decision = self.batch.decision
         if decision is None:
@@ -555,21 +480,22 @@ class Relay(Owner):
         target: i64 = PRIMARY if server.backend.writable else REPLICA
         code = decision.code if decision.target == target else self._why(target)
         self.counters.routed[code * 2 + target] += 1
-        self.last_decision = decision
-        self.last_target = target
-        self.last_code = code
-        self.last_backend = server.backend
+        last = self.front.last_route
+        last.decision = decision
+        last.target = target
+        last.code = code
+        last.backend = server.backend.name
         if self.context.on_statement is not None and self.batch.executes:
-            fields = self.last_route()
+            fields = last.fields()
             self.context.on_statement(self.batch.sql(), fields[2], fields[0], fields[1])
 
     def _why(self, target: i64) -> i64:
         """The reason for which a statement runs elsewhere than the router alone would have it."""
         if self.pin is not None:
             return PINNED
-        if self.status != STATUS_IDLE:
+        if self.front.status != STATUS_IDLE:
             return IN_TRANSACTION
-        if self.session.route != AUTO:
+        if self.front.session.route != AUTO:
             return ROUTE_SET
         if target == REPLICA:
             return IN_TRANSACTION
@@ -578,19 +504,6 @@ class Relay(Owner):
         if not self.inflight.settled:
             return BEHIND_WRITE
         return NOT_FRESH if self.group.has_replicas else NO_REPLICA
-
-    def last_route(self) -> list[str]:
-        """Target, reason, backend and detail of the previous statement; [] before the first."""
-        decision = self.last_decision
-        backend = self.last_backend
-        if decision is None or backend is None:
-            return []
-        return [
-            "primary" if self.last_target == PRIMARY else "replica",
-            REASONS[int(self.last_code)].value,
-            backend.name,
-            decision.detail,
-        ]
 
     def _note_write(self) -> None:
         """Anything but a known read may have written; transaction control alone has not."""
@@ -609,120 +522,15 @@ class Relay(Owner):
         name = self.pin.value
         self.counters.pins[name] = self.counters.pins.get(name, 0) + 1
 
-    # --- answered without a server ------------------------------------------------------------
-
-    def _answer_alone(self) -> bool:
-        """No server is leased: some things need none."""
-        batch = self.batch
-        decision = batch.executed
-        if self.status == STATUS_FAILED:
-            self._answer_failed_transaction(decision)
-            return True
-        if batch.own != PLAIN and batch.ending == AT_READY:
-            self._answer_own(batch.own)
-            return True
-        if decision is None:
-            return self._answer_bookkeeping()
-        if not batch.simple:
-            return False
-        kind = decision.kind
-        if kind == BEGIN:
-            if self.held or self.context.session_mode:
-                return False
-            self.held = batch.raw()
-            self.held_read_only = decision.read_only and decision.target == REPLICA
-            self.session.begin()
-            self._answer_tag(decision.tag, STATUS_IN_TRANSACTION)
-            return True
-        if kind == END:
-            if not self.held:
-                return False
-            self.held = b""
-            self.session.end(committed=decision.tag == b"COMMIT")
-            self._answer_tag(decision.tag, STATUS_IDLE)
-            return True
-        return False
-
-    def _answer_tag(self, tag: bytes, status: i64) -> None:
-        self.status = status
-        self.batch.unnamed = None
-        self.client.write(write.command_complete(tag) + READY[int(status)])
-        self.batch.done()
-
-    def _answer_bookkeeping(self) -> bool:
-        """Nothing is executed: true if there is nothing to ask a server.
-
-        That is so for Close and Sync, and for Parse of a text that a server has accepted before:
-        a driver that prepares while it holds up others (pgbench) must not wait for a lease.
-        """
-        batch = self.batch
-        if batch.simple:
-            return False
-        if batch.ending == CUT:
-            if len(batch.owed) == 1 and batch.owed[0] is OWED_COPY_END:
-                batch.done()  # of a COPY that has failed long ago
-                return True
-            return False
-        answers: list[bytes] = []
-        for owed in batch.owed:
-            statement = owed.statement
-            if owed.answer:
-                answers.append(owed.answer)
-            elif owed.kind == PARSE and owed.name and statement is not None and statement.proven:
-                answers.append(write.PARSE_COMPLETE)
-            elif owed is not OWED_SYNC:
-                return False
-        answers.append(READY[int(self.status)])
-        self.client.write(b"".join(answers))
-        batch.done()
-        return True
-
-    def _answer_own(self, kind: i64) -> None:
-        """SET pgproxy.route, SHOW pgproxy.route, SHOW pgproxy.last_route."""
-        batch = self.batch
-        decision = batch.executed if batch.executed is not None else batch.decision
-        assert decision is not None
-        session = self.session
-        rows: list[bytes] = []
-        tag = b"SHOW"
-        try:
-            if kind == SET_ROUTE:
-                tag = b"SET" if decision.argument else b"RESET"
-                if batch.executes:
-                    session.set_route(
-                        decision.argument,
-                        local=decision.local,
-                        in_transaction=self.status != STATUS_IDLE,
-                    )
-            elif kind == SHOW_ROUTE:
-                rows = session.show_route()
-            else:
-                assert kind == SHOW_LAST_ROUTE, kind
-                rows = session.show_last_route(self.last_route())
-            answer = batch.own_answer(rows, tag, READY[int(self.status)])
-        except PgError as error:
-            self._answer_error(error)
-            return
-        self.client.write(answer)
-        batch.done()
-
     def _answer_error(self, error: PgError) -> None:
         """An ERROR of ours in place of the batch; a transaction that has begun has failed."""
         batch = self.batch
         self.counters.proxy_errors += 1
         batch.undo(batch.owed)
-        answer = write.error_response(error)
-        if self.server is not None and self.status != STATUS_IDLE:
-            self._fail_transaction(answer)
+        if self.server is not None and self.front.status != STATUS_IDLE:
+            self._fail_transaction(write.error_response(error))
             return
-        if self.status == STATUS_IN_TRANSACTION:
-            self.status = STATUS_FAILED
-            self.held = b""
-        if batch.ending == AT_READY:
-            answer += READY[int(self.status)]
-        else:
-            batch.skipping = True
-        self.client.write(answer)
+        self.client.write(self.front.refuse(batch, error))
         batch.done()
 
     def _fail_transaction(self, answer: bytes) -> None:
@@ -743,37 +551,23 @@ class Relay(Owner):
                 server.write(FAILING_BIND + write.FLUSH)
         batch.done()
 
-    def _answer_failed_transaction(self, decision: Decision | None) -> None:
-        """The transaction failed before a server was found for it."""
-        batch = self.batch
-        if decision is not None and decision.kind == END and batch.simple:
-            self.session.end(committed=False)
-            self._answer_tag(b"ROLLBACK", STATUS_IDLE)
-            return
-        if decision is None and self._answer_bookkeeping():
-            return
-        self._answer_error(
-            PgError(
-                "25P02",
-                "current transaction is aborted, commands ignored until end of transaction block",
-            )
-        )
-
     # --- a transaction on a replica -----------------------------------------------------------
 
     def _ends_here(self) -> bool:
         """The transaction is over, or will be with this batch: no reason to move it."""
         decision = self.batch.executed
-        return self.status == STATUS_FAILED or (decision is not None and decision.ends_transaction)
+        return self.front.status == STATUS_FAILED or (
+            decision is not None and decision.ends_transaction
+        )
 
     def _leave_replica(self, server: ServerConnection) -> bool:
         """In a transaction on a replica comes a statement that needs the primary. True: it needs
         not be sent here any more. The transaction, which only read so far, starts anew on the
         primary; where that is not possible, session state must not be left on a replica."""
         if self.begun:
-            self.held = self.begun
+            self.front.held = self.begun
+            self.front.held_read_only = False
             self.begun = b""
-            self.held_read_only = False
             self.counters.moved_transactions += 1
             self._enter(FREE)
             self.server = None
@@ -823,7 +617,7 @@ class Relay(Owner):
                     elif kind == B_ERROR_RESPONSE:
                         raise self._begin_failed()
                 if kind == B_READY_FOR_QUERY:
-                    self.status = splitter.data[splitter.start + 5]
+                    self.front.status = splitter.data[splitter.start + 5]
                     ready = True
                 elif kind == B_ERROR_RESPONSE:
                     self._server_error()
@@ -861,13 +655,13 @@ class Relay(Owner):
         self.pin_is_new = False
         if self.batch.continues:
             return
-        if self.status == STATUS_IDLE:
+        if self.front.status == STATUS_IDLE:
             if self.writing:
                 self.writing = False
                 self.watermark.wrote_at = time.monotonic()
             self.begun = b""
-            if self.session.is_local:
-                self.session.end(committed=True)
+            if self.front.session.is_local:
+                self.front.session.end(committed=True)
             if self.pin is None:
                 waited = self.phase == SETTLING
                 self._release(server)
@@ -962,7 +756,7 @@ class Relay(Owner):
         self.phase = phase
 
     def __repr__(self) -> str:
-        return f"<Relay phase={self.phase} status={self.status} pin={self.pin} {self.server}>"
+        return f"<Relay phase={self.phase} status={self.front.status} pin={self.pin} {self.server}>"
 
 
 def _can_move(begin: bytes) -> bool:

@@ -143,6 +143,9 @@ class Inflight:
         elif effect == STAYS:
             if reply == B_ERROR_RESPONSE:
                 self.copying = False
+                if owed.error:
+                    self.replacement = owed.error
+                    return REPLACE
         elif effect == FAILED:
             self._fail(owed)
             if owed.error:

@@ -221,6 +221,8 @@ class BatchReader:
         splitter = self.input
         self.simple = True
         self.ending = AT_READY
+        if self.owed:
+            self.owed = []
         start = splitter.start + 5
         if splitter.end <= splitter.size:
             self.end = splitter.end

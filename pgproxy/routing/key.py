@@ -1,10 +1,11 @@
 """Bytes of a statement -> the key its routing decision is cached under. PURE, HOT.
 
-Two statements with one key have one decision, whatever their literals are. Plain numbers and plain
-'…' strings are replaced by one byte each that no valid SQL holds outside quotes, so a key can never
-be taken for a statement; everything else stays as the client wrote it: identifiers, quoted or not,
-white space, case, parameters. A text of which this cannot be said without parsing it (comments
-carry hints; prefixes, and a backslash before a quote, change where a string ends; in utility
+Two statements with one key have one decision, whatever their literals are. Plain numbers, plain
+'…' strings and the comments after the first word (tracing tools put a number of their own there) are
+replaced by one byte each that no valid SQL holds outside quotes, so a key can never be taken for a
+statement; everything else stays as the client wrote it: identifiers, quoted or not, white space,
+case, parameters. A text of which this cannot be said without parsing it (a comment at the beginning
+may be a hint; prefixes, and a backslash before a quote, change where a string ends; in utility
 statements the literals decide) has no lexical key: `lexical_key` answers None, and its exact bytes
 are the key.
 
@@ -34,12 +35,15 @@ from pgproxy.routing.lexer import (
     QUOTE_BYTE,
     SEMICOLON,
     SLASH,
-    STAR_BYTE,
+    comment_end,
+    is_blank,
 )
 
-# What stands for a literal in a key.
+# What stands for a literal or a comment in a key.
 NUMBER: Final = b"\x01"
 STRING: Final = b"\x02"
+COMMENT: Final = b"\x03"
+LINE_COMMENT: Final = b"\x04"  # strings on both sides of it are one string, as without it
 
 # The first words whose statements have a lexical key: their lower-case letters as one big-endian
 # number. No other statement begins with them.
@@ -76,6 +80,7 @@ def lexical_key(sql: bytes) -> bytes | None:
     pieces: list[bytes] = []
     copied: i64 = 0
     begun: i64
+    after: i64
     while at < end:
         kind: i64 = classes[sql[at]]
         if kind in (PLAIN, DOT):
@@ -129,14 +134,16 @@ def lexical_key(sql: bytes) -> bytes | None:
             at += 1  # a doubled quote begins the identifier's next part: nothing differs for us
             if at > end:
                 return None
-        elif kind == DASH:
-            at += 1
-            if at < end and classes[sql[at]] == DASH:
-                return None  # a comment
-        elif kind == SLASH:
-            at += 1
-            if at < end and sql[at] == STAR_BYTE:
-                return None  # a comment
+        elif kind in (DASH, SLASH):
+            after = comment_end(sql, at)
+            if after < 0:
+                return None
+            if after == at:
+                at += 1
+                continue
+            pieces.append(sql[copied:at])
+            pieces.append(LINE_COMMENT if kind == DASH else COMMENT)
+            at = copied = after
         elif kind == DOLLAR:
             at += 1
             if at >= end or classes[sql[at]] != DIGIT:
@@ -147,10 +154,11 @@ def lexical_key(sql: bytes) -> bytes | None:
                 return None
         elif kind == SEMICOLON:
             at += 1
-            while at < end and (sql[at] == 32 or 9 <= sql[at] <= 13):
-                at += 1
             if at < end:
-                return None  # several statements, of which the others may be of any kind
+                if not is_blank(sql, at):
+                    return None  # several statements, of which the others may be of any kind
+                pieces.append(sql[copied:at])
+                copied = at = end
         else:
             return None
     if copied == 0:

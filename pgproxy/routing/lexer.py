@@ -109,6 +109,20 @@ def statement_start(sql: bytes) -> i64:
     return at
 
 
+def is_blank(sql: bytes, at: i64) -> bool:
+    """Whether there is only white space, and comments that end, from `at` on."""
+    end: i64 = len(sql)
+    while at < end:
+        if _is_space(sql[at]):
+            at += 1
+            continue
+        after = comment_end(sql, at)
+        if after <= at:
+            return False
+        at = after
+    return True
+
+
 def first_word(sql: bytes) -> str:
     """The first word of the first statement in lower case; "(" if a parenthesis stands there."""
     begun = statement_start(sql)

@@ -1,0 +1,163 @@
+"""HOT, PURE. What the proxy answers itself, and the transaction as the client sees it.
+
+BEGIN is held back: it is answered at once and sent, hidden, in front of the first statement, which
+shows where the transaction has to go. So a transaction may have begun, ended or even failed
+without any server knowing. The rest that needs no server: SET and SHOW of pgproxy's own settings,
+Close and Sync, and Parse of a text that some server has accepted before.
+"""
+
+from typing import Final, final
+
+from mypy_extensions import i64
+
+from pgproxy.errors import PgError
+from pgproxy.frames import write
+from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
+from pgproxy.protocol.inflight import OWED_COPY_END, OWED_SYNC
+from pgproxy.protocol.session import Session
+from pgproxy.protocol.states import PARSE
+from pgproxy.routing.batch import AT_READY, CUT, BatchReader
+from pgproxy.routing.decision import (
+    BEGIN,
+    END,
+    PLAIN,
+    PRIMARY,
+    REASONS,
+    REPLICA,
+    SET_ROUTE,
+    SHOW_ROUTE,
+    Decision,
+)
+
+READY: Final = {
+    STATUS_IDLE: write.READY_IDLE,
+    STATUS_IN_TRANSACTION: write.READY_IN_TRANSACTION,
+    STATUS_FAILED: write.READY_FAILED,
+}
+
+
+@final
+class LastRoute:
+    """Where the previous statement went, kept as it was decided and put into words on demand."""
+
+    def __init__(self) -> None:
+        self.decision: Decision | None = None
+        self.target: i64 = PRIMARY
+        self.code: i64 = 0  # the reason that counted in the end
+        self.backend = ""
+
+    def fields(self) -> list[str]:
+        """Target, reason, backend, detail; [] before the first statement."""
+        decision = self.decision
+        if decision is None:
+            return []
+        target = "primary" if self.target == PRIMARY else "replica"
+        return [target, REASONS[int(self.code)].value, self.backend, decision.detail]
+
+
+@final
+class Front:
+    """One session's. `status` is what the last ReadyForQuery has told the client."""
+
+    def __init__(self, session: Session, *, holds_begin: bool) -> None:
+        self.session = session
+        self.last_route = LastRoute()
+        self.status: i64 = STATUS_IDLE
+        self.held = b""  # the frame of a BEGIN that the client believes executed
+        self.held_read_only = False
+        self._holds_begin = holds_begin
+
+    def answer(self, batch: BatchReader) -> bytes | None:
+        """The answer to a batch if it needs no server (while none is leased), else None.
+
+        Raises `PgError` for an ERROR that `refuse` turns into an answer.
+        """
+        decision = batch.executed
+        if self.status == STATUS_FAILED:
+            return self._in_failed_transaction(batch, decision)
+        if batch.own != PLAIN and batch.ending == AT_READY:
+            return self.answer_own(batch)
+        if decision is None:
+            return self._bookkeeping(batch)
+        if not batch.simple:
+            return None
+        kind = decision.kind
+        if kind == BEGIN and not self.held and self._holds_begin:
+            self.held = batch.raw()
+            self.held_read_only = decision.read_only and decision.target == REPLICA
+            self.session.begin()
+            return self._tag(batch, decision.tag, STATUS_IN_TRANSACTION)
+        if kind == END and self.held:
+            self.held = b""
+            self.session.end(committed=decision.tag == b"COMMIT")
+            return self._tag(batch, decision.tag, STATUS_IDLE)
+        return None
+
+    def answer_own(self, batch: BatchReader) -> bytes:
+        """SET pgproxy.route, SHOW pgproxy.route, SHOW pgproxy.last_route. Raises `PgError`."""
+        decision = batch.executed if batch.executed is not None else batch.decision
+        assert decision is not None
+        rows: list[bytes] = []
+        tag = b"SHOW"
+        if batch.own == SET_ROUTE:
+            tag = b"SET" if decision.argument else b"RESET"
+            if batch.executes:
+                self.session.set_route(
+                    decision.argument,
+                    local=decision.local,
+                    in_transaction=self.status != STATUS_IDLE,
+                )
+        elif batch.own == SHOW_ROUTE:
+            rows = self.session.show_route()
+        else:
+            rows = self.session.show_last_route(self.last_route.fields())
+        return batch.own_answer(rows, tag, READY[int(self.status)])
+
+    def refuse(self, batch: BatchReader, error: PgError) -> bytes:
+        """The answer to a batch that cannot be run; a transaction that has begun has failed."""
+        if self.status == STATUS_IN_TRANSACTION:
+            self.status = STATUS_FAILED
+            self.held = b""
+        answer = write.error_response(error)
+        if batch.ending == AT_READY:
+            return answer + READY[int(self.status)]
+        batch.skipping = True
+        return answer
+
+    def _tag(self, batch: BatchReader, tag: bytes, status: i64) -> bytes:
+        self.status = status
+        if batch.simple:
+            batch.unnamed = None  # a simple Query drops it
+        return batch.own_answer([], tag, READY[int(status)])
+
+    def _bookkeeping(self, batch: BatchReader) -> bytes | None:
+        """Nothing is executed. A driver that prepares while it holds up others (pgbench does)
+        must not wait for a lease, so a Parse that is known to succeed is answered."""
+        if batch.ending == CUT:
+            is_stray = len(batch.owed) == 1 and batch.owed[0] is OWED_COPY_END
+            return b"" if is_stray else None  # the end of a COPY that has failed long ago
+        answers: list[bytes] = []
+        for owed in batch.owed:
+            statement = owed.statement
+            if owed.answer:
+                answers.append(owed.answer)
+            elif owed.kind == PARSE and owed.name and statement is not None and statement.proven:
+                answers.append(write.PARSE_COMPLETE)
+            elif owed is not OWED_SYNC:
+                return None
+        answers.append(READY[int(self.status)])
+        return b"".join(answers)
+
+    def _in_failed_transaction(self, batch: BatchReader, decision: Decision | None) -> bytes:
+        """It failed before a server was found for it, so no server knows of it."""
+        if decision is not None and decision.kind == END and batch.ending == AT_READY:
+            self.session.end(committed=False)
+            return self._tag(batch, b"ROLLBACK", STATUS_IDLE)
+        if decision is None:
+            answer = self._bookkeeping(batch)
+            if answer is not None:
+                return answer
+        raise PgError(
+            "25P02",
+            "current transaction is aborted, commands ignored until end of transaction block",
+        )

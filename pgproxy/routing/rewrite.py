@@ -1,0 +1,71 @@
+"""HOT, PURE. The bytes of a batch for one server, with the statements it lacks prepared first.
+
+A batch that names statements cannot leave unchanged: each server has its own set of prepared
+statements, under our names (protocol/prepared.py). What is added here is hidden from the client,
+what is left out is answered by us, both through the queue of replies owed.
+"""
+
+from pgproxy.frames import write
+from pgproxy.protocol.inflight import HIDDEN_CLOSE, Inflight, Owed
+from pgproxy.protocol.prepared import PreparedOnServer, Statement
+from pgproxy.protocol.states import PARSE
+from pgproxy.routing.batch import MAKE, USE, USE_UNNAMED, BatchReader
+
+
+def rewrite(batch: BatchReader, prepared: PreparedOnServer, inflight: Inflight) -> bytes:
+    """What to send for `batch`; all its replies are then owed by `inflight`."""
+    data = batch.input.data
+    pieces: list[bytes] = []
+    done = batch.start
+    pushed = 0
+    for edit in batch.edits:
+        while pushed < edit.at:
+            inflight.push(batch.owed[pushed])
+            pushed += 1
+        if edit.start > done:
+            pieces.append(data[done : edit.start])
+        done = edit.end
+        statement = edit.statement
+        if edit.kind == MAKE:
+            assert statement is not None
+            owed = batch.owed[edit.at]
+            pushed += 1
+            if prepared.touch(statement):
+                answer = write.PARSE_COMPLETE
+                inflight.push(Owed(PARSE, answer=answer, name=owed.name, statement=statement))
+                continue
+            _make_room(statement, prepared, inflight, pieces)
+            inflight.push(owed)
+        elif edit.kind == USE:
+            assert statement is not None
+            if not prepared.touch(statement):
+                _make_room(statement, prepared, inflight, pieces)
+                _prepare(statement, inflight, pieces)
+        elif edit.kind == USE_UNNAMED:
+            assert statement is not None
+            if prepared.unnamed is not statement:
+                prepared.unnamed = statement
+                _prepare(statement, inflight, pieces)
+        pieces.append(edit.frame)
+    while pushed < len(batch.owed):
+        inflight.push(batch.owed[pushed])
+        pushed += 1
+    if batch.new_unnamed is not None:
+        prepared.unnamed = batch.new_unnamed
+    if batch.end > done:
+        pieces.append(data[done : batch.end])
+    return b"".join(pieces)
+
+
+def _prepare(statement: Statement, inflight: Inflight, pieces: list[bytes]) -> None:
+    inflight.push(Owed(PARSE, hidden=True, statement=statement))
+    pieces.append(write.parse(statement.server_name, statement.sql, statement.parameter_types))
+
+
+def _make_room(
+    statement: Statement, prepared: PreparedOnServer, inflight: Inflight, pieces: list[bytes]
+) -> None:
+    evicted = prepared.add(statement)
+    if evicted:
+        inflight.push(HIDDEN_CLOSE)
+        pieces.append(write.close_statement(evicted))
