@@ -4,6 +4,7 @@ HYPOTHESIS_PROFILE=deep tries ten times as many examples as the default, fast.
 PGPROXY_PG_BIN names the PostgreSQL to test with (default: the wheel's version 18).
 """
 
+import contextlib
 import faulthandler
 import os
 import secrets
@@ -12,7 +13,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import hypothesis
 import psutil
@@ -122,14 +123,12 @@ def proxy(shared_proxy: ProxyProcess) -> Iterator[ProxyProcess]:
 @pytest.fixture
 def start_proxy() -> Iterator[Callable[..., ProxyProcess]]:
     """`ProxyProcess.start`, stopped (and looked at) at the end of the test if it still runs."""
-    started: list[ProxyProcess] = []
+    with contextlib.ExitStack() as ends:
 
-    def start(*arguments: object, **sections: object) -> ProxyProcess:
-        started.append(ProxyProcess.start(*arguments, **sections))  # type: ignore[arg-type]
-        return started[-1]
+        def start(*arguments: Any, **sections: Any) -> ProxyProcess:
+            proxy = ProxyProcess.start(*arguments, **sections)
+            ends.callback(proxy.check)
+            ends.callback(lambda: proxy.stop() if proxy.process.returncode is None else None)
+            return proxy
 
-    yield start
-    for one in started:
-        if one.process.returncode is None:
-            one.stop()
-        one.check()
+        yield start

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from tests.support.processes import wait_ended
+from tests.support.processes import Leash, wait_ended
 
 ROOT = Path(__file__).resolve().parents[2]
 PASTE = r'^    (\S*psql "host=.*")$'
@@ -38,6 +38,7 @@ class Demo:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.leash = Leash(self.process.pid, temporary)
 
     def read_until(self, pattern: str) -> str:
         """Read on to the line that matches; returns its first group."""
@@ -58,6 +59,7 @@ class Demo:
     def end(self, timeout: float = 50) -> int:
         """Read what it still prints, and wait for its end."""
         self.printed += self.process.communicate(timeout=timeout)[0]
+        self.leash.release()
         return self.process.returncode
 
     def psql(self, line: str, sql: str) -> str:

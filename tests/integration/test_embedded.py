@@ -364,8 +364,8 @@ def owner() -> Iterator[Owner]:
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
 def test_nothing_is_left_when_a_signal_ends_the_owner(owner: Owner, number: str) -> None:
-    assert len(owner.servers) > 8
-    assert all(process.is_running() for process in [owner.watchdog, *owner.servers])
+    assert running([owner.watchdog])
+    assert len(running(owner.servers)) > 8
     # To the whole group, as Ctrl-C and a closed terminal do.
     os.killpg(owner.process.pid, signal.Signals[number])
     owner.assert_nothing_is_left()

@@ -1,15 +1,23 @@
 """The tests' own tools do what they say, shown against PostgreSQL itself."""
 
 import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+import psycopg
 import pytest
 
 from pgproxy.embedded import Cluster
 from tests.support import wire
 from tests.support.fault import Direction, FaultProxy
+from tests.support.processes import wait_ended
 from tests.support.proxy import ProxyError, ProxyProcess, config_for
 from tests.support.wire import Wire, replies
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # --- wire
 
@@ -179,6 +187,51 @@ async def test_a_refusing_network_can_accept_again_on_its_port(cluster: Cluster)
 def test_a_proxy_that_does_not_start_shows_what_it_said() -> None:
     with pytest.raises(ProxyError, match="size"):
         ProxyProcess.start([], pool={"size": "many"})
+
+
+async def test_the_same_bytes_as_direct_is_one_line(cluster: Cluster, proxy: ProxyProcess) -> None:
+    sql = wire.query("SELECT 1 AS one; SELECT nonsense")
+    assert await replies(proxy, sql) == await replies(cluster.primary, sql)
+
+
+def test_a_proxy_tells_what_it_costs_and_ends_when_asked(
+    cluster: Cluster, start_proxy: Callable[..., ProxyProcess]
+) -> None:
+    proxy = start_proxy(cluster.servers, pool={"size": 2})
+    with psycopg.connect(proxy.dsn()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert proxy.cpu_seconds() > 0
+    assert proxy.rss_bytes() > 1 << 20
+    status, body = proxy.get("/metrics")
+    assert (status, "pgproxy_" in body) == (200, True)
+    proxy.stop()
+    assert proxy.process.returncode == 0
+    assert proxy.events("stopped")
+
+
+def test_a_killed_proxy_is_gone(cluster: Cluster, start_proxy: Callable[..., ProxyProcess]) -> None:
+    proxy = start_proxy(cluster.servers)
+    proxy.kill9()
+    with pytest.raises(psycopg.OperationalError, match="refused"):
+        psycopg.connect(proxy.dsn())
+
+
+def test_a_proxy_does_not_outlive_a_killed_test_run() -> None:
+    script = """
+import os, signal
+from tests.support.proxy import ProxyProcess, config_for
+proxy = ProxyProcess(config_for([]))
+print(proxy.process.pid, proxy._leash._process.pid, proxy.config_path.parent, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        proxy, leash, directory = run.stdout.readline().split()
+    started = [one for one in psutil.process_iter() if str(one.pid) in (proxy, leash)]
+    assert not wait_ended(started, timeout=30)
+    assert not Path(directory).exists()
 
 
 def test_the_configuration_names_the_servers(cluster: Cluster, tmp_path: Path) -> None:

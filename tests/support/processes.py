@@ -1,9 +1,37 @@
-"""Whether processes have ended, whoever their parent is."""
+"""Processes that the tests start: that they end, and whether they have."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 import psutil  # type: ignore[import-untyped]
+
+_LEASH: Final = """
+import contextlib, os, shutil, signal, sys
+sys.stdin.read()
+with contextlib.suppress(ProcessLookupError):
+    os.kill(int(sys.argv[1]), signal.SIGKILL)
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
+
+
+class Leash:
+    """Kills a process and removes a directory if the test run itself dies, even by kill -9."""
+
+    def __init__(self, pid: int, directory: Path) -> None:
+        self._process: Final = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _LEASH, str(pid), directory],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def release(self) -> None:
+        """Do nothing from now on: before the process is waited for, whose id is then free."""
+        self._process.kill()
+        self._process.communicate()
 
 
 def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 import psutil  # type: ignore[import-untyped]
 
 from pgproxy.embedded import Server
+from tests.support.processes import Leash
 
 HOST: Final = "127.0.0.1"
 
@@ -62,6 +63,7 @@ class ProxyProcess:
             encoding="utf-8",
             errors="replace",
         )
+        self._leash: Final = Leash(self.process.pid, Path(self._directory.name))
         self._reader: Final = threading.Thread(target=self._read_stderr, daemon=True)
         self._reader.start()
 
@@ -193,6 +195,7 @@ class ProxyProcess:
             raise ProxyError(f"a traceback:\n{self.stderr}")
 
     def _clean_up(self) -> None:
+        self._leash.release()
         self._reader.join()
         assert self.process.stderr is not None
         self.process.stderr.close()
