@@ -170,6 +170,7 @@ pieces = st.sampled_from(
         "$$it's$$", "$a$'$a$", "; EXPLAIN (ANALYZE 1) DELETE FROM t", "; SELECT 'a'", "1::float(9)",
         "U&\"n!0065xtval\" UESCAPE '!' ('s')", "U&'!0041' UESCAPE '!'", "E'a\\'b'", "E'a'", "B'1'",
         "current_setting('a')", "set_config('a', 'b', true)", "'a' -- x\n 'b'", "'a'\n'b'", "SELECT",
+        "/* a */", "/* ' */", "-- a\n", "--'\n", "'a' /* x */ \n 'b'", "--",
         "'it''s'", "'a'", "'b;'", "'--'", "'\\x00'", "a.b", ".5", "5.", "AS x", "AND", "NULL",
     ]
 )  # fmt: skip
@@ -199,6 +200,13 @@ strings = st.sampled_from(
 )
 
 
+comments = st.sampled_from(
+    ["/**/", "/* ' */", "/* /* pgproxy: replica */ */", "/* pgproxy: primary */", "/*;--*/"]
+)
+line_comments = st.sampled_from(["--", "-- x", "-- ' \" ;", "--/*", "-- pgproxy: replica"])
+VARIABLE: Final = {"\x01": numbers, "\x02": strings, "\x03": comments, "\x04": line_comments}
+
+
 @st.composite
 def pairs(draw: st.DrawFn, sqls: st.SearchStrategy[str]) -> tuple[str, str]:
     """Two texts with the same lexical key."""
@@ -208,7 +216,7 @@ def pairs(draw: st.DrawFn, sqls: st.SearchStrategy[str]) -> tuple[str, str]:
     assert key is not None
     other = ""
     for char in key.decode():
-        other += draw(numbers) if char == "\x01" else draw(strings) if char == "\x02" else char
+        other += draw(VARIABLE[char]) if char in VARIABLE else char
     assume(lexical_key(other.encode()) == key)
     return sql, other
 
@@ -224,6 +232,8 @@ def tokens(sql: str) -> list[tuple[str, str]] | None:
         value = sql[token.start : token.end + 1]
         if token.name in {"ICONST", "FCONST"}:
             said.append(("NUMBER", ""))
+        elif token.name in {"C_COMMENT", "SQL_COMMENT"}:
+            continue
         elif token.name == "SCONST":
             said.append(("STRING", ""))
         else:

@@ -7,9 +7,9 @@ from pgproxy.routing.key import NUMBER, STRING, lexical_key
 
 
 def shown(sql: str) -> str | None:
-    """The key with its two bytes made visible: # for a number, @ for a string."""
+    """The key with its own bytes made visible: # number, @ string, ~ comment, _ line comment."""
     key = lexical_key(sql.encode())
-    return None if key is None else key.decode().replace("\x01", "#").replace("\x02", "@")
+    return None if key is None else key.decode().translate({1: "#", 2: "@", 3: "~", 4: "_"})
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,17 @@ def shown(sql: str) -> str | None:
         ("Update t SET a=1", "Update t SET a=#"),
         ("DELETE FROM t WHERE a='1'", "DELETE FROM t WHERE a=@"),
         ("MERGE INTO t USING u ON a=1 WHEN MATCHED THEN DELETE", "MERGE INTO t USING u ON a=# WHEN MATCHED THEN DELETE"),
-        ("SELECT 1; \n", "SELECT #; \n"),
+        ("SELECT 1;", "SELECT #;"),
+        ("TABLE t; \n", "TABLE t;"),
+        ("SELECT 1; -- x\n /* y */", "SELECT #;"),
+        ("SELECT 1 -- x", "SELECT # _"),
+        ("SELECT 1--1", "SELECT #_"),
+        ("SELECT 1 -- 'x\n, 2", "SELECT # _\n, #"),
+        ("SELECT 'a' --x\n'b'", "SELECT @ _\n@"),
+        ("SELECT/**/1/* ' /* */ \" */, 2", "SELECT~#~, #"),
+        ("SELECT 2 */* 3 */4", "SELECT # *~#"),
+        ("SELECT a /* pgproxy: replica */", "SELECT a ~"),
+        ("INSERT--x\nINTO t VALUES (1)", "INSERT_\nINTO t VALUES (#)"),
         ("SELECT", "SELECT"),
     ],
 )  # fmt: skip
@@ -71,12 +81,13 @@ def test_literals_are_replaced_and_nothing_else(sql: str, key: str) -> None:
         "tables",
         "1",
         "; SELECT 1",
-        # comments
-        "SELECT 1 -- x",
-        "SELECT 1--1",
+        # comments that may be hints, and such as have no end
         "/* pgproxy: replica */ SELECT 1",
-        "SELECT /**/ 1",
-        "SELECT 2 */* 3",
+        "-- x\nSELECT 1",
+        "SELECT 1 /* x",
+        "SELECT 1 /* /* */",
+        "SELECT 1; /* x",
+        "SELECT E/**/'a\\'",
         # strings of other kinds
         "SELECT E'a'",
         "SELECT e'a'",
@@ -116,6 +127,8 @@ def test_literals_are_replaced_and_nothing_else(sql: str, key: str) -> None:
         "SELECT \\ 1",
         "SELECT \x01",
         "SELECT \x02",
+        "SELECT \x03",
+        "SELECT \x04",
         "SELECT \x7f",
         "\ufeffSELECT 1",
     ],
