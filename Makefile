@@ -15,7 +15,7 @@ ARGS ?=
 CHECKED := pgproxy tests benchmarks setup.py
 SOURCES := $(shell find pgproxy -name '*.py')
 
-.PHONY: help demo test test-all check bench fmt lock clean build FORCE
+.PHONY: help demo test test-all check bench fmt docs lock clean build FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,9 @@ bench: build ## pgbench through pgproxy and its peers (benchmarks/README.md)
 fmt: $(VENV)/.installed ## format and fix what can be fixed
 	$(BIN)/ruff check --fix-only --quiet $(wildcard $(CHECKED))
 	$(BIN)/ruff format $(wildcard $(CHECKED))
+
+docs: $(VENV)/.linked ## write the generated parts of the documentation
+	@PGPROXY_INTERPRETED=1 $(BIN)/python -m tests.support.docs
 
 build: $(VENV)/.compiled ## .venv, and the hot path compiled in place
 

@@ -1,0 +1,73 @@
+"""The parts of the documentation that are made from the code. `make docs` writes them anew.
+
+A generated part stands between two comments, `<!-- generated: NAME -->` and `<!-- end -->`;
+tests/unit/test_docs.py fails when one is not what the code says.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from pgproxy.protocol import states
+from pgproxy.routing.decision import SENTENCES
+from pgproxy.telemetry.metrics import CATALOGUE
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+_PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Every Markdown file of the project that people read."""
+    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/README.md"])
+
+
+def render(text: str) -> str:
+    """The text with its generated parts as they should be. KeyError for one nobody makes."""
+    return _PART.sub(lambda found: found[1] + PARTS[found[2]]() + "\n" + found[3], text)
+
+
+def names(text: str) -> list[str]:
+    """The generated parts that a text has."""
+    return [found[2] for found in _PART.finditer(text)]
+
+
+def _lease() -> str:
+    return f"```mermaid\n{states.lease_mermaid()}\n```"
+
+
+def _metrics() -> str:
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for name, kind, labels, meaning in CATALOGUE:
+        shown = f"{name}_info" if kind == "info" else name
+        lines.append(f"| `{shown}` | {kind} | {labels} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _reasons() -> str:
+    lines = ["| reason | why |", "|---|---|"]
+    lines += [f"| `{reason.value}` | {sentence} |" for reason, sentence in SENTENCES.items()]
+    return "\n".join(lines)
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "replies": states.replies_markdown,
+    "lease": _lease,
+    "metrics": _metrics,
+    "reasons": _reasons,
+}
+
+
+def main() -> None:
+    """Write every document's generated parts."""
+    for path in documents():
+        old = path.read_text(encoding="utf-8")
+        new = render(old)
+        if new != old:
+            path.write_text(new, encoding="utf-8")
+            print(f"{path.relative_to(ROOT)} written")  # noqa: T201 - what `make docs` shows
+
+
+if __name__ == "__main__":
+    main()
