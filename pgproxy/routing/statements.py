@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
     END,
@@ -21,7 +22,7 @@ from pgproxy.routing.decision import (
     Pin,
     Reason,
 )
-from pgproxy.routing.functions import ROLE_SETTINGS
+from pgproxy.routing.functions import PINS, ROLE_SETTINGS
 from pgproxy.routing.reads import (
     DATA_CHANGES,
     KNOWN_WRITES,
@@ -61,32 +62,10 @@ PINNING: Final = {
     "PrepareStmt": (Reason.SESSION_STATE, "PREPARE", Pin.PREPARE),
 }
 
-# DDL whose type's name does not begin with the word the client wrote.
-DDL: Final = {
-    "CommentStmt": "COMMENT",
-    "CompositeTypeStmt": "CREATE TYPE",
-    "CreatedbStmt": "CREATE DATABASE",
-    "CreateStmt": "CREATE TABLE",
-    "CreateTableAsStmt": "CREATE TABLE AS",
-    "DefineStmt": "CREATE",
-    "DropdbStmt": "DROP DATABASE",
-    "GrantRoleStmt": "GRANT",
-    "GrantStmt": "GRANT",
-    "ImportForeignSchemaStmt": "IMPORT FOREIGN SCHEMA",
-    "IndexStmt": "CREATE INDEX",
-    "ReassignOwnedStmt": "REASSIGN OWNED",
-    "RenameStmt": "ALTER",
-    "RuleStmt": "CREATE RULE",
-    "SecLabelStmt": "SECURITY LABEL",
-    "ViewStmt": "CREATE VIEW",
-}
-_DDL_PREFIXES: Final = ("Alter", "Create", "Drop")
-
 # What a DO block may do to its session, as words of its body. EXECUTE may do anything; SET is also
 # a part of UPDATE, where it costs a pin and nothing else.
 _SESSION_WORDS: Final = re.compile(
-    r"\b(set|set_config|setseed|temp|temporary|pg_temp\w*|listen|load|execute|call|currval|lastval"
-    r"|pg_(try_)?advisory_lock(_shared)?|pg_replication_origin_session_setup)\b",
+    rf"\b(set|temp|temporary|pg_temp\w*|listen|load|execute|call|{'|'.join(sorted(PINS))})\b",
     re.IGNORECASE,
 )
 
@@ -115,8 +94,8 @@ def _decide(node_type: str, node: Tree) -> Decision:
     if node_type in PINNING:
         reason, detail, pin = PINNING[node_type]
         return Decision(PRIMARY, reason, pin=pin, detail=detail, known_write=reason in KNOWN_WRITES)
-    if node_type in DDL or node_type.startswith(_DDL_PREFIXES):
-        return _ddl(node_type, node)
+    if is_ddl(node_type):
+        return decide_ddl(node_type, node)
     return Decision(PRIMARY, Reason.UNKNOWN_SYNTAX, detail=node_type)
 
 
@@ -152,23 +131,6 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
     findings.look(tree)
     # What current_setting says does not matter to a write.
     return Decision(PRIMARY, reason, pin=findings.pin, detail=detail, known_write=True)
-
-
-def _ddl(node_type: str, node: Tree) -> Decision:
-    detail = DDL.get(node_type, "")
-    if not detail:
-        words = re.findall("[A-Z]+[a-z]+", node_type.removesuffix("Stmt"))
-        detail = " ".join(words).upper()
-    pin: Pin | None = None
-    on_commit = node.get("oncommit")
-    if node_type == "CreateTableAsStmt":
-        on_commit = node.get("into", {}).get("onCommit")
-        findings = Findings()
-        findings.look(node["query"])
-        pin = findings.pin
-    if pin is None and on_commit != "ONCOMMIT_DROP" and node_type != "DropStmt":
-        pin = Pin.TEMP_TABLE if is_about_temporary(node) else None
-    return Decision(PRIMARY, Reason.DDL, pin=pin, detail=detail, known_write=True)
 
 
 def _explain(node: Tree) -> Decision:

@@ -79,7 +79,7 @@ def test_the_detail_names_what_made_the_rule_fire() -> None:
     assert classify(b"SELECT 1::app.mood").detail == "type app.mood"
     assert classify(b"SELECT a <=> b").detail == "operator <=>"
     assert classify(b"ALTER TABLE t ADD c int").detail == "ALTER TABLE"
-    assert classify(b"SELECT 1; SELECT f(1); DROP TABLE t").detail == "statement 3: DROP"
+    assert classify(b"SELECT 1; SELECT f(1); DROP TABLE t").detail == "statement 3: DROP TABLE"
     assert classify(b"SELEC 1").detail == 'syntax error at or near "SELEC"'
 
 

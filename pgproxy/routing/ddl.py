@@ -1,0 +1,94 @@
+"""Statements that change the schema, roles or settings: all alike but for what is temporary. PURE."""
+
+import re
+from typing import Final
+
+from pgproxy.routing.decision import PRIMARY, Decision, Pin, Reason
+from pgproxy.routing.reads import Findings, Tree, is_about_temporary
+
+# DDL whose node is not named as the client says it. Of ALTER, CREATE and DROP alone the node says
+# the kind of object.
+DDL: Final = {
+    "AlterDatabaseRefreshCollStmt": "ALTER DATABASE",
+    "AlterDatabaseSetStmt": "ALTER DATABASE",
+    "AlterEnumStmt": "ALTER TYPE",
+    "AlterExtensionContentsStmt": "ALTER EXTENSION",
+    "AlterObjectDependsStmt": "ALTER",
+    "AlterObjectSchemaStmt": "ALTER",
+    "AlterOwnerStmt": "ALTER",
+    "AlterRoleSetStmt": "ALTER ROLE",
+    "AlterTableMoveAllStmt": "ALTER TABLE",
+    "AlterTableSpaceOptionsStmt": "ALTER TABLESPACE",
+    "AlterTableStmt": "ALTER TABLE",
+    "CommentStmt": "COMMENT",
+    "CompositeTypeStmt": "CREATE TYPE",
+    "CreateEnumStmt": "CREATE TYPE",
+    "CreateForeignServerStmt": "CREATE SERVER",
+    "CreateRangeStmt": "CREATE TYPE",
+    "CreateStmt": "CREATE TABLE",
+    "CreateTableAsStmt": "CREATE TABLE AS",
+    "CreateTableSpaceStmt": "CREATE TABLESPACE",
+    "CreatedbStmt": "CREATE DATABASE",
+    "DefineStmt": "CREATE",
+    "DropStmt": "DROP",
+    "DropTableSpaceStmt": "DROP TABLESPACE",
+    "DropdbStmt": "DROP DATABASE",
+    "GrantRoleStmt": "GRANT",
+    "GrantStmt": "GRANT",
+    "ImportForeignSchemaStmt": "IMPORT FOREIGN SCHEMA",
+    "IndexStmt": "CREATE INDEX",
+    "ReassignOwnedStmt": "REASSIGN OWNED",
+    "RenameStmt": "ALTER",
+    "RuleStmt": "CREATE RULE",
+    "SecLabelStmt": "SECURITY LABEL",
+    "ViewStmt": "CREATE VIEW",
+}
+# PostgreSQL's abbreviations in the names of the other nodes.
+DDL_WORDS: Final = {
+    "Am": "ACCESS METHOD",
+    "Fdw": "FOREIGN DATA WRAPPER",
+    "Op": "OPERATOR",
+    "Lang": "LANGUAGE",
+    "Seq": "SEQUENCE",
+    "Stats": "STATISTICS",
+    "Trig": "TRIGGER",
+    "TS": "TEXT SEARCH",
+}
+_DDL_PREFIXES: Final = ("Alter", "Create", "Drop")
+
+
+def is_ddl(node_type: str) -> bool:
+    """Whether a statement's node is one of those that change the schema, roles or settings."""
+    return node_type in DDL or node_type.startswith(_DDL_PREFIXES)
+
+
+def decide_ddl(node_type: str, node: Tree) -> Decision:
+    """The primary; and what is made temporary pins the session."""
+    pin: Pin | None = None
+    on_commit = node.get("oncommit")
+    if node_type == "CreateTableAsStmt":
+        on_commit = node.get("into", {}).get("onCommit")
+        findings = Findings()
+        findings.look(node["query"])
+        pin = findings.pin
+    if pin is None and on_commit != "ONCOMMIT_DROP" and node_type != "DropStmt":
+        pin = Pin.TEMP_TABLE if is_about_temporary(node) else None
+    return Decision(
+        PRIMARY, Reason.DDL, pin=pin, detail=_ddl_name(node_type, node), known_write=True
+    )
+
+
+def _ddl_name(node_type: str, node: Tree) -> str:
+    """What the client calls the statement: DROP TABLE."""
+    name = DDL.get(node_type, "")
+    if not name:
+        words = re.findall("[A-Z][A-Z]+(?![a-z])|[A-Z][a-z]+", node_type.removesuffix("Stmt"))
+        name = " ".join(DDL_WORDS.get(word, word) for word in words).upper()
+    if name not in {"ALTER", "CREATE", "DROP"}:
+        return name
+    # Statements for objects of many kinds say the kind, as an enumeration's member.
+    for member in ("removeType", "renameType", "objectType", "relationType", "kind"):
+        kind = node.get(member)
+        if isinstance(kind, str) and kind.startswith("OBJECT_"):
+            return f"{name} {kind.removeprefix('OBJECT_').replace('_', ' ')}"
+    return name
