@@ -21,7 +21,7 @@ import pytest
 
 from pgproxy.embedded import Cluster
 from tests.support.place import cluster_parent
-from tests.support.processes import wait_ended
+from tests.support.processes import Leash, wait_ended
 from tests.support.proxy import ProxyProcess
 
 # In the environment of every process that a test starts, and so in that of what those start.
@@ -91,9 +91,11 @@ def private_cluster() -> Iterator[Cluster]:
 def bare_directory() -> Iterator[Path]:
     """An empty directory with a short path that every user may enter; removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="test-", dir=cluster_parent()))
+    leash = Leash(directory)
     directory.chmod(0o711)
     yield directory
     shutil.rmtree(directory)
+    leash.release()
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ class Demo:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.leash = Leash(self.process.pid, temporary)
+        self.leash = Leash(temporary, self.process.pid)
 
     def read_until(self, pattern: str) -> str:
         """Read on to the line that matches; returns its first group."""

@@ -10,26 +10,32 @@ from typing import Final
 import psutil  # type: ignore[import-untyped]
 
 _LEASH: Final = """
-import contextlib, os, shutil, signal, sys
+import contextlib, os, shutil, signal, sys, time
 sys.stdin.read()
-with contextlib.suppress(ProcessLookupError):
-    os.kill(int(sys.argv[1]), signal.SIGKILL)
-shutil.rmtree(sys.argv[2], ignore_errors=True)
+directory, *pids = sys.argv[1:]
+for pid in pids:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(pid), signal.SIGKILL)
+for _ in range(300):  # servers that keep their data there may still be about to end
+    shutil.rmtree(directory, ignore_errors=True)
+    if not os.path.exists(directory):
+        break
+    time.sleep(0.1)
 """
 
 
 class Leash:
-    """Kills a process and removes a directory if the test run itself dies, even by kill -9."""
+    """Kills processes and removes a directory if the test run itself dies, even by kill -9."""
 
-    def __init__(self, pid: int, directory: Path) -> None:
+    def __init__(self, directory: Path, *pids: int) -> None:
         self._process: Final = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _LEASH, str(pid), directory],
+            [sys.executable, "-I", "-S", "-c", _LEASH, directory, *map(str, pids)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
 
     def release(self) -> None:
-        """Do nothing from now on: before the process is waited for, whose id is then free."""
+        """Do nothing from now on."""
         self._process.kill()
         self._process.communicate()
 

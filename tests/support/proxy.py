@@ -63,7 +63,7 @@ class ProxyProcess:
             encoding="utf-8",
             errors="replace",
         )
-        self._leash: Final = Leash(self.process.pid, Path(self._directory.name))
+        self._leash: Final = Leash(Path(self._directory.name), self.process.pid)
         self._reader: Final = threading.Thread(target=self._read_stderr, daemon=True)
         self._reader.start()
 
