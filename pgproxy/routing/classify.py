@@ -52,7 +52,7 @@ SESSION_STEMS: Final = (
     b"backup_start",
     b'u&"',
 )
-_INTO_TEMPORARY: Final = re.compile(rb"\binto\b.*\b(temp|temporary|pg_temp\w*)\b", re.DOTALL)
+_TEMPORARY: Final = re.compile(rb"\b(?:temp|temporary|pg_temp\w*)\b")
 
 # PRIMARY is a reserved word: where it stands without quotes the grammar does not take it for a value.
 _SET_ROUTE_TO_PRIMARY: Final = re.compile(
@@ -239,7 +239,7 @@ def _unparsed(sql: bytes, reason: Reason, detail: str) -> Decision:
     understood = (
         (changes or word in READING_WORDS)
         and not leaves_state(sql)
-        and (changes or _INTO_TEMPORARY.search(sql.lower()) is None)
+        and (changes or not _may_select_into_temporary(sql.lower()))
     )
     return Decision(
         PRIMARY,
@@ -249,6 +249,10 @@ def _unparsed(sql: bytes, reason: Reason, detail: str) -> Decision:
         unparsed=not understood,
         known_write=changes,
     )
+
+
+def _may_select_into_temporary(lowered: bytes) -> bool:
+    return b"into" in lowered and _TEMPORARY.search(lowered) is not None
 
 
 def _set_route_to_primary(route: "re.Match[bytes]") -> Decision:

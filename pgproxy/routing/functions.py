@@ -8,7 +8,7 @@ lists on real standbys.
 
 from typing import Final
 
-from pgproxy.routing.builtins import NON_VOLATILE, VOLATILE
+from pgproxy.routing.builtins import NON_VOLATILE, TYPES, VOLATILE
 from pgproxy.routing.decision import Pin, Reason
 
 # Not volatile, but refused by a standby or true on the primary only. The tests find the members of
@@ -97,6 +97,18 @@ PINS: Final = {
 
 READS: Final = (NON_VOLATILE - NON_VOLATILE_ON_PRIMARY) | READ_SAFE
 
+# The schema information_schema is as much PostgreSQL's own; drivers ask by its functions.
+INFORMATION_SCHEMA_FUNCTIONS: Final = frozenset(
+    """
+    _pg_char_max_length _pg_char_octet_length _pg_datetime_precision _pg_expandarray
+    _pg_index_position _pg_interval_type _pg_numeric_precision _pg_numeric_precision_radix
+    _pg_numeric_scale _pg_truetypid _pg_truetypmod
+    """.split()
+)
+INFORMATION_SCHEMA_TYPES: Final = frozenset(
+    "cardinal_number character_data sql_identifier time_stamp yes_or_no".split()
+)
+
 # Settings by which a client asks whether this server takes writes, or how it treats a transaction:
 # drivers look for a primary with them (target_session_attrs, targetServerType).
 ROLE_SETTINGS: Final = frozenset(
@@ -111,6 +123,8 @@ def function_reason(names: list[str]) -> Reason | None:
     """Why a call of this function (schema, if any, and name) is no read, or None: it is one."""
     name = names[-1]
     if len(names) > 1 and (len(names) > 2 or names[0] != "pg_catalog"):
+        if names[:-1] == ["information_schema"] and name in INFORMATION_SCHEMA_FUNCTIONS:
+            return None
         return Reason.TEMP_TABLE if is_temporary(names[-2]) else Reason.UNKNOWN_FUNCTION
     if name in READS:
         return None
@@ -121,6 +135,19 @@ def function_reason(names: list[str]) -> Reason | None:
     if name in READS_OF_THE_PRIMARY or name in NON_VOLATILE_ON_PRIMARY:
         return Reason.PRIMARY_FUNCTION
     return Reason.VOLATILE_FUNCTION if name in VOLATILE else Reason.UNKNOWN_FUNCTION
+
+
+def type_reason(names: list[str]) -> Reason | None:
+    """Why a value of this type (schema, if any, and name) is not known to be read-only, or None."""
+    name = names[-1]
+    schema = names[:-1]
+    if name in TYPES and schema in ([], ["pg_catalog"]):
+        return None
+    if name in INFORMATION_SCHEMA_TYPES and schema == ["information_schema"]:
+        return None
+    if schema and is_temporary(schema[-1]):
+        return Reason.TEMP_TABLE
+    return Reason.UNKNOWN_TYPE
 
 
 def is_temporary(schema: str) -> bool:

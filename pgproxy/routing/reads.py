@@ -11,9 +11,15 @@ does (`exact`), the decision stands for that text alone.
 
 from typing import Any, Final, final
 
-from pgproxy.routing.builtins import OPERATORS, TYPES
+from pgproxy.routing.builtins import OPERATORS
 from pgproxy.routing.decision import Pin, Reason
-from pgproxy.routing.functions import PINS, ROLE_SETTINGS, function_reason, is_temporary
+from pgproxy.routing.functions import (
+    PINS,
+    ROLE_SETTINGS,
+    function_reason,
+    is_temporary,
+    type_reason,
+)
 
 # JSON, as json.loads makes it.
 Tree = Any
@@ -157,11 +163,10 @@ class Findings:
         self.found(Reason.UNKNOWN_OPERATOR, f"operator {'.'.join(names)}")
 
     def _type(self, node: Tree) -> None:
-        names = strings(node.get("names", []))
-        if len(names) > 1 and is_temporary(names[-2]):
-            self.found(Reason.TEMP_TABLE, f"type {'.'.join(names)}")
-        elif not names or names[-1] not in TYPES or names[:-1] not in ([], ["pg_catalog"]):
-            self.found(Reason.UNKNOWN_TYPE, f"type {'.'.join(names)}")
+        names = strings(node.get("names", [])) or [""]
+        reason = type_reason(names)
+        if reason is not None:
+            self.found(reason, f"type {'.'.join(names)}")
 
     def _function(self, names: list[str], arguments: Tree) -> None:
         reason = function_reason(names)

@@ -9,7 +9,13 @@ import pytest
 
 from pgproxy.embedded import Cluster, find_installation
 from pgproxy.routing.builtins import NON_VOLATILE
-from pgproxy.routing.functions import NON_VOLATILE_ON_PRIMARY, READ_SAFE, READS
+from pgproxy.routing.functions import (
+    INFORMATION_SCHEMA_FUNCTIONS,
+    INFORMATION_SCHEMA_TYPES,
+    NON_VOLATILE_ON_PRIMARY,
+    READ_SAFE,
+    READS,
+)
 from tests.support.place import cluster_parent
 from tests.support.wire import errors, query, replies
 from tests.unit.routing.corpus import SCHEMA, Case, read_corpus
@@ -170,6 +176,21 @@ def test_what_is_kept_from_the_non_volatile_is_refused_by_a_standby(cluster: Clu
         calls = signatures(connection, NON_VOLATILE_ON_PRIMARY)
     # object_not_in_prerequisite_state: "recovery is in progress"
     assert set(outcomes(cluster.replicas[0].dsn(), calls)) == {READ_ONLY, "55000"}
+
+
+def test_information_schema_brings_what_the_lists_say(cluster: Cluster) -> None:
+    functions = cluster.primary.psql(
+        "SELECT DISTINCT proname || ' ' || provolatile::text FROM pg_proc"
+        " WHERE pronamespace = 'information_schema'::regnamespace"
+    )
+    volatility = dict(line.split() for line in functions.splitlines())
+    assert set(volatility) == INFORMATION_SCHEMA_FUNCTIONS
+    assert "v" not in volatility.values()
+    types = cluster.primary.psql(
+        "SELECT typname FROM pg_type"
+        " WHERE typnamespace = 'information_schema'::regnamespace AND typtype = 'd'"
+    )
+    assert set(types.splitlines()) == INFORMATION_SCHEMA_TYPES
 
 
 async def test_a_standby_refuses_most_of_what_is_known_to_write(

@@ -14,6 +14,7 @@ from pgproxy.routing.functions import (
     WRITING,
     function_reason,
     is_temporary,
+    type_reason,
 )
 
 
@@ -67,6 +68,24 @@ def test_what_writes_pins_or_belongs_to_the_primary_is_no_read() -> None:
 )
 def test_a_name_has_one_rule(names: list[str], reason: Reason | None) -> None:
     assert function_reason(names) is reason
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["int4"], None),
+        (["pg_catalog", "_text"], None),
+        (["information_schema", "sql_identifier"], None),
+        (["mood"], Reason.UNKNOWN_TYPE),
+        (["sql_identifier"], Reason.UNKNOWN_TYPE),
+        (["public", "int4"], Reason.UNKNOWN_TYPE),
+        (["d", "pg_catalog", "int4"], Reason.UNKNOWN_TYPE),
+        (["pg_temp", "int4"], Reason.TEMP_TABLE),
+        ([""], Reason.UNKNOWN_TYPE),
+    ],
+)
+def test_a_type_has_one_rule(names: list[str], reason: Reason | None) -> None:
+    assert type_reason(names) is reason
 
 
 def test_temporary_schemas_are_known_by_their_names() -> None:
