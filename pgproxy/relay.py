@@ -31,6 +31,7 @@ from pgproxy.protocol.inflight import (
     FORWARD,
     HIDDEN_QUERY,
     HIDE,
+    OWED_COPY_END,
     OWED_QUERY,
     OWED_SYNC,
     Inflight,
@@ -91,6 +92,7 @@ ROUTE_SET: Final = CODES[Reason.SET_ROUTE]
 CUT_BY_FLUSH: Final = CODES[Reason.FLUSH_BEFORE_SYNC]
 BEHIND_WRITE: Final = CODES[Reason.BATCH_WITH_WRITE]
 NO_REPLICA: Final = CODES[Reason.NO_REPLICA]
+SERIALIZABLE: Final = CODES[Reason.SERIALIZABLE]
 NOT_FRESH: Final = CODES[Reason.NOT_FRESH]
 
 
@@ -168,6 +170,7 @@ class Relay(Owner):
         self.on_replica = False  # the lease was given for reads only
         self.leased_at = 0.0
         self.server_is_full = False
+        self.release_is_late = False  # but for the rest of a frame of copy data
         self.backlog: list[bytes] = []
         self.backlog_size: i64 = 0
         # The session and its transaction.
@@ -230,6 +233,8 @@ class Relay(Owner):
         self.client.write_paused = not writable
         if self.server is not None:
             self.server.set_reading(writable)
+        # PostgreSQL does not read a client either that does not take its answers.
+        self._read_client()
 
     @property
     def at_rest(self) -> bool:
@@ -279,12 +284,16 @@ class Relay(Owner):
                     before = batch.start
                 if before > splitter.keep:
                     self._pass(before)
+                    if self.release_is_late and not splitter.passing:
+                        self._release_late()
                 if found == LEFT:
                     self.client_gone()
                     self.client.close()
                 return
             if batch.start > splitter.keep:
                 self._pass(batch.start)
+                if self.release_is_late:
+                    self._release_late()
             if not self._dispatch():
                 return
 
@@ -346,6 +355,8 @@ class Relay(Owner):
     def _target(self) -> i64:
         batch = self.batch
         route = self.front.session.route
+        if self.profile.isolation == b"serializable":
+            return PRIMARY  # which a standby refuses
         if self.context.session_mode:
             return REPLICA if route == TO_REPLICA else PRIMARY
         if batch.pin is not None or batch.ending == CUT:
@@ -379,7 +390,10 @@ class Relay(Owner):
 
     def refused(self, error: PgError) -> None:
         self._enter(FREE)
-        self._answer_error(error)
+        # A log-in to a server that failed was FATAL there; this client's session goes on.
+        self._answer_error(
+            PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
+        )
         try:
             self._resume()
         except PgError as fatal:
@@ -396,12 +410,14 @@ class Relay(Owner):
     def _take(self, server: ServerConnection) -> None:
         self._enter(LEASED)
         self.server = server
-        self.server_is_full = False
+        self.server_is_full = server.write_paused
         server.owner = self
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = time.perf_counter()
         if self.client.write_paused:
             server.set_reading(False)
+        if self.server_is_full:
+            self._read_client()
         if self.context.session_mode:
             self.pin = Pin.POOL_MODE
         self._send(server)
@@ -416,8 +432,16 @@ class Relay(Owner):
             self.backlog_size -= len(chunk)
             self.batch.input.feed(chunk)
             self._pump()
-        if self.phase != GONE and self.backlog_size <= BACKLOG and not self.server_is_full:
-            self.client.set_reading(True)
+        if self.phase != GONE:
+            self._read_client()
+
+    def _read_client(self) -> None:
+        """Reads the client, unless what it sends or is sent would pile up here."""
+        self.client.set_reading(
+            not self.server_is_full
+            and not self.client.write_paused
+            and self.backlog_size <= BACKLOG
+        )
 
     # --- to the server ------------------------------------------------------------------------
 
@@ -430,7 +454,7 @@ class Relay(Owner):
             first = self.front.held
             inflight.push(HIDDEN_QUERY)
             server.prepared.unnamed = None  # a simple Query drops it
-            self.begun = first if self.on_replica and _can_move(first) else b""
+            self.begun = first if self.on_replica and self._can_move(first) else b""
             self.front.held = b""
         self._account(server)
         if batch.target == PRIMARY and batch.executes and self.context.keeps_watermark:
@@ -459,7 +483,12 @@ class Relay(Owner):
 
     def _sent(self) -> None:
         batch = self.batch
-        batch.continues = batch.ending == CUT
+        if batch.ending == CUT and batch.owed[-1] is OWED_COPY_END:
+            # The end of a COPY by Query is the end of all; one by Execute waits for its Sync.
+            if len(self.inflight) > 0:
+                batch.continues = not self.inflight.in_query
+        else:
+            batch.continues = batch.ending == CUT
         if batch.discards and self.server is not None:
             # What the server has prepared is not known exactly any more.
             self.server.doomed = True
@@ -495,6 +524,8 @@ class Relay(Owner):
             return PINNED
         if self.front.status != STATUS_IDLE:
             return IN_TRANSACTION
+        if self.profile.isolation == b"serializable":
+            return SERIALIZABLE
         if self.front.session.route != AUTO:
             return ROUTE_SET
         if target == REPLICA:
@@ -552,6 +583,13 @@ class Relay(Owner):
         batch.done()
 
     # --- a transaction on a replica -----------------------------------------------------------
+
+    def _can_move(self, begin: bytes) -> bool:
+        """Whether in a transaction begun so each statement sees its own snapshot."""
+        words = begin.lower()
+        if b"repeatable" in words or b"serializable" in words:
+            return False
+        return self.profile.isolation == b"read committed" or b"committed" in words
 
     def _ends_here(self) -> bool:
         """The transaction is over, or will be with this batch: no reason to move it."""
@@ -664,6 +702,10 @@ class Relay(Owner):
                 self.front.session.end(committed=True)
             if self.pin is None:
                 waited = self.phase == SETTLING
+                if not waited and self.batch.input.passing:
+                    # A copy has failed; the next client's bytes must not be read as copy data.
+                    self.release_is_late = True
+                    return
                 self._release(server)
                 if waited:
                     self._again()
@@ -672,9 +714,19 @@ class Relay(Owner):
             self._enter(LEASED)
             self._again()
 
+    def _release_late(self) -> None:
+        server = self.server
+        self.release_is_late = False
+        if server is not None:
+            self._release(server)
+
     def _release(self, server: ServerConnection) -> None:
         self._enter(FREE)
         self.server = None
+        if self.server_is_full:
+            # Of a copy that has failed; the server reads and ignores it.
+            self.server_is_full = False
+            self._read_client()
         self.counters.transactions.observe(time.perf_counter() - self.leased_at)
         server.keeper.release(server)
 
@@ -710,7 +762,7 @@ class Relay(Owner):
 
     def server_writable(self, writable: bool) -> None:
         self.server_is_full = not writable
-        self.client.set_reading(writable)
+        self._read_client()
 
     def _server_error(self) -> None:
         server = self.server
@@ -757,9 +809,3 @@ class Relay(Owner):
 
     def __repr__(self) -> str:
         return f"<Relay phase={self.phase} status={self.front.status} pin={self.pin} {self.server}>"
-
-
-def _can_move(begin: bytes) -> bool:
-    """Whether a transaction begun so sees each statement's own snapshot (READ COMMITTED)."""
-    lowered = begin.lower()
-    return b"repeatable" not in lowered and b"serializable" not in lowered

@@ -12,7 +12,7 @@ first wanted one:
 
 Everything from `keep` on is retained for the next `feed`; the owner moves `keep` forward as it
 disposes of bytes. A frame that is larger than what is worth buffering is shown by its first
-`prefix` bytes (`end` then lies beyond the data) and the rest of it passes through.
+`prefix` (or `text`) bytes (`end` then lies beyond the data) and the rest of it passes through.
 
 Whatever way a stream is cut into chunks, the same frames are shown (tests/properties).
 """
@@ -30,12 +30,13 @@ REFUSE: Final = 0  # never legal here
 PASS: Final = 1  # nothing: it passes by
 HEADER: Final = 2  # that it is there; the body may still be on its way
 BODY: Final = 3  # the body as well, up to `prefix` bytes of it
+TEXT: Final = 4  # the body as well, up to `text` bytes of it
 
 # PQ_LARGE_MESSAGE_LIMIT in PostgreSQL: MaxAllocSize - 1.
 MAX_LENGTH: Final = 0x3FFFFFFE
 
 
-def wants(*, pass_by: bytes, header: bytes, body: bytes) -> bytes:
+def wants(*, pass_by: bytes, header: bytes, body: bytes, text: bytes = b"") -> bytes:
     """The 256-entry table for a `Splitter`; types not named are refused."""
     table = bytearray(256)
     for kind in pass_by:
@@ -44,6 +45,8 @@ def wants(*, pass_by: bytes, header: bytes, body: bytes) -> bytes:
         table[kind] = HEADER
     for kind in body:
         table[kind] = BODY
+    for kind in text:
+        table[kind] = TEXT
     return bytes(table)
 
 
@@ -51,9 +54,10 @@ def wants(*, pass_by: bytes, header: bytes, body: bytes) -> bytes:
 class Splitter:
     """One direction of one connection. `kind`, `start`, `end` describe the frame last shown."""
 
-    def __init__(self, table: bytes, prefix: int = 65536) -> None:
+    def __init__(self, table: bytes, prefix: int = 65536, text: int = 65536) -> None:
         self.table = table
         self.prefix: i64 = prefix
+        self.text: i64 = text
         self.data = b""
         self.size: i64 = 0
         self.pos: i64 = 0  # where the next frame starts; beyond `size` while one is passing
@@ -69,6 +73,11 @@ class Splitter:
     def passed(self) -> int:
         """End of the bytes that have been walked over (never beyond the data)."""
         return self.pos if self.pos < self.size else self.size
+
+    @property
+    def passing(self) -> bool:
+        """Part of a frame has been disposed of, and the rest of it has not come yet."""
+        return self.pos > self.size and self.keep >= self.size and self._parts_size == 0
 
     @property
     def held(self) -> int:
@@ -136,11 +145,12 @@ class Splitter:
             if want == PASS:
                 pos = end
                 continue
-            if want == BODY and end > size and size - pos < self.prefix:
-                self.pos = pos
-                enough = pos + self.prefix
-                self._needed = end if end < enough else enough
-                return NEED_DATA
+            if want >= BODY and end > size:
+                limit = self.text if want == TEXT else self.prefix
+                if size - pos < limit:
+                    self.pos = pos
+                    self._needed = min(end, pos + limit)
+                    return NEED_DATA
             self.kind = kind
             self.start = pos
             self.end = end

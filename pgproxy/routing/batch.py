@@ -68,10 +68,12 @@ from pgproxy.routing.decision import (
 from pgproxy.routing.router import Router
 
 # Copy data passes; a frame whose length alone matters is still wanted whole, being tiny.
-CLIENT_FRAMES: Final = wants(pass_by=b"d", header=b"HSXcfF", body=b"QPBDEC")
+CLIENT_FRAMES: Final = wants(pass_by=b"d", header=b"HSXcfF", body=b"BDEC", text=b"QP")
 
 # Bytes of one frame that are held until it is complete; what is beyond passes through.
 HELD_FRAME: Final = 65536
+# The same for the text of statements: only what is read whole is known not to change the session.
+HELD_TEXT: Final = 1 << 20
 # Bytes of a batch that are held while its Sync has not come.
 HELD_BATCH: Final = 65536
 
@@ -120,7 +122,7 @@ class BatchReader:
     """Reads one client's messages. `statements` maps the client's names."""
 
     def __init__(self, router: Router, registry: StatementRegistry) -> None:
-        self.input = Splitter(CLIENT_FRAMES, HELD_FRAME)
+        self.input = Splitter(CLIENT_FRAMES, HELD_FRAME, HELD_TEXT)
         self.router = router
         self.registry = registry
         self.statements: dict[bytes, Statement] = {}
@@ -229,7 +231,7 @@ class BatchReader:
             decision = self.router.decide(splitter.data[start : splitter.end - 1])
         else:
             self.end = splitter.size
-            decision = self.router.decide(splitter.data[start:])
+            decision = self.router.decide_beginning(splitter.data[start:])
         if self.fixed is not None:
             decision = self.fixed
         self.decision = decision
@@ -321,7 +323,7 @@ class BatchReader:
             if splitter.end <= splitter.size:
                 decision = self.router.decide(splitter.data[start : splitter.end - 1])
             else:
-                decision = self.router.decide(splitter.data[start:])
+                decision = self.router.decide_beginning(splitter.data[start:])
             self._note(decision)
             self._note_executed(decision)
             self.executes = True
@@ -406,11 +408,11 @@ class BatchReader:
                 "54000",
                 "a named prepared statement is too large",
                 severity="FATAL",
-                detail=f"The proxy keeps texts of up to {HELD_FRAME} bytes; use the unnamed one.",
+                detail=f"The proxy keeps texts of up to {HELD_TEXT} bytes; use the unnamed one.",
             )
         if self.fixed is not None:
             self._note(self.fixed)
-        decision = self.router.decide(data[body + 1 :])
+        decision = self.router.decide_beginning(data[body + 1 :])
         self._note(decision)
         self._note_executed(decision)
         self.unnamed = Statement(LOST, b"", b"", decision)

@@ -93,6 +93,12 @@ class PoolGroup:
     def has_replicas(self) -> bool:
         return len(self.replicas) > 0
 
+    @property
+    def is_unused(self) -> bool:
+        return not any(profile.clients for profile in self.profiles.values()) and not any(
+            pool.ledger.total or pool.ledger.waiting for pool in self.pools.values()
+        )
+
     def cancel_wait(self, waiter: Waiter) -> None:
         for pool in self.pools.values():
             if pool.cancel_wait(waiter):
@@ -269,9 +275,13 @@ class Cluster:
                 entry.waiter.refused(no_primary_error(self.settings.failover_wait))
 
     def retire(self, now: float) -> None:
-        for group in self.groups.values():
+        """Closes what has been idle too long, and forgets groups that nobody uses: whoever may
+        log in may try any name."""
+        for key, group in list(self.groups.items()):
             for pool in group.pools.values():
                 pool.retire(now, self.settings.min_size)
+            if group.is_unused:
+                del self.groups[key]
 
     def close(self) -> None:
         for group in self.groups.values():

@@ -47,6 +47,7 @@ class Profile:
     def __init__(self, parameters: list[tuple[bytes, bytes]]) -> None:
         self.parameters = parameters
         self.welcome: list[tuple[bytes, bytes]] = []
+        self.isolation = b""  # default_transaction_isolation of such a session
         self.clients: i64 = 0
 
     def __repr__(self) -> str:

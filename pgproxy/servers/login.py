@@ -118,10 +118,25 @@ class ServerLogin:
                 break
             elif kind not in (codes.B_NOTICE_RESPONSE, codes.B_NEGOTIATE_PROTOCOL_VERSION):
                 raise _unexpected(server.backend, kind)
-        if server.backend.writable or not server.profile.welcome:
-            server.profile.welcome = reported
+        profile = server.profile
+        profile.isolation = await _default_isolation(exchange)
+        if server.backend.writable or not profile.welcome:
+            profile.welcome = reported
         server.adopt(exchange.transport, pid, secret)
         exchange.hand_over(server)
+
+
+async def _default_isolation(exchange: Exchange) -> bytes:
+    """What the role and the database make of default_transaction_isolation: no ParameterStatus
+    tells, and a standby refuses SERIALIZABLE. b"" if it cannot be had."""
+    exchange.write(write.query(b"SHOW default_transaction_isolation"))
+    found = b""
+    while True:
+        kind, body = await read_frame(exchange)
+        if kind == codes.B_DATA_ROW:
+            found = body[6:]  # int16 one column, int32 its length
+        elif kind == codes.B_READY_FOR_QUERY:
+            return found
 
 
 async def read_frame(exchange: Exchange, limit: int = MAX_LOGIN_FRAME) -> tuple[int, bytes]:
