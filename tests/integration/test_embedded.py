@@ -417,7 +417,7 @@ Cluster.create(1, directory=Path({str(bare_directory)!r}))
     if psutil.pid_exists(watchdog):
         assert not wait_ended([psutil.Process(watchdog)], timeout=30)
     assert list(bare_directory.iterdir()) == []
-    assert not [line for line in command_lines() if str(bare_directory) in line]
+    assert not [line for line in command_lines() if f"{bare_directory}/" in line]
 
 
 @pytest.mark.skipif(not os.path.exists("/bin/ps"), reason="there is no ps here")
