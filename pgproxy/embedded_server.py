@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
 from pgproxy.embedded_install import EmbeddedError
-from pgproxy.embedded_watchdog import kill, processes, release_shared_memory
+from pgproxy.embedded_watchdog import has_ended, kill, processes, release_shared_memory
 
 if TYPE_CHECKING:
     from pgproxy.embedded import Cluster
@@ -153,10 +153,10 @@ class Server:
             return
         # A stopped postmaster starts no further children while the list is read.
         self._process.send_signal(signal.SIGSTOP)
-        self._signal_all(signal.SIGKILL)
+        family = self._signal_all(signal.SIGKILL)
         self._process.wait()
         # A restart finds its shared memory in use as long as one of them is left.
-        wait_until(lambda: not self.pids(), f"the end of {self.name}", 10)
+        wait_until(lambda: all(map(has_ended, family)), f"the end of {self.name}", 10)
 
     def freeze(self) -> None:
         """SIGSTOP every one of its processes: connections stay open and nothing is answered."""
@@ -268,9 +268,11 @@ class Server:
         finally:
             os.close(descriptor)
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        for pid in {self.pid, *self.pids()}:
+    def _signal_all(self, number: signal.Signals) -> set[int]:
+        family = {self.pid, *self.pids()}
+        for pid in family:
             kill(pid, number)
+        return family
 
     def _connect_options(self) -> list[str]:
         sockets = str(self._cluster.sockets)

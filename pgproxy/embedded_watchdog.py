@@ -83,6 +83,21 @@ def processes() -> Iterator[tuple[int, str]]:
                 yield int(entry), file.read().decode(errors="replace").replace("\0", " ")
 
 
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process any more, or only a zombie that nobody has reaped yet.
+
+    A dying process has no command line long before it has given back what it holds.
+    """
+    try:
+        if not os.path.isdir("/proc/self"):
+            os.kill(pid, 0)
+            return False
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def release_shared_memory(data_dir: Path) -> None:
     """Give back the System V segment of a server that was killed and could not do it itself."""
     with contextlib.suppress(OSError, IndexError, ValueError):
