@@ -103,6 +103,14 @@ class Inflight:
         """Nothing is owed and the next message starts afresh."""
         return self._head == len(self._queue) and not self.skipping and not self.copying
 
+    @property
+    def in_query(self) -> bool:
+        """The newest message owed, ends of copies aside, is a Query."""
+        index: i64 = len(self._queue) - 1
+        while index > self._head and self._queue[index].kind == COPY_END:
+            index -= 1
+        return index >= self._head and self._queue[index].kind == QUERY
+
     def push(self, owed: Owed) -> None:
         """A message was sent (or, with `answer`, is answered by us in its turn)."""
         kind = owed.kind

@@ -85,6 +85,7 @@ class ServerConnection(Slot):
         self.cancels: i64 = 0  # cancel requests on their way to this server
         self.release_pending = False  # released, but a cancel is still on its way
         self.reading = True
+        self.write_paused = False
         self.at_work = False  # perhaps in the middle of a query
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
@@ -120,10 +121,12 @@ class ServerConnection(Slot):
             owner.server_lost(str(error) if error else "the server closed the connection")
 
     def pause_writing(self) -> None:
+        self.write_paused = True
         if self.owner is not None:
             self.owner.server_writable(False)
 
     def resume_writing(self) -> None:
+        self.write_paused = False
         if self.owner is not None:
             self.owner.server_writable(True)
 
