@@ -60,7 +60,10 @@ class StatementRegistry:
         """One user less; without users the text is forgotten. Numbers are never used again."""
         statement.users -= 1
         if statement.users == 0:
-            del self._by_text[(statement.sql, statement.parameter_types)]
+            key = (statement.sql, statement.parameter_types)
+            # One that was forgotten and retained may have a successor of the same text.
+            if self._by_text.get(key) is statement:
+                del self._by_text[key]
 
     def retain(self, statement: Statement) -> None:
         """Undoes a `release`, also of the last user."""
