@@ -21,7 +21,7 @@ from pgproxy import embedded_server
 from pgproxy.embedded import Cluster, EmbeddedError, Installation, find_installation
 from pgproxy.embedded_watchdog import processes
 from tests.support.place import cluster_parent
-from tests.support.processes import command_lines, running, wait_ended
+from tests.support.processes import command_lines, existing, running, wait_ended
 from tests.support.wire import Wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ def test_a_killed_server_comes_back_on_its_port_with_what_was_committed(
     for server in private_cluster.servers:
         private_cluster.primary.psql(f"CREATE TABLE before_{server.name.replace('-', '_')} ()")
         port = server.port
-        processes = [psutil.Process(pid) for pid in server.pids()]
+        processes = existing(server.pids())
         assert server.pid in {process.pid for process in processes}
         server.kill9()
         assert not server.is_running
@@ -262,7 +262,11 @@ def test_a_missing_wheel_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch
 def test_no_process_runs_as_root(cluster: Cluster) -> None:
     pids = [pid for server in cluster.servers for pid in server.pids()]
     assert len(pids) > len(cluster.servers)
-    assert all(psutil.Process(pid).uids().effective != 0 for pid in pids)
+    users = [
+        process.info["uids"] for process in psutil.process_iter(["uids"]) if process.pid in pids
+    ]
+    assert len(users) > len(cluster.servers)
+    assert all(user.effective != 0 for user in users)
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="root alone can read what others cannot")
@@ -357,7 +361,7 @@ def owner() -> Iterator[Owner]:
     ) as process:
         assert process.stdout is not None
         directory, pids, watchdog = json.loads(process.stdout.readline())
-        servers = [one for one in psutil.process_iter() if one.pid in pids]
+        servers = existing(pids)
         yield Owner(process, Path(directory), servers, psutil.Process(watchdog))
         process.kill()
 
@@ -413,9 +417,7 @@ Cluster.create(1, directory=Path({str(bare_directory)!r}))
         # The pipe of its standard output is not handed on, so that its end is the owner's.
         said = owner.stdout.read()
     assert owner.returncode == -signal.SIGKILL
-    watchdog = int(said)
-    if psutil.pid_exists(watchdog):
-        assert not wait_ended([psutil.Process(watchdog)], timeout=30)
+    assert not wait_ended(existing([int(said)]), timeout=30)
     assert list(bare_directory.iterdir()) == []
     assert not [line for line in command_lines() if f"{bare_directory}/" in line]
 
@@ -453,7 +455,7 @@ def test_a_killed_server_leaves_no_shared_memory() -> None:
 def test_closing_works_twice_and_when_the_watchdog_was_killed() -> None:
     cluster = single()
     os.kill(cluster._watchdog.pid, signal.SIGKILL)
-    processes = [psutil.Process(pid) for pid in cluster.primary.pids()]
+    processes = existing(cluster.primary.pids())
     cluster.close()
     cluster.close()
     assert not cluster.directory.exists()

@@ -40,6 +40,12 @@ class Leash:
         self._process.communicate()
 
 
+def existing(pids: Iterable[int]) -> list[psutil.Process]:
+    """The processes with these ids, but for those that have ended meanwhile."""
+    wanted = set(pids)
+    return [process for process in psutil.process_iter() if process.pid in wanted]
+
+
 def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Those that have not ended.
 
