@@ -483,7 +483,7 @@ class Relay(Owner):
 
     def _sent(self) -> None:
         batch = self.batch
-        if batch.ending == CUT and batch.owed[-1] is OWED_COPY_END:
+        if batch.ending == CUT and batch.owed and batch.owed[-1] is OWED_COPY_END:
             # The end of a COPY by Query is the end of all; one by Execute waits for its Sync.
             if len(self.inflight) > 0:
                 batch.continues = not self.inflight.in_query
