@@ -457,6 +457,7 @@ class Relay(Owner):
             self.begun = first if self.on_replica and self._can_move(first) else b""
             self.front.held = b""
         self._account(server)
+        self.pin_is_new = False  # an error may be this batch's
         if batch.target == PRIMARY and batch.executes and self.context.keeps_watermark:
             self._note_write()
         if batch.pin is not None or batch.unparsed:
@@ -547,8 +548,12 @@ class Relay(Owner):
             return
         self.pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
         # Only the sole statement in flight can be told from others when an error comes.
-        self.pin_is_new = self.inflight.settled and (
-            self.batch.unparsed or self.batch.decision is self.batch.executed
+        executed = self.batch.executed
+        self.pin_is_new = (
+            self.inflight.settled
+            and executed is not None
+            and executed is self.batch.decision
+            and (executed.pin_is_undone or executed.unparsed)
         )
         name = self.pin.value
         self.counters.pins[name] = self.counters.pins.get(name, 0) + 1
@@ -775,7 +780,9 @@ class Relay(Owner):
             self.server_said_goodbye = True
         if self.pin_is_new:
             self.pin_is_new = False
-            self.pin = None
+            # Of a text that was not understood only this error says that none of it was run.
+            if self.pin is not Pin.UNPARSED or b"\x00C42601\x00" in body:
+                self.pin = None
 
     def _undo(self, server: ServerConnection) -> None:
         void = self.inflight.take_void()

@@ -26,6 +26,7 @@ from pgproxy.routing.decision import (
     Decision,
     Pin,
     Reason,
+    lasting_pin,
 )
 from pgproxy.routing.hints import leading_hint
 from pgproxy.routing.lexer import first_word, is_one_statement
@@ -188,7 +189,7 @@ def combine(decisions: list[Decision]) -> Decision:
         target,
         reason,
         kind=PLAIN,
-        pin=next((pin for pin in map(_pin_among_others, decisions) if pin is not None), None),
+        pin=lasting_pin([pin for pin in map(_pin_among_others, decisions) if pin is not None]),
         detail=detail,
         discards=any(decision.discards for decision in decisions),
         known_write=any(decision.known_write for decision in decisions),

@@ -170,6 +170,29 @@ class Pin(Enum):
     UNPARSED = "unparsed"
 
 
+# What an error in the statement's own transaction takes back. Advisory locks, PREPARE, LOAD,
+# setseed and whatever a DO block did before its own COMMIT outlive the error.
+UNDONE_BY_ERROR: Final = frozenset(
+    {
+        Pin.SET,
+        Pin.SET_CONFIG,
+        Pin.SESSION_CHARACTERISTICS,
+        Pin.TEMP_TABLE,
+        Pin.LISTEN,
+        Pin.HOLD_CURSOR,
+        Pin.SEQUENCE,
+    }
+)
+
+
+def lasting_pin(pins: list[Pin]) -> Pin | None:
+    """The pin that counts of several: one that an error does not undo, else the first."""
+    for pin in pins:
+        if pin not in UNDONE_BY_ERROR:
+            return pin
+    return pins[0] if pins else None
+
+
 @final
 class Decision:
     """Where one statement text goes, and what the relay must know of it.
@@ -220,6 +243,8 @@ class Decision:
         self.code: i64 = CODES[reason]
         self.kind: i64 = kind
         self.pin = pin
+        # If the text ends in an error, nothing is left of what the pin is for.
+        self.pin_is_undone = pin in UNDONE_BY_ERROR and not ends_transaction
         self.detail = detail
         self.tag = tag
         self.read_only = read_only

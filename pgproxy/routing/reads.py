@@ -12,7 +12,7 @@ does (`exact`), the decision stands for that text alone.
 from typing import Any, Final, final
 
 from pgproxy.routing.builtins import OPERATORS
-from pgproxy.routing.decision import Pin, Reason
+from pgproxy.routing.decision import Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
     PINS,
     ROLE_SETTINGS,
@@ -129,6 +129,8 @@ class Findings:
             self._type(value)
         elif key == "intoClause":
             self.found(Reason.WRITE, "SELECT INTO")
+            if is_temporary(value["rel"].get("schemaname", "")):
+                self.makes_temporary = True
         elif key == "relpersistence":
             if value == "t":
                 self.makes_temporary = True
@@ -148,6 +150,9 @@ class Findings:
             self._type(node)
         elif key in DATA_CHANGES:
             self.found(Reason.WRITE, DATA_CHANGES[key])
+            # A rule on this view makes UPDATE a set_config().
+            if key == "UpdateStmt" and node["relation"].get("relname") == "pg_settings":
+                self.pin = Pin.SET if self.pin is None else lasting_pin([self.pin, Pin.SET])
         elif key == "LockingClause":
             self.found(Reason.LOCKING_CLAUSE, LOCK_STRENGTHS.get(node["strength"], "FOR …"))
         elif key == "RangeTableSample":
@@ -179,8 +184,7 @@ class Findings:
         pin = PINS.get(name) if reason is not Reason.UNKNOWN_FUNCTION else None
         if pin is None or (pin is Pin.SET_CONFIG and _is_true(arguments[2:])):
             return
-        if self.pin is None:
-            self.pin = pin
+        self.pin = pin if self.pin is None else lasting_pin([self.pin, pin])
 
     def _current_setting(self, arguments: Tree) -> None:
         self.exact = True
