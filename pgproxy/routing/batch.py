@@ -74,6 +74,10 @@ CLIENT_FRAMES: Final = wants(pass_by=b"d", header=b"HSXcfF", body=b"BDEC", text=
 HELD_FRAME: Final = 65536
 # The same for the text of statements: only what is read whole is known not to change the session.
 HELD_TEXT: Final = 1 << 20
+# The largest length word of a message that carries no text or values: PQ_SMALL_MESSAGE_LIMIT. What
+# is read here and sent on rebuilt must be whole, or the rest of it would pass for messages.
+SMALL_MESSAGE: Final = 10000
+LARGE_MESSAGES: Final = (F_QUERY, F_PARSE, F_BIND, F_FUNCTION_CALL)
 # Bytes of a batch that are held while its Sync has not come.
 HELD_BATCH: Final = 65536
 
@@ -150,6 +154,18 @@ class BatchReader:
         self.new_unnamed: Statement | None = None  # parsed in this batch
         self.open = False  # `start` is the beginning of a batch whose end has not come
 
+    def feed(self, chunk: bytes) -> None:
+        """Takes the next bytes; not while a batch is complete and not `done`."""
+        splitter = self.input
+        dropped = splitter.keep
+        splitter.feed(chunk)
+        if self.open and dropped > 0:
+            # What was sent before this batch is not in `input.data` any more.
+            self.start -= dropped
+            for edit in self.edits:
+                edit.start -= dropped
+                edit.end -= dropped
+
     def read(self) -> i64:
         """NOTHING, BATCH or LEFT. Raises `PgError` FATAL (08P01) for what is not the protocol."""
         splitter = self.input
@@ -157,6 +173,8 @@ class BatchReader:
             kind = splitter.next()
             if kind == NEED_DATA:
                 return self._at_end_of_data()
+            if splitter.end - splitter.start > SMALL_MESSAGE and kind not in LARGE_MESSAGES:
+                raise PgError(PROTOCOL_VIOLATION, "invalid message length", severity="FATAL")
             if not self.open:
                 self.start = splitter.start
                 if kind == F_QUERY and not self.skipping:
@@ -324,6 +342,8 @@ class BatchReader:
                 decision = self.router.decide(splitter.data[start : splitter.end - 1])
             else:
                 decision = self.router.decide_beginning(splitter.data[start:])
+            if self.fixed is not None:
+                decision = self.fixed
             self._note(decision)
             self._note_executed(decision)
             self.executes = True
@@ -410,9 +430,9 @@ class BatchReader:
                 severity="FATAL",
                 detail=f"The proxy keeps texts of up to {HELD_TEXT} bytes; use the unnamed one.",
             )
-        if self.fixed is not None:
-            self._note(self.fixed)
         decision = self.router.decide_beginning(data[body + 1 :])
+        if self.fixed is not None:
+            decision = self.fixed
         self._note(decision)
         self._note_executed(decision)
         self.unnamed = Statement(LOST, b"", b"", decision)
@@ -433,31 +453,38 @@ class BatchReader:
         if statement is None:
             self._undefined(BIND, OWED_BIND, name)
             return
-        decision = cast(Decision, statement.decision)
+        decision = self._of(statement)
         self._note(decision)
         self._note_executed(decision)
         self.executed_statement = statement
-        renamed = statement.server_name
-        length = splitter.end - start - 1 + len(renamed) - len(name)
         shown = splitter.end if splitter.end < splitter.size else splitter.size
-        frame = b"".join(
+        frame = self._bind_of(statement.server_name, portal_end, name_end)
+        at: i64 = len(self.owed)
+        self.owed.append(OWED_BIND)
+        self.edits.append(Edit(USE, start, shown, at, statement, frame))
+
+    def _bind_of(self, name: bytes, portal_end: i64, name_end: i64) -> bytes:
+        """The Bind at hand, as far as it has come, of another statement."""
+        splitter = self.input
+        data = splitter.data
+        start = splitter.start
+        shown = splitter.end if splitter.end < splitter.size else splitter.size
+        length = splitter.end - start - 1 + len(name) - (name_end - portal_end - 1)
+        return b"".join(
             (
                 b"B",
                 write.int32(int(length)),
                 data[start + 5 : portal_end + 1],
-                renamed,
+                name,
                 data[name_end:shown],
             )
         )
-        at: i64 = len(self.owed)
-        self.owed.append(OWED_BIND)
-        self.edits.append(Edit(USE, start, shown, at, statement, frame))
 
     def _describe(self) -> None:
         splitter = self.input
         data = splitter.data
         start = splitter.start
-        if data[start + 5] != TARGET_STATEMENT:
+        if self._named() != TARGET_STATEMENT:
             self.owed.append(OWED_DESCRIBE)
             return
         name_end = self._string_end(start + 6)
@@ -469,7 +496,7 @@ class BatchReader:
         if statement is None:
             self._undefined(DESCRIBE, OWED_DESCRIBE, name)
             return
-        self._note(cast(Decision, statement.decision))
+        self._note(self._of(statement))
         at: i64 = len(self.owed)
         self.owed.append(OWED_DESCRIBE)
         frame = write.describe_statement(statement.server_name)
@@ -479,7 +506,7 @@ class BatchReader:
         splitter = self.input
         data = splitter.data
         start = splitter.start
-        if data[start + 5] != TARGET_STATEMENT:
+        if self._named() != TARGET_STATEMENT:
             self.owed.append(OWED_CLOSE)
             return
         name = data[start + 6 : self._string_end(start + 6)]
@@ -531,8 +558,25 @@ class BatchReader:
         at: i64 = len(self.owed)
         self.owed.append(Owed(kind, error=write.error_response(error)))
         splitter = self.input
+        start = splitter.start
         shown = splitter.end if splitter.end < splitter.size else splitter.size
-        self.edits.append(Edit(SUBSTITUTE, splitter.start, shown, at, None, FAILING_BIND))
+        frame = FAILING_BIND
+        if kind == BIND:
+            # The rest of it may still be on its way, so the frame keeps its length.
+            portal_end = self._string_end(start + 5)
+            frame = self._bind_of(SERVER_PREFIX, portal_end, self._string_end(portal_end + 1))
+        self.edits.append(Edit(SUBSTITUTE, start, shown, at, None, frame))
+
+    def _of(self, statement: Statement) -> Decision:
+        """The decision for a statement, which clients of other encodings may have named too."""
+        return cast(Decision, statement.decision) if self.fixed is None else self.fixed
+
+    def _named(self) -> i64:
+        """What a Describe or Close names: a statement or a portal."""
+        splitter = self.input
+        if splitter.end < splitter.start + 6:
+            raise PgError(PROTOCOL_VIOLATION, "no data left in message", severity="FATAL")
+        return splitter.data[splitter.start + 5]
 
     def _string_end(self, start: i64) -> i64:
         splitter = self.input

@@ -1,5 +1,6 @@
 """Defects that a hostile reading of the data path found, each shown as a client meets it."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,10 +10,13 @@ from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import (
     SYNC,
+    Frame,
     Wire,
     bind,
+    describe,
     errors,
     execute,
+    message,
     parse,
     query,
     rows,
@@ -85,3 +89,48 @@ async def test_a_pin_that_an_error_undoes_ends_with_it(sql: str, small_proxy: Pr
     for wire in failing:
         assert errors(await wire.ask(query("CREATE TEMP TABLE t () ON COMMIT DROP"))) == []
         await wire.close()
+
+
+# --- messages that held others
+
+
+@pytest.mark.parametrize("kind", [b"D", b"C"], ids=["Describe", "Close"])
+async def test_no_message_hides_in_a_long_one(kind: bytes, small_proxy: ProxyProcess) -> None:
+    hidden = query("SELECT pg_advisory_lock(8)")
+    long = message(kind, b"Sone\0" + hidden + bytes(70_000))
+    async with await Wire.connect(small_proxy) as wire:
+        await wire.ask(parse("SELECT 1", "one"), SYNC)
+        await wire.send(long[:-1000])  # the rest of it would pass as it comes
+        found: list[Frame] = []
+        with contextlib.suppress(ConnectionError):  # what was not read makes the close a reset
+            found = await wire.until(b"Z")
+        assert not rows(found)
+        assert set(errors(found)) <= {"08P01"}
+    async with await Wire.connect(small_proxy) as wire:
+        assert rows(await wire.ask(query("/* pgproxy: primary */" + LEFTOVERS))) == NOTHING
+
+
+async def test_a_large_bind_of_a_missing_statement_is_an_error_and_no_more(
+    small_proxy: ProxyProcess,
+) -> None:
+    values = b"x" * 300_000
+    async with await Wire.connect(small_proxy) as wire:
+        for statement in ("", "missing", "pgproxy_0"):
+            found = await wire.ask(bind(values, statement=statement), execute(), SYNC)
+            assert errors(found) == ["26000"]
+        assert rows(await wire.ask(parse("SELECT 5"), describe("S"), bind(), execute(), SYNC)) == [
+            [b"5"]
+        ]
+
+
+async def test_an_encoding_that_cannot_be_read_is_not_read_for_another_client(
+    small_proxy: ProxyProcess,
+) -> None:
+    sql = "SELECT pg_is_in_recovery(), 'as two encodings'"
+    async with (
+        await Wire.connect(small_proxy) as one,
+        await Wire.connect(small_proxy, client_encoding="SJIS") as other,
+    ):
+        for wire, on_a_replica in ((one, b"t"), (other, b"f")):
+            found = await wire.ask(parse(sql, "a"), bind(statement="a"), execute(), SYNC)
+            assert rows(found)[0][0] == on_a_replica
