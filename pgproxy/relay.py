@@ -195,7 +195,7 @@ class Relay(Owner):
                 self.client.set_reading(False)
             return
         try:
-            self.batch.input.feed(chunk)
+            self.batch.feed(chunk)
             self._pump()
         except PgError as error:
             self.fail(error)
@@ -282,6 +282,8 @@ class Relay(Owner):
                 before: i64 = splitter.passed
                 if batch.open:
                     before = batch.start
+                elif found == LEFT:
+                    before = splitter.start  # Terminate is for us
                 if before > splitter.keep:
                     self._pass(before)
                     if self.release_is_late and not splitter.passing:
@@ -430,7 +432,7 @@ class Relay(Owner):
         while self.backlog and self.phase in (FREE, LEASED):
             chunk = self.backlog.pop(0)
             self.backlog_size -= len(chunk)
-            self.batch.input.feed(chunk)
+            self.batch.feed(chunk)
             self._pump()
         if self.phase != GONE:
             self._read_client()
