@@ -460,8 +460,8 @@ class Relay(Owner):
             self.front.held = b""
         self._account(server)
         self.pin_is_new = False  # an error may be this batch's
-        if batch.target == PRIMARY and batch.executes and self.context.keeps_watermark:
-            self._note_write()
+        if batch.may_write and not self.on_replica and self.context.keeps_watermark:
+            self.writing = True
         if batch.pin is not None or batch.unparsed:
             self._set_pin()
         data = splitter.data
@@ -538,12 +538,6 @@ class Relay(Owner):
         if not self.inflight.settled:
             return BEHIND_WRITE
         return NOT_FRESH if self.group.has_replicas else NO_REPLICA
-
-    def _note_write(self) -> None:
-        """Anything but a known read may have written; transaction control alone has not."""
-        decision = self.batch.executed
-        if decision is None or decision.reason is not Reason.TRANSACTION_CONTROL:
-            self.writing = True
 
     def _set_pin(self) -> None:
         if self.pin is not None:

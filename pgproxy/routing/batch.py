@@ -148,6 +148,7 @@ class BatchReader:
         self.known_write = False
         self.discards = False
         self.executes = False
+        self.may_write = False  # a statement bound here may, when it is executed
         self.executed: Decision | None = None  # of the last statement bound
         self.executed_statement: Statement | None = None
         self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
@@ -260,6 +261,7 @@ class BatchReader:
         self.known_write = decision.known_write
         self.discards = decision.discards
         self.executes = True
+        self.may_write = decision.may_write
         self.own = decision.kind if decision.kind in OWN_KINDS else PLAIN
         return BATCH
 
@@ -281,6 +283,7 @@ class BatchReader:
         self.known_write = False
         self.discards = False
         self.executes = False
+        self.may_write = False
         if not self.continues:
             self.new_unnamed = None
 
@@ -377,6 +380,8 @@ class BatchReader:
             self.unparsed = True
         if decision.known_write:
             self.known_write = True
+        if decision.may_write:
+            self.may_write = True
         if decision.discards:
             self.discards = True
 

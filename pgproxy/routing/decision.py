@@ -242,6 +242,10 @@ class Decision:
         self.reason = reason
         self.code: i64 = CODES[reason]
         self.kind: i64 = kind
+        # Whether what runs on the primary may have written. A hint may have made it a read.
+        self.may_write = (
+            reason is not Reason.TRANSACTION_CONTROL if target == PRIMARY else reason is Reason.HINT
+        )
         self.pin = pin
         # If the text ends in an error, nothing is left of what the pin is for.
         self.pin_is_undone = pin in UNDONE_BY_ERROR and not ends_transaction

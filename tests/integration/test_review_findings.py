@@ -9,6 +9,7 @@ import pytest
 from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import (
+    FLUSH,
     SYNC,
     Frame,
     Wire,
@@ -134,3 +135,66 @@ async def test_an_encoding_that_cannot_be_read_is_not_read_for_another_client(
         for wire, on_a_replica in ((one, b"t"), (other, b"f")):
             found = await wire.ask(parse(sql, "a"), bind(statement="a"), execute(), SYNC)
             assert rows(found)[0][0] == on_a_replica
+
+
+# --- reads that were older than the session's own writes
+
+
+@pytest.fixture
+def stopped_replay(cluster: Cluster, fresh_database: str) -> Iterator[str]:
+    """A database with an empty table t; what is written to it stays unknown to the replicas."""
+    cluster.primary.psql("CREATE TABLE t (value int)", db=fresh_database)
+    cluster.wait_caught_up()
+    for replica in cluster.replicas:
+        replica.pause_replay()
+    yield fresh_database
+    for replica in cluster.replicas:
+        replica.resume_replay()
+
+
+def statement(sql: str) -> bytes:
+    """Parse, Bind and Execute."""
+    return parse(sql) + bind() + execute()
+
+
+INSERT: Final = "INSERT INTO t VALUES (1)"
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(
+            [query("BEGIN"), statement(INSERT) + statement("COMMIT") + SYNC], id="with COMMIT"
+        ),
+        pytest.param(
+            [statement("BEGIN") + statement(INSERT) + statement("COMMIT") + SYNC],
+            id="between BEGIN and COMMIT",
+        ),
+        pytest.param(
+            [
+                query("BEGIN"),
+                parse(INSERT) + bind(portal="later") + SYNC,
+                execute("later") + SYNC,
+                query("COMMIT"),
+            ],
+            id="by a portal of an earlier batch",
+        ),
+    ],
+)
+async def test_a_write_among_other_statements_is_read_back(
+    steps: list[bytes], stopped_replay: str, small_proxy: ProxyProcess
+) -> None:
+    async with await Wire.connect(small_proxy, database=stopped_replay) as wire:
+        for step in steps:
+            assert errors(await wire.ask(step)) == []
+        assert rows(await wire.ask(query("SELECT count(*) FROM t"))) == [[b"1"]]
+
+
+async def test_a_write_after_a_flush_is_read_back(
+    stopped_replay: str, small_proxy: ProxyProcess
+) -> None:
+    async with await Wire.connect(small_proxy, database=stopped_replay) as wire:
+        await wire.send(parse(INSERT), bind(), describe("P"), FLUSH)
+        await wire.until(b"n")
+        await wire.ask(execute(), SYNC)
+        assert rows(await wire.ask(query("SELECT count(*) FROM t"))) == [[b"1"]]
