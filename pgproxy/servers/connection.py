@@ -16,8 +16,13 @@ from pgproxy.frames.write import TERMINATE
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.servers.ledger import Profile, Slot, Waiter
 
-# Rows and copy data pass; of everything else at least the type matters.
-SERVER_FRAMES = wants(pass_by=b"Ddc", header=b"123CGHWIVTtnsNA", body=b"ZESKRv")
+# Rows and copy data pass; of everything else at least the type matters. Those that answer a message
+# and have a body are shown whole: what they answer may be hidden, or our answer to the next message
+# goes behind them, and neither can be done in the middle of a frame.
+SERVER_FRAMES = wants(pass_by=b"Ddc", header=b"123GHWIVnsNA", body=b"CTtZESKRv")
+
+# The largest of those is a ParameterDescription of 65535 OIDs.
+WHOLE_FRAME = 1 << 19
 
 
 class Backend:
@@ -78,7 +83,7 @@ class ServerConnection(Slot):
         self.owner: Owner | None = None
         self.transport: Any = None
         self.write: Any = None
-        self.splitter = Splitter(SERVER_FRAMES)
+        self.splitter = Splitter(SERVER_FRAMES, WHOLE_FRAME)
         self.prepared = PreparedOnServer(max_prepared)
         self.pid = 0
         self.secret = b""
