@@ -111,6 +111,9 @@ class Listener:
                     return
                 self._admit()
                 found = await self._login.log_in(exchange, message)
+            if exchange.is_closed:
+                found.profile.clients -= 1
+                raise ConnectionError("the client left during log-in")
             self._start(exchange, found)
         except PgError as error:
             self._refuse(exchange, error)

@@ -14,7 +14,7 @@ from pgproxy.errors import PgError
 from pgproxy.routing.decision import REPLICA
 from pgproxy.servers.balance import NONE, least_loaded
 from pgproxy.servers.connection import Backend, ServerConnection
-from pgproxy.servers.ledger import Ledger, Profile, Slot, Waiter
+from pgproxy.servers.ledger import LEASED, Ledger, Profile, Slot, Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
 from pgproxy.topology.model import Topology
 
@@ -106,9 +106,19 @@ class PoolGroup:
         self.cluster.leave(waiter)
 
     def give_back(self, slot: Slot) -> None:
-        """Releases a connection that was only opened, never used."""
+        """Releases a connection that was only opened, never used.
+
+        Not at once: the next waiter may be such a one as well, and a thousand of them would give it
+        to each other deeper than the stack is.
+        """
         assert isinstance(slot, ServerConnection)
-        self.pool_of(slot).release(slot)
+        server = slot
+
+        def release() -> None:
+            if server.place == LEASED:  # it may have been lost meanwhile
+                self.pool_of(server).release(server)
+
+        self.cluster.context.call_later(0.0, release)
 
     def profile(self, parameters: list[tuple[bytes, bytes]]) -> Profile:
         """The one object for this set of start-up parameters, with one client more."""

@@ -37,6 +37,11 @@ class Exchange(asyncio.Protocol):
         assert self._transport is not None
         return self._transport
 
+    @property
+    def is_closed(self) -> bool:
+        """The peer has left. Who takes over the transport then may never hear of it."""
+        return self._closed
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]

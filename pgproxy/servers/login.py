@@ -122,6 +122,8 @@ class ServerLogin:
         profile.isolation = await _default_isolation(exchange)
         if server.backend.writable or not profile.welcome:
             profile.welcome = reported
+        if exchange.is_closed:
+            raise ConnectionError("the server closed the connection after the log-in")
         server.adopt(exchange.transport, pid, secret)
         exchange.hand_over(server)
 

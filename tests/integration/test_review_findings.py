@@ -1,13 +1,16 @@
 """Defects that a hostile reading of the data path found, each shown as a client meets it."""
 
+import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from pgproxy.embedded import Cluster
-from tests.support.proxy import ProxyProcess
+from tests.support.fault import FaultProxy
+from tests.support.proxy import ProxyProcess, config_for
 from tests.support.wire import (
     FLUSH,
     SYNC,
@@ -21,6 +24,7 @@ from tests.support.wire import (
     parse,
     query,
     rows,
+    startup,
 )
 
 # What a connection's former client may have left to the next.
@@ -198,3 +202,45 @@ async def test_a_write_after_a_flush_is_read_back(
         await wire.until(b"n")
         await wire.ask(execute(), SYNC)
         assert rows(await wire.ask(query("SELECT count(*) FROM t"))) == [[b"1"]]
+
+
+# --- many clients that wait for their first server
+
+
+async def test_a_crowd_that_waited_for_a_server_is_let_in_and_none_is_kept(
+    cluster: Cluster,
+) -> None:
+    async with FaultProxy(cluster.primary) as network:
+        config = config_for(
+            cluster.servers, pool={"size": 2}, health={"user": "postgres", "timeout": 60.0}
+        ).replace(f"port = {cluster.primary.port}\n", f"port = {network.port}\n")
+        with ProxyProcess(config) as proxy:
+            proxy.port = await asyncio.to_thread(lambda: proxy.wait_event("listening")["port"])
+            proxy.http_port = proxy.wait_event("http_listening")["port"]
+            network.stall("to_client")
+            crowd = [await Wire.open(proxy) for _ in range(1000)]
+            for wire in crowd:
+                await wire.send(startup("postgres", "postgres"))
+            while await waiting(proxy) < len(crowd):
+                await asyncio.sleep(0.05)
+            leavers, stayers = crowd[:10], crowd[10:]
+            for wire in leavers:
+                await wire.drop()
+            network.resume("to_client")
+            for wire in stayers:
+                assert (await wire.until(b"Z"))[-1:] == [(b"Z", b"I")]
+            assert rows(await stayers[-1].ask(query("/* pgproxy: primary */ SELECT 1"))) == [[b"1"]]
+            while (await status(proxy))["clients"] != len(stayers):
+                await asyncio.sleep(0.05)
+            for wire in stayers:
+                await wire.drop()
+
+
+async def status(proxy: ProxyProcess) -> dict[str, Any]:
+    """What /status says."""
+    return json.loads((await asyncio.to_thread(proxy.get, "/status"))[1])  # type: ignore[no-any-return]
+
+
+async def waiting(proxy: ProxyProcess) -> int:
+    """How many wait for a server connection."""
+    return sum(pool["waiting"] for pool in (await status(proxy))["pools"])
