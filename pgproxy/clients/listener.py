@@ -111,9 +111,6 @@ class Listener:
                     return
                 self._admit()
                 found = await self._login.log_in(exchange, message)
-            if exchange.is_closed:
-                found.profile.clients -= 1
-                raise ConnectionError("the client left during log-in")
             self._start(exchange, found)
         except PgError as error:
             self._refuse(exchange, error)
@@ -151,6 +148,10 @@ class Listener:
         exchange.close()
 
     def _start(self, exchange: Exchange, found: LoggedIn) -> None:
+        if exchange.is_closed:  # it left while a server was waited for
+            found.profile.clients -= 1
+            exchange.close()
+            return
         transport = exchange.transport
         message = found.message
         client = ClientConnection(transport, message.user, message.database, self._lost)

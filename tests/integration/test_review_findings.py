@@ -221,7 +221,7 @@ async def test_a_crowd_that_waited_for_a_server_is_let_in_and_none_is_kept(
             crowd = [await Wire.open(proxy) for _ in range(1000)]
             for wire in crowd:
                 await wire.send(startup("postgres", "postgres"))
-            while await waiting(proxy) < len(crowd):
+            while await waiting(proxy) < len(crowd):  # noqa: ASYNC110 - it tells when asked
                 await asyncio.sleep(0.05)
             leavers, stayers = crowd[:10], crowd[10:]
             for wire in leavers:
@@ -230,7 +230,7 @@ async def test_a_crowd_that_waited_for_a_server_is_let_in_and_none_is_kept(
             for wire in stayers:
                 assert (await wire.until(b"Z"))[-1:] == [(b"Z", b"I")]
             assert rows(await stayers[-1].ask(query("/* pgproxy: primary */ SELECT 1"))) == [[b"1"]]
-            while (await status(proxy))["clients"] != len(stayers):
+            while (await status(proxy))["clients"] != len(stayers):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             for wire in stayers:
                 await wire.drop()
