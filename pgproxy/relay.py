@@ -25,6 +25,7 @@ from pgproxy.frames.codes import (
     B_READY_FOR_QUERY,
     STATUS_FAILED,
     STATUS_IDLE,
+    STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.inflight import (
@@ -37,9 +38,10 @@ from pgproxy.protocol.inflight import (
     Inflight,
     Owed,
 )
-from pgproxy.protocol.prepared import StatementRegistry
+from pgproxy.protocol.prepared import PreparedOnServer, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
 from pgproxy.protocol.states import (
+    CLOSE,
     FREE,
     GONE,
     LEASE_MOVE,
@@ -368,7 +370,9 @@ class Relay(Owner):
         target = batch.target
         if route == TO_REPLICA and not batch.known_write:
             target = REPLICA
-        if self.front.held and not self.front.held_read_only and route != TO_REPLICA:
+        front = self.front
+        holds_writer = front.held and not front.held_read_only
+        if holds_writer and (route != TO_REPLICA or front.held_needs_primary):
             return PRIMARY
         return target
 
@@ -493,10 +497,13 @@ class Relay(Owner):
         else:
             batch.continues = batch.ending == CUT
         if batch.discards and self.server is not None:
-            # What the server has prepared is not known exactly any more.
+            # What the server has prepared is not known for certain any more.
             self.server.doomed = True
-            if self.front.status == STATUS_IDLE:
+            if self.front.status == STATUS_IDLE or (
+                self.front.status == STATUS_IN_TRANSACTION and batch.is_deallocate_all
+            ):
                 batch.forget_all()
+                self.server.prepared = PreparedOnServer(int(self.server.prepared.limit))
         if not batch.simple:
             answers = self.inflight.due()
             if answers:
@@ -789,6 +796,8 @@ class Relay(Owner):
                         server.prepared.forget(owed.statement)
                 else:
                     server.prepared.unnamed = None
+            elif owed.kind == CLOSE and owed.hidden:
+                server.prepared.restore(owed.name)
         self.batch.undo([owed for owed in void if not owed.hidden])
 
     def _begin_failed(self) -> PgError:

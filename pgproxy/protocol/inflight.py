@@ -80,7 +80,6 @@ OWED_QUERY: Final = Owed(QUERY)
 OWED_FUNCTION_CALL: Final = Owed(FUNCTION_CALL)
 OWED_COPY_END: Final = Owed(COPY_END)
 HIDDEN_QUERY: Final = Owed(QUERY, hidden=True)
-HIDDEN_CLOSE: Final = Owed(CLOSE, hidden=True)
 
 
 @final

@@ -107,6 +107,11 @@ class PreparedOnServer:
         self._used[statement.number] = self._tick
         return evicted
 
+    def restore(self, name: bytes) -> None:
+        """A statement that `add` named for closing was not closed: the server ignored that."""
+        self._tick += 1
+        self._used[int(name[len(SERVER_PREFIX) :])] = self._tick
+
     def forget(self, statement: Statement) -> None:
         """It was not prepared after all."""
         self._used.pop(statement.number, None)

@@ -55,6 +55,7 @@ from pgproxy.protocol.inflight import (
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
 from pgproxy.routing.decision import (
+    DEALLOCATE_ALL,
     PLAIN,
     PRIMARY,
     REPLICA,
@@ -198,6 +199,12 @@ class BatchReader:
         if self.simple:
             return self.input.data[self.start + 5 : self.end - 1]
         return b"" if self.executed_statement is None else self.executed_statement.sql
+
+    @property
+    def is_deallocate_all(self) -> bool:
+        """Nothing but DEALLOCATE ALL is executed, which no transaction forbids or takes back."""
+        decision = self.executed
+        return decision is not None and decision.detail == DEALLOCATE_ALL
 
     def raw(self) -> bytes:
         return self.input.data[self.start : self.end]

@@ -18,6 +18,9 @@ REPLICA: Final = 1
 # Hints: PRIMARY, REPLICA or
 NO_HINT: Final = -1
 
+# The detail of that statement's decision, by which the relay knows it.
+DEALLOCATE_ALL: Final = "DEALLOCATE ALL"
+
 # Kinds: what the relay itself has to do. Only a statement that is alone in its text has another
 # kind than PLAIN.
 PLAIN: Final = 0

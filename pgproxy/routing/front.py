@@ -65,6 +65,7 @@ class Front:
         self.status: i64 = STATUS_IDLE
         self.held = b""  # the frame of a BEGIN that the client believes executed
         self.held_read_only = False
+        self.held_needs_primary = False  # READ WRITE or SERIALIZABLE: a standby refuses it
         self._holds_begin = holds_begin
 
     def answer(self, batch: BatchReader) -> bytes | None:
@@ -85,7 +86,7 @@ class Front:
         if kind == BEGIN and not self.held and self._holds_begin:
             self.held = batch.raw()
             self.held_read_only = decision.read_only and decision.target == REPLICA
-            self.session.begin()
+            self.held_needs_primary = decision.known_write
             return self._tag(batch, decision.tag, STATUS_IN_TRANSACTION)
         if kind == END and self.held:
             self.held = b""

@@ -6,9 +6,9 @@ what is left out is answered by us, both through the queue of replies owed.
 """
 
 from pgproxy.frames import write
-from pgproxy.protocol.inflight import HIDDEN_CLOSE, Inflight, Owed
+from pgproxy.protocol.inflight import Inflight, Owed
 from pgproxy.protocol.prepared import PreparedOnServer, Statement
-from pgproxy.protocol.states import PARSE
+from pgproxy.protocol.states import CLOSE, PARSE
 from pgproxy.routing.batch import MAKE, USE, USE_UNNAMED, BatchReader
 
 
@@ -67,5 +67,5 @@ def _make_room(
 ) -> None:
     evicted = prepared.add(statement)
     if evicted:
-        inflight.push(HIDDEN_CLOSE)
+        inflight.push(Owed(CLOSE, hidden=True, name=evicted))
         pieces.append(write.close_statement(evicted))

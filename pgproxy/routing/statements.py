@@ -11,6 +11,7 @@ from typing import Final
 from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
+    DEALLOCATE_ALL,
     END,
     PLAIN,
     PRIMARY,
@@ -225,6 +226,7 @@ def _begin(kind: str, options: Tree) -> Decision:
         detail="BEGIN" if kind == "BEGIN" else "START TRANSACTION",
         tag=b"BEGIN" if kind == "BEGIN" else b"START TRANSACTION",
         read_only=read_only,
+        known_write=serializable or read_write,  # no hint or route makes a standby accept it
         starts_transaction=True,
     )
 
@@ -292,7 +294,7 @@ def _deallocate(node: Tree) -> Decision:
     return Decision(
         PRIMARY,
         Reason.SESSION_STATE,
-        detail=f"DEALLOCATE {name or 'ALL'}",
+        detail=f"DEALLOCATE {name}" if name else DEALLOCATE_ALL,
         argument=name,
         discards=not name,
     )

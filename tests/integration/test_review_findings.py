@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
@@ -202,6 +202,63 @@ async def test_a_write_after_a_flush_is_read_back(
         await wire.until(b"n")
         await wire.ask(execute(), SYNC)
         assert rows(await wire.ask(query("SELECT count(*) FROM t"))) == [[b"1"]]
+
+
+# --- what a server has prepared, and what the proxy believes it has
+
+
+def prepared(sql: str, name: str) -> bytes:
+    """Parse, Bind, Execute and Sync of a named statement."""
+    return parse(sql, name) + use(name)
+
+
+def use(name: str) -> bytes:
+    """Bind, Execute and Sync of a named statement."""
+    return bind(statement=name) + execute() + SYNC
+
+
+@pytest.mark.parametrize(
+    ("before", "discard"),
+    [
+        pytest.param("SET work_mem = '5MB'", "DISCARD ALL", id="DISCARD ALL of a pinned session"),
+        pytest.param("BEGIN", "DEALLOCATE ALL", id="DEALLOCATE ALL in a transaction"),
+    ],
+)
+async def test_a_statement_may_be_prepared_again_after_all_were_discarded(
+    before: str, discard: str, small_proxy: ProxyProcess
+) -> None:
+    async with (
+        await Wire.connect(small_proxy) as other,
+        await Wire.connect(small_proxy) as wire,
+    ):
+        await other.ask(prepared("SELECT 11", "shared"))  # so that its number lives on
+        assert errors(await wire.ask(query(before))) == []
+        assert errors(await wire.ask(prepared("SELECT 11", "mine"))) == []
+        assert errors(await wire.ask(query(discard))) == []
+        assert rows(await wire.ask(prepared("SELECT 11", "mine"))) == [[b"11"]]
+
+
+async def test_a_statement_that_was_to_make_room_is_still_there_after_an_error(
+    cluster: Cluster, start_proxy: Callable[..., ProxyProcess]
+) -> None:
+    proxy = start_proxy(cluster.servers, pool={"size": 1, "max_prepared_statements": 3})
+    async with await Wire.connect(proxy, options="-c pgproxy.route=primary") as wire:
+        for number in range(3):
+            assert errors(await wire.ask(prepared(f"SELECT {number}", f"old {number}"))) == []
+        failing = parse("SELECT 1/0") + bind() + execute()
+        newer = parse("SELECT 3", "new 3") + parse("SELECT 4", "new 4") + SYNC
+        assert errors(await wire.ask(failing + newer)) == ["22012"]
+        for number in range(3):
+            assert rows(await wire.ask(use(f"old {number}"))) == [[b"%d" % number]]
+
+
+@pytest.mark.parametrize("mode", ["READ WRITE", "ISOLATION LEVEL SERIALIZABLE"])
+async def test_a_transaction_that_no_standby_begins_runs_on_the_primary(
+    mode: str, small_proxy: ProxyProcess
+) -> None:
+    async with await Wire.connect(small_proxy, options="-c pgproxy.route=replica") as wire:
+        assert errors(await wire.ask(query(f"BEGIN {mode}"))) == []
+        assert rows(await wire.ask(query("SELECT pg_is_in_recovery()"))) == [[b"f"]]
 
 
 # --- many clients that wait for their first server

@@ -8,7 +8,6 @@ from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.protocol.inflight import (
     FORWARD,
-    HIDDEN_CLOSE,
     HIDDEN_QUERY,
     HIDE,
     OWED_BIND,
@@ -264,7 +263,7 @@ class TestHidden:
         assert talk.gets("NSACZ") == "NSA"
 
     def test_a_close_and_a_parse_of_ours_are_not_shown(self, talk: Dialogue) -> None:
-        talk.push(HIDDEN_CLOSE)
+        talk.push(Owed(CLOSE, hidden=True))
         talk.push(Owed(PARSE, hidden=True))
         talk.sends("BES")
         assert talk.gets("312DCZ") == "2DCZ"
