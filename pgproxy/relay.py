@@ -490,6 +490,8 @@ class Relay(Owner):
 
     def _sent(self) -> None:
         batch = self.batch
+        if batch.changes_schema and batch.executes:
+            self.context.registry.retire()
         if batch.ending == CUT and batch.owed and batch.owed[-1] is OWED_COPY_END:
             # The end of a COPY by Query is the end of all; one by Execute waits for its Sync.
             if len(self.inflight) > 0:
@@ -781,6 +783,8 @@ class Relay(Owner):
         body = splitter.data[splitter.start + 5 : end]
         if b"\x00VFATAL\x00" in body or b"\x00VPANIC\x00" in body:
             self.server_said_goodbye = True
+        if b"\x00RRevalidateCachedQuery\x00" in body:
+            self.context.registry.retire()  # whoever changed the schema did not do it through us
         if self.pin_is_new:
             self.pin_is_new = False
             # Of a text that was not understood only this error says that none of it was run.

@@ -65,6 +65,11 @@ class StatementRegistry:
             if self._by_text.get(key) is statement:
                 del self._by_text[key]
 
+    def retire(self) -> None:
+        """The schema has changed: a text prepared from now on must not get a plan from before,
+        which PostgreSQL refuses when it would return other columns. Names in use keep theirs."""
+        self._by_text.clear()
+
     def retain(self, statement: Statement) -> None:
         """Undoes a `release`, also of the last user."""
         statement.users += 1

@@ -148,6 +148,7 @@ class BatchReader:
         self.unparsed = False
         self.known_write = False
         self.discards = False
+        self.changes_schema = False
         self.executes = False
         self.may_write = False  # a statement bound here may, when it is executed
         self.executed: Decision | None = None  # of the last statement bound
@@ -268,6 +269,7 @@ class BatchReader:
         self.known_write = decision.known_write
         self.discards = decision.discards
         self.executes = True
+        self.changes_schema = decision.changes_schema
         self.may_write = decision.may_write
         self.own = decision.kind if decision.kind in OWN_KINDS else PLAIN
         return BATCH
@@ -289,6 +291,7 @@ class BatchReader:
         self.unparsed = False
         self.known_write = False
         self.discards = False
+        self.changes_schema = False
         self.executes = False
         self.may_write = False
         if not self.continues:
@@ -391,6 +394,8 @@ class BatchReader:
             self.may_write = True
         if decision.discards:
             self.discards = True
+        if decision.changes_schema:
+            self.changes_schema = True
 
     def _parse(self) -> None:
         splitter = self.input

@@ -192,6 +192,7 @@ def combine(decisions: list[Decision]) -> Decision:
         pin=lasting_pin([pin for pin in map(_pin_among_others, decisions) if pin is not None]),
         detail=detail,
         discards=any(decision.discards for decision in decisions),
+        changes_schema=any(decision.changes_schema for decision in decisions),
         known_write=any(decision.known_write for decision in decisions),
         starts_transaction=starts,
         ends_transaction=ends,

@@ -54,6 +54,8 @@ DDL_WORDS: Final = {
     "Trig": "TRIGGER",
     "TS": "TEXT SEARCH",
 }
+# They may stand in the place of an older one that returned other columns.
+_REPLACES: Final = frozenset({"CreateFunctionStmt", "RuleStmt", "ViewStmt"})
 _DDL_PREFIXES: Final = ("Alter", "Create", "Drop")
 
 
@@ -73,8 +75,14 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         pin = findings.pin
     if pin is None and on_commit != "ONCOMMIT_DROP" and node_type != "DropStmt":
         pin = Pin.TEMP_TABLE if is_about_temporary(node) else None
+    name = _ddl_name(node_type, node)
     return Decision(
-        PRIMARY, Reason.DDL, pin=pin, detail=_ddl_name(node_type, node), known_write=True
+        PRIMARY,
+        Reason.DDL,
+        pin=pin,
+        detail=name,
+        changes_schema=name.startswith(("ALTER", "DROP")) or node_type in _REPLACES,
+        known_write=True,
     )
 
 

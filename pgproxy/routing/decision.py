@@ -212,6 +212,7 @@ class Decision:
     local           SET LOCAL
     unparsed        the text was not understood: `pin` holds only if PostgreSQL accepts it
     discards        DISCARD ALL or DEALLOCATE ALL: the statements prepared on the server are gone
+    changes_schema  plans from before may return other columns than those from after
     known_write     it certainly writes or locks: no hint sends it to a replica
     hint            PRIMARY, REPLICA or NO_HINT, from the leading comment; `target` heeds it already
     starts_transaction, ends_transaction
@@ -234,6 +235,7 @@ class Decision:
         local: bool = False,
         unparsed: bool = False,
         discards: bool = False,
+        changes_schema: bool = False,
         known_write: bool = False,
         hint: i64 = NO_HINT,
         starts_transaction: bool = False,
@@ -259,6 +261,7 @@ class Decision:
         self.local = local
         self.unparsed = unparsed
         self.discards = discards
+        self.changes_schema = changes_schema
         self.known_write = known_write
         self.hint: i64 = hint
         self.starts_transaction = starts_transaction
@@ -281,6 +284,7 @@ class Decision:
             local=self.local,
             unparsed=self.unparsed,
             discards=self.discards,
+            changes_schema=self.changes_schema,
             known_write=self.known_write,
             hint=hint,
             starts_transaction=self.starts_transaction,
@@ -309,6 +313,7 @@ class Decision:
             self.ends_transaction,
             self.movable,
             self.exact,
+            self.changes_schema,
         )
 
     def __repr__(self) -> str:
