@@ -708,8 +708,8 @@ class Relay(Owner):
                 self.writing = False
                 self.watermark.wrote_at = time.monotonic()
             self.begun = b""
-            if self.front.session.is_local:
-                self.front.session.end(committed=True)
+            if self.front.session.touched:
+                self._session_ends_transaction()
             if self.pin is None:
                 waited = self.phase == SETTLING
                 if not waited and self.batch.input.passing:
@@ -720,9 +720,17 @@ class Relay(Owner):
                 if waited:
                     self._again()
                 return
+        elif self.front.status == STATUS_IN_TRANSACTION:
+            self.front.session.broken = False  # a savepoint has saved it
         if self.phase == SETTLING:
             self._enter(LEASED)
             self._again()
+
+    def _session_ends_transaction(self) -> None:
+        session = self.front.session
+        decision = self.front.last_route.decision
+        rolled_back = decision is not None and decision.tag == b"ROLLBACK"
+        session.end(committed=not rolled_back and not session.broken)
 
     def _release_late(self) -> None:
         server = self.server
@@ -778,6 +786,7 @@ class Relay(Owner):
         server = self.server
         assert server is not None
         self.counters.server_errors += 1
+        self.front.session.broken = True
         splitter = server.splitter
         end = splitter.end if splitter.end < splitter.size else splitter.size
         body = splitter.data[splitter.start + 5 : end]

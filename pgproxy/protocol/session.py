@@ -38,11 +38,17 @@ class Session:
         self.route: i64 = route
         self._outer: i64 = route  # what a SET LOCAL hides
         self.is_local = False
-        self._before: i64 = route  # at the start of the transaction
+        self.touched = False  # set in this transaction
+        self.broken = False  # since then a statement has failed
+        self._before: i64 = route  # the first such SET
 
     def set_route(self, value: str, *, local: bool, in_transaction: bool) -> None:
         """SET [LOCAL] pgproxy.route, or RESET with an empty value. Raises `PgError` (22023)."""
         number = parse_route(value) if value else int(self.initial)
+        if in_transaction and not self.touched:
+            self.touched = True
+            self.broken = False
+            self._before = self.route
         if local:
             if not in_transaction:
                 return  # as PostgreSQL: no effect outside a transaction block
@@ -54,17 +60,14 @@ class Session:
         self.is_local = False
         self.route = number
 
-    def begin(self) -> None:
-        """A transaction block starts."""
-        self._before = self.route
-
     def end(self, *, committed: bool) -> None:
-        """It ends: SET LOCAL is over, and a rolled-back SET did not happen."""
+        """A transaction ends: SET LOCAL is over, and a rolled-back SET did not happen."""
         if self.is_local:
             self.is_local = False
             self.route = self._outer
-        if not committed:
+        if self.touched and not committed:
             self.route = self._before
+        self.touched = False
 
     def show_route(self) -> list[bytes]:
         """The answer to SHOW pgproxy.route: RowDescription, DataRow."""

@@ -246,6 +246,8 @@ class Cluster:
             backend.writable = backend is self.primary
             if was_writable and not backend.writable:
                 self._drop_idle(backend.name)
+            if was_writable != backend.writable:
+                fit.discard(backend.name)  # whoever waits there wanted another role
         self.replicas = replicas
         for group in self.groups.values():
             group.rebuild()

@@ -49,7 +49,6 @@ def test_set_local_outside_a_transaction_has_no_effect() -> None:
 @pytest.mark.parametrize("committed", [True, False])
 def test_set_local_ends_with_the_transaction(committed: bool) -> None:
     session = Session()
-    session.begin()
     set_in_block(session, "primary", local=True)
     set_in_block(session, "replica", local=True)
     assert session.route == TO_REPLICA
@@ -59,7 +58,6 @@ def test_set_local_ends_with_the_transaction(committed: bool) -> None:
 
 def test_a_set_outlives_the_set_local_before_it() -> None:
     session = Session()
-    session.begin()
     set_in_block(session, "primary", local=True)
     set_in_block(session, "replica")
     session.end(committed=True)
@@ -68,7 +66,6 @@ def test_a_set_outlives_the_set_local_before_it() -> None:
 
 def test_set_local_hides_the_set_before_it_until_commit() -> None:
     session = Session()
-    session.begin()
     set_in_block(session, "replica")
     set_in_block(session, "primary", local=True)
     assert session.route == TO_PRIMARY
@@ -79,7 +76,6 @@ def test_set_local_hides_the_set_before_it_until_commit() -> None:
 def test_a_rolled_back_set_did_not_happen() -> None:
     session = Session()
     session.set_route("primary", local=False, in_transaction=False)
-    session.begin()
     set_in_block(session, "replica")
     session.end(committed=False)
     assert session.route == TO_PRIMARY
