@@ -4,10 +4,18 @@ A program that is missing fails its test, with a word on what to install: nobody
 tests wants them left out in silence.
 """
 
+import json
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+
+from pgproxy.embedded import Cluster, Server
+from tests.support.proxy import ProxyProcess
+from tests.support.serving import without_libpq_settings
 
 HERE: Final = Path(__file__).parent
 
@@ -17,3 +25,50 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.extra)
+
+
+Compare = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def same_results(
+    cluster: Cluster, start_proxy: Callable[..., ProxyProcess], tmp_path: Path
+) -> Iterator[Compare]:
+    """Runs a driver's program in a new database, directly and through a proxy.
+
+    The proxy has two connections to each server. The program gets the database's URL as its last
+    argument and prints a JSON object, the results of its sections. They must be the same both
+    times; returns them.
+    """
+    databases: list[str] = []
+
+    def run(command: list[str], to: Server | ProxyProcess) -> dict[str, Any]:
+        name = f"drivers_{secrets.token_hex(4)}"
+        databases.append(name)
+        cluster.primary.psql(f"CREATE DATABASE {name}")
+        cluster.wait_caught_up()
+        done = subprocess.run(
+            [*command, to.dsn(db=name)],
+            check=False,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=100,
+            env=without_libpq_settings(),
+        )
+        assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+    def compare(command: list[str]) -> dict[str, Any]:
+        direct = run(command, cluster.primary)
+        proxied = run(command, start_proxy(cluster.servers, pool={"size": 2}))
+        for section, result in direct.items():
+            assert proxied[section] == result, section
+        assert proxied == direct
+        return direct
+
+    yield compare
+    for name in databases:
+        cluster.primary.psql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,7 +1,10 @@
 """What the system has to give: its PostgreSQL, and other programs, or the test fails."""
 
+import fcntl
+import hashlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -33,3 +36,40 @@ def program(name: str, package: str) -> str:
     if found is None:
         pytest.fail(f"{name} is missing: apt-get install {package}")
     return found
+
+
+def prepared(language: str, *commands: list[str]) -> Path:
+    """A copy of drivers/<language> outside the tree, in which `commands` have been run.
+
+    They get the drivers from their registry. Run anew only when something there has changed.
+    """
+    source = Path(__file__).parent / "drivers" / language
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    digest = hashlib.sha256(repr(commands).encode())
+    for path in files:
+        digest.update(f"{path.relative_to(source)} {path.stat().st_size} ".encode())
+        digest.update(path.read_bytes())
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgproxy-tests"
+    caches.mkdir(parents=True, exist_ok=True)
+    ready = caches / f"{language}-{digest.hexdigest()[:16]}"
+    with (caches / f"{language}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            for old in caches.glob(f"{language}-*"):
+                shutil.rmtree(old)
+            making = caches / f"{language}-making"
+            shutil.copytree(source, making)
+            for command in commands:
+                done = subprocess.run(
+                    command,
+                    check=False,
+                    cwd=making,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    timeout=500,
+                )
+                assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-5000:]}"
+            making.rename(ready)
+    return ready
