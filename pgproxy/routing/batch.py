@@ -55,6 +55,7 @@ from pgproxy.protocol.inflight import (
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
 from pgproxy.routing.decision import (
+    DEALLOCATE,
     DEALLOCATE_ALL,
     PLAIN,
     PRIMARY,
@@ -207,6 +208,12 @@ class BatchReader:
         decision = self.executed
         return decision is not None and decision.detail == DEALLOCATE_ALL
 
+    def deallocate(self, name: bytes) -> None:
+        """DEALLOCATE of a statement that was prepared by the protocol's own message."""
+        statement = self.statements.pop(name, None)
+        if statement is not None:
+            self.registry.release(statement)
+
     def raw(self) -> bytes:
         return self.input.data[self.start : self.end]
 
@@ -271,7 +278,7 @@ class BatchReader:
         self.executes = True
         self.changes_schema = decision.changes_schema
         self.may_write = decision.may_write
-        self.own = decision.kind if decision.kind in OWN_KINDS else PLAIN
+        self.own = self._own_kind(decision)
         return BATCH
 
     # --- extended protocol --------------------------------------------------------------------
@@ -379,8 +386,17 @@ class BatchReader:
             self.decision = decision
         if decision.target == PRIMARY:
             self.target = PRIMARY
-        kind: i64 = decision.kind if decision.kind in OWN_KINDS else PLAIN
+        kind = self._own_kind(decision)
         self.own = kind if first or kind == self.own else PLAIN
+
+    def _own_kind(self, decision: Decision) -> i64:
+        kind = decision.kind
+        if kind in OWN_KINDS:
+            return kind
+        # No server knows a statement by the name that its client gave it.
+        if kind == DEALLOCATE and decision.argument.encode() in self.statements:
+            return kind
+        return PLAIN
 
     def _note_executed(self, decision: Decision) -> None:
         self.executed = decision

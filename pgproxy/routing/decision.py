@@ -30,6 +30,7 @@ SET_ROUTE: Final = 3  # SET [LOCAL | SESSION] pgproxy.route, RESET pgproxy.route
 SHOW_LAST_ROUTE: Final = 4  # SHOW pgproxy.last_route
 SHOW_ROUTE: Final = 5  # SHOW pgproxy.route
 EMPTY: Final = 6  # no statement at all: nothing, or comments
+DEALLOCATE: Final = 7  # of one name, which may be one of the protocol's own statements
 
 
 class Reason(Enum):

@@ -19,6 +19,7 @@ from pgproxy.protocol.states import PARSE
 from pgproxy.routing.batch import AT_READY, CUT, BatchReader
 from pgproxy.routing.decision import (
     BEGIN,
+    DEALLOCATE,
     END,
     PLAIN,
     PRIMARY,
@@ -95,7 +96,7 @@ class Front:
         return None
 
     def answer_own(self, batch: BatchReader) -> bytes:
-        """SET pgproxy.route, SHOW pgproxy.route, SHOW pgproxy.last_route. Raises `PgError`."""
+        """SET pgproxy.route, SHOW pgproxy.route or last_route, DEALLOCATE. Raises `PgError`."""
         decision = batch.executed if batch.executed is not None else batch.decision
         assert decision is not None
         rows: list[bytes] = []
@@ -108,6 +109,10 @@ class Front:
                     local=decision.local,
                     in_transaction=self.status != STATUS_IDLE,
                 )
+        elif batch.own == DEALLOCATE:
+            tag = b"DEALLOCATE"
+            if batch.executes:
+                batch.deallocate(decision.argument.encode())
         elif batch.own == SHOW_ROUTE:
             rows = self.session.show_route()
         else:

@@ -11,6 +11,7 @@ from typing import Final
 from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
+    DEALLOCATE,
     DEALLOCATE_ALL,
     END,
     PLAIN,
@@ -294,6 +295,7 @@ def _deallocate(node: Tree) -> Decision:
     return Decision(
         PRIMARY,
         Reason.SESSION_STATE,
+        kind=DEALLOCATE if name else PLAIN,
         detail=f"DEALLOCATE {name}" if name else DEALLOCATE_ALL,
         argument=name,
         discards=not name,

@@ -252,6 +252,25 @@ async def test_a_statement_that_was_to_make_room_is_still_there_after_an_error(
             assert rows(await wire.ask(use(f"old {number}"))) == [[b"%d" % number]]
 
 
+async def test_deallocate_ends_a_statement_of_the_protocol(small_proxy: ProxyProcess) -> None:
+    # PHP's PDO ends all its statements so, and psycopg with an older libpq.
+    async with await Wire.connect(small_proxy) as wire:
+        for _ in range(2):
+            assert rows(await wire.ask(prepared("SELECT 12", "pdo_stmt_1"))) == [[b"12"]]
+            assert (
+                errors(await wire.ask(query("BEGIN"), query("SELECT 1 FOR UPDATE"), ready=2)) == []
+            )
+            found = await wire.ask(query("DEALLOCATE pdo_stmt_1"))
+            assert found == [(b"C", b"DEALLOCATE\0"), (b"Z", b"T")]
+            assert errors(await wire.ask(query("COMMIT"))) == []
+            assert errors(await wire.ask(use("pdo_stmt_1"))) == ["26000"]
+        assert rows(await wire.ask(prepared("SELECT 12", "pdo_stmt_1"))) == [[b"12"]]
+        assert (
+            errors(await wire.ask(parse("DEALLOCATE pdo_stmt_1") + bind() + execute() + SYNC)) == []
+        )
+        assert errors(await wire.ask(query("DEALLOCATE pdo_stmt_1"))) == ["26000"]
+
+
 @pytest.mark.parametrize("mode", ["READ WRITE", "ISOLATION LEVEL SERIALIZABLE"])
 async def test_a_transaction_that_no_standby_begins_runs_on_the_primary(
     mode: str, small_proxy: ProxyProcess
