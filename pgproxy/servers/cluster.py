@@ -68,6 +68,7 @@ class PoolGroup:
         self.replica_backends: list[Backend] = []
         self.profiles: dict[tuple[tuple[bytes, bytes], ...], Profile] = {}
         self._turn: i64 = 0
+        self._stranded: list[Waiter] = []  # their pool has been closed
 
     def acquire(
         self, target: i64, profile: Profile, waiter: Waiter, after: float = 0.0
@@ -143,6 +144,7 @@ class PoolGroup:
         for name, backend in cluster.backends.items():
             known = self.pools.get(name)
             if known is not None and known.backend is not backend:
+                self._stranded += known.evict_waiters()
                 known.close()
                 known = None
             if known is None:
@@ -157,6 +159,11 @@ class PoolGroup:
         self.primary = None if primary is None else self.pools[primary.name]
         self.replica_backends = cluster.replicas
         self.replicas = [self.pools[backend.name] for backend in cluster.replicas]
+
+    def take_stranded(self) -> list[Waiter]:
+        """Those who waited for a pool that `rebuild` has replaced."""
+        stranded, self._stranded = self._stranded, []
+        return stranded
 
     def _forget_profiles(self) -> None:
         for key, profile in list(self.profiles.items()):
@@ -310,6 +317,8 @@ class Cluster:
 
     def _move_waiters(self, group: PoolGroup, fit: set[str]) -> None:
         """Those who wait for a backend that has left the topology try again elsewhere."""
+        for waiter in group.take_stranded():
+            waiter.reroute()
         for name, pool in group.pools.items():
             if name in fit or pool.ledger.waiting == 0:
                 continue

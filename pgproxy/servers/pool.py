@@ -184,8 +184,7 @@ class Pool(Keeper):
         self._carry_out()
 
     def idle_data(self, server: ServerConnection) -> None:
-        self.ledger.discard(server)
-        self._carry_out()
+        self.discard(server)
 
     def tick(self, now: float) -> None:
         """Refuses the waiters whose time is up."""

@@ -332,8 +332,12 @@ class Stage:
         self.cancels.remove(entry)
 
     def _call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
-        self.timers.append(Timer(callback))
-        return self.timers[-1]
+        timer = Timer(callback)
+        if seconds > 0:
+            self.timers.append(timer)
+        else:
+            self.soon.append(callback)
+        return timer
 
     def check(self) -> None:
         """What must hold at any moment."""
