@@ -455,6 +455,7 @@ class Relay(Owner):
         batch = self.batch
         splitter = batch.input
         inflight = self.inflight
+        pipelined = not inflight.settled
         first = b""
         if self.front.held:
             first = self.front.held
@@ -474,7 +475,7 @@ class Relay(Owner):
             server.prepared.unnamed = None
             inflight.push(OWED_QUERY)
         elif batch.edits:
-            data = rewrite(batch, server.prepared, inflight)
+            data = rewrite(batch, server.prepared, inflight, pipelined=pipelined)
             server.write(first + data if first else data)
             self._sent()
             return
@@ -810,7 +811,10 @@ class Relay(Owner):
                 else:
                     server.prepared.unnamed = None
             elif owed.kind == CLOSE and owed.hidden:
-                server.prepared.restore(owed.name)
+                if owed.statement is None:
+                    server.prepared.restore(owed.name)
+                else:
+                    server.prepared.doubt(owed.statement)
         self.batch.undo([owed for owed in void if not owed.hidden])
 
     def _begin_failed(self) -> PgError:

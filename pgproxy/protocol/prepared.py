@@ -86,6 +86,8 @@ class PreparedOnServer:
         self.limit: i64 = limit
         self.unnamed: Statement | None = None
         self._used: dict[int, int] = {}  # number -> tick of its last use
+        self._closing: set[int] = set()  # numbers to be closed by what is not answered yet
+        self._doubted: set[int] = set()  # numbers that may or may not be here
         self._tick: i64 = 0
 
     def __len__(self) -> int:
@@ -107,6 +109,7 @@ class PreparedOnServer:
         if len(self._used) >= self.limit:
             oldest = min(self._used, key=self._used.__getitem__)
             del self._used[oldest]
+            self._closing.add(oldest)
             evicted = SERVER_PREFIX + str(oldest).encode()
         self._tick += 1
         self._used[statement.number] = self._tick
@@ -116,6 +119,23 @@ class PreparedOnServer:
         """A statement that `add` named for closing was not closed: the server ignored that."""
         self._tick += 1
         self._used[int(name[len(SERVER_PREFIX) :])] = self._tick
+
+    def doubt(self, statement: Statement) -> None:
+        """It was to be closed in case it is here, and the server ignored that."""
+        self._doubted.add(int(statement.number))
+
+    def is_certain(self, statement: Statement) -> bool:
+        """Whether one that is to be prepared need not be closed first; else that will be done."""
+        number = int(statement.number)
+        if number not in self._closing and number not in self._doubted:
+            return True
+        self._doubted.discard(number)
+        return False
+
+    def settle(self) -> None:
+        """The server has answered everything that it was sent."""
+        if self._closing:
+            self._closing.clear()
 
     def forget(self, statement: Statement) -> None:
         """It was not prepared after all."""

@@ -12,8 +12,16 @@ from pgproxy.protocol.states import CLOSE, PARSE
 from pgproxy.routing.batch import MAKE, USE, USE_UNNAMED, BatchReader
 
 
-def rewrite(batch: BatchReader, prepared: PreparedOnServer, inflight: Inflight) -> bytes:
-    """What to send for `batch`; all its replies are then owed by `inflight`."""
+def rewrite(
+    batch: BatchReader, prepared: PreparedOnServer, inflight: Inflight, *, pipelined: bool
+) -> bytes:
+    """What to send for `batch`; all its replies are then owed by `inflight`.
+
+    `pipelined`: what was sent before is not answered yet. After an error in it the server does not
+    close what it was told to, so what is made again is closed again first.
+    """
+    if not pipelined:
+        prepared.settle()
     data = batch.input.data
     pieces: list[bytes] = []
     done = batch.start
@@ -69,3 +77,6 @@ def _make_room(
     if evicted:
         inflight.push(Owed(CLOSE, hidden=True, name=evicted))
         pieces.append(write.close_statement(evicted))
+    if not prepared.is_certain(statement):
+        inflight.push(Owed(CLOSE, hidden=True, statement=statement))
+        pieces.append(write.close_statement(statement.server_name))
