@@ -285,8 +285,8 @@ class TestCutBatches:
 
     def test_a_batch_in_many_pieces(self, stage: Stage) -> None:
         client, replica = stage.client(), stage["r1"]
-        stream = SELECT + parse("SELECT 1", "a") + bind(statement="a") + execute() + SYNC
+        stream = SYNC + parse("SELECT 1", "a") + bind(statement="a") + execute() + SYNC
         for at in range(0, len(stream), 7):
             client >> stream[at : at + 7]
         sent = parse("SELECT 1", NAME) + bind(statement=NAME) + execute() + SYNC
-        replica << SELECT + sent
+        replica << sent

@@ -133,6 +133,8 @@ class Sender:
                 (reader.executes, reader.discards, reader.known_write, reader.unparsed),
             )
         )
+        if reader.simple:
+            reader.unnamed = None  # a Query drops it
         reader.continues = reader.ending == CUT
         reader.done()
 
