@@ -6,7 +6,6 @@ from mypy_extensions import i64
 
 from pgproxy.servers.connection import Backend
 
-
 NONE: Final = -1
 
 
