@@ -109,7 +109,8 @@ class ClientLogin:
             group,
             profile,
             route,
-            safe_encoding=_is_safe(parameters),
+            # A role or a database may bring an encoding that the client did not ask for.
+            safe_encoding=_is_safe(parameters) and _is_safe(profile.welcome),
         )
 
     async def _authenticate(self, exchange: Exchange, user: str) -> None:

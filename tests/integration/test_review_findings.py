@@ -141,6 +141,22 @@ async def test_an_encoding_that_cannot_be_read_is_not_read_for_another_client(
             assert rows(found)[0][0] == on_a_replica
 
 
+@pytest.mark.parametrize("options", ["", "--client-encoding=sjis"], ids=["role", "options"])
+async def test_an_encoding_that_the_client_did_not_name_counts_as_well(
+    options: str, cluster: Cluster, small_proxy: ProxyProcess
+) -> None:
+    cluster.primary.psql("CREATE ROLE writes_sjis LOGIN")
+    try:
+        if not options:
+            cluster.primary.psql("ALTER ROLE writes_sjis SET client_encoding = 'SJIS'")
+        cluster.wait_caught_up()
+        async with await Wire.connect(small_proxy, user="writes_sjis", options=options) as wire:
+            assert wire.parameters()["client_encoding"] == "SJIS"
+            assert rows(await wire.ask(query("SELECT pg_is_in_recovery()"))) == [[b"f"]]
+    finally:
+        cluster.primary.psql("DROP ROLE writes_sjis")
+
+
 # --- reads that were older than the session's own writes
 
 
