@@ -50,6 +50,13 @@ def database(cluster: Cluster, fresh_database: str) -> str:
     return fresh_database
 
 
+@pytest.fixture(scope="module")
+def narrow(cluster: Cluster) -> Iterator[ProxyProcess]:
+    """Two connections to each server."""
+    with ProxyProcess.start(cluster.servers, pool={"size": 2}) as proxy:
+        yield proxy
+
+
 @asynccontextmanager
 async def connected(proxy: ProxyProcess, database: str, count: int) -> AsyncIterator[list[Wire]]:
     turn = asyncio.Semaphore(AT_ONCE)
@@ -145,7 +152,7 @@ async def test_two_thousand_clients_on_twenty_connections(
 # so who is killed while sending one may leave it at work: it is short, then.
 SITUATIONS: Final[dict[str, list[bytes]]] = {
     "a query": [query("SELECT pg_sleep(2)")],
-    "a read on a replica": [query("SELECT count(*) FROM generate_series(1, 100000000)")],
+    "a read on a replica": [query("SELECT count(*) FROM generate_series(1, 5000000)")],
     "an idle transaction": [query("BEGIN") + query("INSERT INTO sink VALUES (1, 'open')")],
     "a transaction that only began": [query("BEGIN")],
     "a read only transaction": [query("BEGIN READ ONLY"), query("SELECT 1")],
@@ -179,21 +186,21 @@ SITUATIONS: Final[dict[str, list[bytes]]] = {
 
 @pytest.mark.parametrize("name", SITUATIONS)
 async def test_a_client_killed_in_the_middle_of(
-    cluster: Cluster, database: str, start_proxy: Callable[..., ProxyProcess], name: str
+    cluster: Cluster, database: str, narrow: ProxyProcess, name: str
 ) -> None:
     """Two connections, and clients killed there four times: then both are there for others."""
-    proxy = start_proxy(cluster.servers, pool={"size": 2})
     for moment in range(4):
-        client = await Wire.connect(proxy, database=database)
+        client = await Wire.connect(narrow, database=database)
         for messages in SITUATIONS[name]:
             await client.send(messages)
             if moment % 2:
                 await heard(client)
         client.writer.transport.abort()
         await client.drop()
-    await wait_until_nothing_is_held(proxy)
+    await wait_until_nothing_is_held(narrow)
     await wait_until_servers_rest(cluster, database)
-    await all_connections_work(proxy, database, 2)
+    await all_connections_work(narrow, database, 2)
+    narrow.check()
 
 
 @pytest.mark.timeout(120)
