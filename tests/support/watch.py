@@ -4,11 +4,12 @@ proxy's process holds.
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, cast
 
 from tests.support import wire
 from tests.support.proxy import ProxyProcess
@@ -77,6 +78,11 @@ async def eventually(condition: Callable[[], bool]) -> None:
 def descriptors(proxy: ProxyProcess) -> int:
     """How many file descriptors the proxy has open."""
     return len(os.listdir(f"/proc/{proxy.process.pid}/fd"))
+
+
+def status(proxy: ProxyProcess) -> dict[str, Any]:
+    """What it says at /status."""
+    return cast(dict[str, Any], json.loads(proxy.get("/status")[1]))
 
 
 class PeakMemory:
