@@ -22,6 +22,7 @@ from pgproxy.errors import CONNECTION_FAILURE, FEATURE_NOT_SUPPORTED, INTERNAL_E
 from pgproxy.frames import write
 from pgproxy.frames.codes import (
     B_ERROR_RESPONSE,
+    B_PORTAL_SUSPENDED,
     B_READY_FOR_QUERY,
     STATUS_FAILED,
     STATUS_IDLE,
@@ -670,6 +671,8 @@ class Relay(Owner):
                     ready = True
                 elif kind == B_ERROR_RESPONSE:
                     self._server_error()
+                elif kind == B_PORTAL_SUSPENDED:
+                    self.begun = b""  # the portal cannot move
                 if inflight.has_void:
                     self._undo(server)
                 answers = inflight.due()

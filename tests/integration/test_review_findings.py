@@ -296,6 +296,17 @@ async def test_a_transaction_that_no_standby_begins_runs_on_the_primary(
         assert rows(await wire.ask(query("SELECT pg_is_in_recovery()"))) == [[b"f"]]
 
 
+async def test_a_transaction_on_a_replica_does_not_leave_an_open_portal(
+    small_proxy: ProxyProcess,
+) -> None:
+    async with await Wire.connect(small_proxy) as wire:
+        await wire.ask(query("BEGIN READ ONLY"))
+        opened = parse("SELECT generate_series(1, 4)") + bind(portal="cursor")
+        assert rows(await wire.ask(opened + execute("cursor", 2) + SYNC)) == [[b"1"], [b"2"]]
+        assert errors(await wire.ask(query("SAVEPOINT a"))) == []
+        assert rows(await wire.ask(execute("cursor", 2) + SYNC)) == [[b"3"], [b"4"]]
+
+
 # --- many clients that wait for their first server
 
 
