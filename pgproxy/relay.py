@@ -63,6 +63,7 @@ from pgproxy.routing.batch import (
 )
 from pgproxy.routing.decision import (
     CODES,
+    NEVER_UNDONE,
     PLAIN,
     PRIMARY,
     REPLICA,
@@ -469,6 +470,8 @@ class Relay(Owner):
         if batch.may_write and not self.on_replica and self.context.keeps_watermark:
             self.writing = True
         if batch.pin is not None or batch.unparsed:
+            if batch.pin in NEVER_UNDONE:
+                server.doomed = True
             self._set_pin()
         data = splitter.data
         if batch.simple:

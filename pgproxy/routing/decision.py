@@ -188,9 +188,15 @@ UNDONE_BY_ERROR: Final = frozenset(
     }
 )
 
+# What not even DISCARD ALL takes back: the connection ends with its client.
+NEVER_UNDONE: Final = frozenset({Pin.LOAD, Pin.SETSEED, Pin.REPLICATION})
+
 
 def lasting_pin(pins: list[Pin]) -> Pin | None:
-    """The pin that counts of several: one that an error does not undo, else the first."""
+    """The pin that counts of several: the one that is hardest to undo."""
+    for pin in pins:
+        if pin in NEVER_UNDONE:
+            return pin
     for pin in pins:
         if pin not in UNDONE_BY_ERROR:
             return pin

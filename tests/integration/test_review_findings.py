@@ -86,6 +86,20 @@ async def test_session_state_stays_with_its_client(
         assert rows(await other.ask(query("/* pgproxy: primary */" + LEFTOVERS))) == NOTHING
 
 
+async def test_what_nothing_undoes_ends_with_the_connection(
+    cluster: Cluster, start_proxy: Callable[..., ProxyProcess]
+) -> None:
+    proxy = start_proxy(cluster.servers, pool={"size": 1})
+    numbers = []
+    for _ in range(2):
+        async with await Wire.connect(proxy) as wire:
+            await wire.ask(query("SET work_mem = '5MB'"))
+            assert errors(await wire.ask(query("SELECT setseed(0.5)"))) == []
+        async with await Wire.connect(proxy) as wire:
+            numbers += rows(await wire.ask(query("/* pgproxy: primary */ SELECT random()")))
+    assert numbers[0] != numbers[1]
+
+
 @pytest.mark.parametrize("sql", ["SET work_mem = 'much'", "SELEC 1", "LISTEN a; SELECT 1/0"])
 async def test_a_pin_that_an_error_undoes_ends_with_it(sql: str, small_proxy: ProxyProcess) -> None:
     failing = [await Wire.connect(small_proxy) for _ in range(3)]
