@@ -36,7 +36,7 @@ def same_results(
 ) -> Iterator[Compare]:
     """Runs a driver's program in a new database, directly and through a proxy.
 
-    The proxy has two connections to each server. The program gets the database's URL as its last
+    The proxy has `pool_size` connections to each server. The program gets the database's URL as its last
     argument and prints a JSON object, the results of its sections. They must be the same both
     times; returns them.
     """
@@ -61,9 +61,9 @@ def same_results(
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
         return json.loads(done.stdout)  # type: ignore[no-any-return]
 
-    def compare(command: list[str]) -> dict[str, Any]:
+    def compare(command: list[str], pool_size: int = 2) -> dict[str, Any]:
         direct = run(command, cluster.primary)
-        proxied = run(command, start_proxy(cluster.servers, pool={"size": 2}))
+        proxied = run(command, start_proxy(cluster.servers, pool={"size": pool_size}))
         for section, result in direct.items():
             assert proxied[section] == result, section
         assert proxied == direct
