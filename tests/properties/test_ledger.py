@@ -262,7 +262,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         ledger = self.ledger
-        for _ in range(50):
+        for _ in range(50 + 4 * int(ledger.waiting)):
             if self.pauses:
                 self.retry()
             for profile in list(self.logging_in):
