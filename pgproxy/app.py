@@ -134,6 +134,7 @@ class Proxy:
             login_timeout=config.timeouts.client_login,
             spawn=self.tasks.spawn,
         )
+        self.backend_seen = False
         self.janitor = Janitor(
             self.cluster,
             self.clock,
@@ -249,12 +250,15 @@ class Proxy:
     def _why_not_ready(self) -> str | None:
         if self.listener.draining:
             return "draining"
-        if self.cluster.topology is None:
+        if not self.backend_seen:
             return "no backend has answered yet"
         return None
 
     def _topology_changed(self, topology: Topology) -> None:
         self.cluster.apply(topology)
+        # For good: during a failover clients wait here rather than nowhere.
+        if topology.primary is not None or topology.replicas:
+            self.backend_seen = True
 
     def _replica_seen(self, name: str, fresh_as_of: float) -> None:
         self.cluster.fresh(name, fresh_as_of)
