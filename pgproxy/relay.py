@@ -204,8 +204,11 @@ class Relay(Owner):
         except PgError as error:
             self.fail(error)
 
-    def client_gone(self) -> None:
-        """The client's connection is closed; gives back whatever is held."""
+    def client_gone(self, *, said_goodbye: bool = False) -> None:
+        """The client's connection is closed; gives back whatever is held.
+
+        After Terminate what it sent before is still run, as PostgreSQL would.
+        """
         if self.phase == GONE:
             return
         server = self.server
@@ -229,8 +232,9 @@ class Relay(Owner):
             )
             return
         # In the middle of something: stop it, and trust the connection no more.
-        pool.cancel_query(server)
-        pool.discard(server)
+        if not said_goodbye:
+            pool.cancel_query(server)
+        pool.discard(server, at_work=not said_goodbye)
 
     def client_writable(self, writable: bool) -> None:
         """The client's write buffer has room (again), or has none."""
@@ -293,7 +297,7 @@ class Relay(Owner):
                     if self.release_is_late and not splitter.passing:
                         self._release_late()
                 if found == LEFT:
-                    self.client_gone()
+                    self.client_gone(said_goodbye=True)
                     self.client.close()
                 return
             if batch.start > splitter.keep:

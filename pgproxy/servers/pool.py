@@ -147,10 +147,10 @@ class Pool(Keeper):
             self._grant(waiter, server)
         self._carry_out()
 
-    def discard(self, server: ServerConnection) -> None:
-        """The connection is in a state nobody knows: close it at once."""
+    def discard(self, server: ServerConnection, *, at_work: bool = True) -> None:
+        """The connection is in a state nobody knows: close it, at once unless it is to finish."""
         server.owner = None
-        server.at_work = True
+        server.at_work = at_work
         if server.place == LEASED:
             self.backend.load -= 1
         self.ledger.discard(server)

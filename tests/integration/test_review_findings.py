@@ -14,6 +14,7 @@ from tests.support.proxy import ProxyProcess, config_for
 from tests.support.wire import (
     FLUSH,
     SYNC,
+    TERMINATE,
     Frame,
     Wire,
     bind,
@@ -319,6 +320,21 @@ async def test_a_transaction_on_a_replica_does_not_leave_an_open_portal(
         assert rows(await wire.ask(opened + execute("cursor", 2) + SYNC)) == [[b"1"], [b"2"]]
         assert errors(await wire.ask(query("SAVEPOINT a"))) == []
         assert rows(await wire.ask(execute("cursor", 2) + SYNC)) == [[b"3"], [b"4"]]
+
+
+# --- the last words of a client
+
+
+async def test_what_was_sent_before_terminate_is_run(
+    cluster: Cluster, fresh_database: str, small_proxy: ProxyProcess
+) -> None:
+    cluster.primary.psql("CREATE TABLE t (value int)", db=fresh_database)
+    wire = await Wire.connect(small_proxy, database=fresh_database)
+    await wire.send(query("INSERT INTO t SELECT 1 FROM pg_sleep(0.2)"), TERMINATE)
+    await wire.drop()
+    count = "SELECT count(*) FROM t"
+    while cluster.primary.psql(count, db=fresh_database) != "1":  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.05)
 
 
 # --- many clients that wait for their first server
