@@ -260,6 +260,8 @@ class BatchReader:
         if self.owed:
             self.owed = []
         start = splitter.start + 5
+        if splitter.end <= start:
+            raise PgError(PROTOCOL_VIOLATION, "invalid string in message", severity="FATAL")
         if splitter.end <= splitter.size:
             self.end = splitter.end
             decision = self.router.decide(splitter.data[start : splitter.end - 1])
@@ -331,8 +333,7 @@ class BatchReader:
             return LEFT
         if not self.open:
             if kind == F_FLUSH and not self.continues:
-                splitter.keep = splitter.passed  # nothing to flush
-                return NOTHING
+                return NOTHING  # nothing to flush: it passes, behind copy data if there is any
             self._begin()
         if kind == F_PARSE:
             self._parse()
@@ -358,6 +359,8 @@ class BatchReader:
         elif kind == F_QUERY:
             # A Query where Sync should stand: PostgreSQL runs it as part of the same transaction.
             start = splitter.start + 5
+            if splitter.end <= start:
+                raise PgError(PROTOCOL_VIOLATION, "invalid string in message", severity="FATAL")
             if splitter.end <= splitter.size:
                 decision = self.router.decide(splitter.data[start : splitter.end - 1])
             else:

@@ -253,7 +253,8 @@ class TestNoProtocol:
     # Of Describe and Close only those of a statement: others are the server's to refuse.
     @pytest.mark.parametrize(
         ("kind", "body"),
-        [(kind, body) for kind in "PB" for body in (b"", b"x", b"xx")]
+        [("Q", b"")]
+        + [(kind, body) for kind in "PB" for body in (b"", b"x", b"xx")]
         + [(kind, body) for kind in "DC" for body in (b"", b"S", b"Sx")],
     )
     def test_a_body_without_its_strings(self, reader: BatchReader, kind: str, body: bytes) -> None:
@@ -266,6 +267,13 @@ class TestNoProtocol:
 
     def test_a_message_of_servers(self, reader: BatchReader) -> None:
         assert refusal(reader, message(b"Z", b"I")).sqlstate == "08P01"
+
+
+def test_a_flush_does_not_swallow_the_copy_data_before_it(reader: BatchReader) -> None:
+    reader.feed(copy_data(b"1\n") + FLUSH)
+    assert reader.read() == NOTHING
+    assert reader.input.keep == 0
+    assert reader.input.passed == reader.input.size
 
 
 def test_terminate(reader: BatchReader) -> None:
