@@ -13,6 +13,7 @@ statement, which shows where the transaction has to go.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, final
 
@@ -175,7 +176,7 @@ class Relay(Owner):
         self.leased_at = 0.0
         self.server_is_full = False
         self.release_is_late = False  # but for the rest of a frame of copy data
-        self.backlog: list[bytes] = []
+        self.backlog: deque[bytes] = deque()
         self.backlog_size: i64 = 0
         # The session and its transaction.
         self.pin: Pin | None = None
@@ -440,7 +441,7 @@ class Relay(Owner):
             return
         self._pump()
         while self.backlog and self.phase in (FREE, LEASED):
-            chunk = self.backlog.pop(0)
+            chunk = self.backlog.popleft()
             self.backlog_size -= len(chunk)
             self.batch.feed(chunk)
             self._pump()
