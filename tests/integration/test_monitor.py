@@ -90,11 +90,11 @@ async def test_nothing_is_published_while_nothing_changes_but_positions(cluster:
         assert len(watch.published) == 1
 
 
-async def test_closing_leaves_no_connection_and_no_task(cluster: Cluster) -> None:
-    async with watching(cluster.servers):
-        assert int(cluster.primary.psql(COUNT_SESSIONS)) == 1
+async def test_closing_leaves_no_connection_and_no_task(private_cluster: Cluster) -> None:
+    async with watching(private_cluster.servers):
+        assert int(private_cluster.primary.psql(COUNT_SESSIONS)) == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    for server in cluster.servers:
+    for server in private_cluster.servers:
         await until_sessions(server, 0)
 
 
@@ -109,11 +109,11 @@ async def test_being_cancelled_ends_it_as_well(cluster: Cluster) -> None:
     await watch.monitor.close()
 
 
-async def test_a_connection_that_is_ended_is_replaced_unnoticed(cluster: Cluster) -> None:
-    async with watching(cluster.servers) as watch:
+async def test_a_connection_that_is_ended_is_replaced_unnoticed(private_cluster: Cluster) -> None:
+    async with watching(private_cluster.servers) as watch:
         for _ in range(3):
-            await asyncio.to_thread(cluster.primary.psql, END_SESSIONS)
-            await until_sessions(cluster.primary, 1)
+            await asyncio.to_thread(private_cluster.primary.psql, END_SESSIONS)
+            await until_sessions(private_cluster.primary, 1)
         assert len(watch.published) == 1
         assert watch.node("primary").error == ""
 
