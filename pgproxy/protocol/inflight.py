@@ -18,7 +18,7 @@ from mypy_extensions import i64
 
 from pgproxy.errors import PROTOCOL_VIOLATION, PgError
 from pgproxy.frames.codes import B_ERROR_RESPONSE
-from pgproxy.protocol.prepared import Statement
+from pgproxy.protocol.prepared import Making, Statement
 from pgproxy.protocol.states import (
     ANSWERED,
     ASYNCHRONOUS,
@@ -46,7 +46,8 @@ REPLACE: Final = 2  # send `replacement` instead
 
 @final
 class Owed:
-    """One message that awaits its answer. Immutable; entries without names are shared."""
+    """One message that awaits its answer. Immutable but for `making`; entries without names are
+    shared."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Owed:
         name: bytes = b"",
         statement: Statement | None = None,
         previous: Statement | None = None,
+        making: Making | None = None,
     ) -> None:
         self.kind: i64 = kind
         self.hidden = hidden  # the client did not send it
@@ -66,6 +68,7 @@ class Owed:
         self.name = name  # of the client's statement that it makes or closes
         self.statement = statement  # that it makes or closes
         self.previous = previous  # the unnamed statement it took the place of
+        self.making = making  # of a Parse that was sent for a shared statement
 
     def __repr__(self) -> str:
         return f"<Owed {self.kind}{' hidden' if self.hidden else ''} {self.name!r}>"
@@ -146,6 +149,8 @@ class Inflight:
         if effect in (ANSWERED, READY):
             if owed.kind == PARSE and owed.statement is not None:
                 owed.statement.proven = True
+                if owed.making is not None:
+                    owed.making.answered = True
             self._pop()
         elif effect == STAYS:
             if reply == B_ERROR_RESPONSE:
@@ -190,6 +195,9 @@ class Inflight:
         void = self._void
         if void:
             self._void = []
+            for owed in void:
+                if owed.making is not None:
+                    owed.making.void = True
         return void
 
     @property
@@ -221,7 +229,7 @@ class Inflight:
         size: i64 = len(queue)
         if owed.kind == PARSE and not owed.name:
             # exec_parse_message drops the old unnamed statement before anything can fail.
-            owed = Owed(PARSE, statement=owed.statement)
+            owed = Owed(PARSE, statement=owed.statement, making=owed.making)
         self._void.append(owed)
         while index < size and queue[index].kind != SYNC:
             self._void.append(queue[index])

@@ -35,6 +35,20 @@ class Statement:
 
 
 @final
+class Making:
+    """A Parse on its way to a server, which may fail or be ignored after an error before it."""
+
+    def __init__(self, statement: Statement, *, hidden: bool) -> None:
+        self.statement = statement
+        self.hidden = hidden  # the client did not send it
+        self.answered = False  # by ParseComplete
+        self.void = False
+
+    def __repr__(self) -> str:
+        return f"<Making {self.statement} hidden={self.hidden} answered={self.answered}>"
+
+
+@final
 class StatementRegistry:
     """All named statements of the proxy's clients, each text once."""
 
@@ -85,7 +99,9 @@ class PreparedOnServer:
     def __init__(self, limit: int) -> None:
         self.limit: i64 = limit
         self.unnamed: Statement | None = None
+        self.unnamed_making: Making | None = None  # our own last Parse of an unnamed statement
         self._used: dict[int, int] = {}  # number -> tick of its last use
+        self._making: dict[int, Making] = {}  # number -> the newest Parse, if not known to be done
         self._closing: set[int] = set()  # numbers to be closed by what is not answered yet
         self._doubted: set[int] = set()  # numbers that may or may not be here
         self._tick: i64 = 0
@@ -109,11 +125,32 @@ class PreparedOnServer:
         if len(self._used) >= self.limit:
             oldest = min(self._used, key=self._used.__getitem__)
             del self._used[oldest]
+            self._making.pop(oldest, None)
             self._closing.add(oldest)
             evicted = SERVER_PREFIX + str(oldest).encode()
         self._tick += 1
         self._used[statement.number] = self._tick
         return evicted
+
+    def make(self, statement: Statement, *, hidden: bool) -> Making:
+        """Notes that a Parse of it is being sent."""
+        making = Making(statement, hidden=hidden)
+        if statement.number:
+            self._making[int(statement.number)] = making
+        else:
+            self.unnamed_making = making
+        return making
+
+    def pending(self, statement: Statement) -> Making | None:
+        """The newest Parse of it, while it is not answered."""
+        number = int(statement.number)
+        making = self._making.get(number) if number else self.unnamed_making
+        if making is None or making.statement is not statement:
+            return None
+        if making.answered:
+            self._making.pop(number, None)
+            return None
+        return making
 
     def restore(self, name: bytes) -> None:
         """A statement that `add` named for closing was not closed: the server ignored that."""
@@ -136,7 +173,15 @@ class PreparedOnServer:
         """The server has answered everything that it was sent."""
         if self._closing:
             self._closing.clear()
+        if self._making:
+            self._making.clear()
+        self.unnamed_making = None
 
     def forget(self, statement: Statement) -> None:
-        """It was not prepared after all."""
-        self._used.pop(statement.number, None)
+        """It was not prepared after all; unless a later Parse of it is still on its way."""
+        number = int(statement.number)
+        making = self._making.get(number)
+        if making is not None and not making.void:
+            return
+        self._making.pop(number, None)
+        self._used.pop(number, None)

@@ -17,8 +17,9 @@ def rewrite(
 ) -> bytes:
     """What to send for `batch`; all its replies are then owed by `inflight`.
 
-    `pipelined`: what was sent before is not answered yet. After an error in it the server does not
-    close what it was told to, so what is made again is closed again first.
+    `pipelined`: what was sent before is not answered yet. After an error in it the server neither
+    closes nor makes what it was told to. So what is made again is closed again first, and what was
+    made there without the client's knowing is made once more here.
     """
     if not pipelined:
         prepared.settle()
@@ -26,6 +27,7 @@ def rewrite(
     pieces: list[bytes] = []
     done = batch.start
     pushed = 0
+    made: set[Statement] = set()  # in this batch: an error before skips the uses as well
     for edit in batch.edits:
         while pushed < edit.at:
             inflight.push(batch.owed[pushed])
@@ -38,22 +40,32 @@ def rewrite(
             assert statement is not None
             owed = batch.owed[edit.at]
             pushed += 1
-            if prepared.touch(statement):
+            if not prepared.touch(statement):
+                _make_room(statement, prepared, inflight, pieces)
+            elif prepared.pending(statement) is None or statement in made:
                 answer = write.PARSE_COMPLETE
                 inflight.push(Owed(PARSE, answer=answer, name=owed.name, statement=statement))
                 continue
-            _make_room(statement, prepared, inflight, pieces)
+            else:
+                _close(statement, inflight, pieces)
+            owed.making = prepared.make(statement, hidden=False)
+            made.add(statement)
             inflight.push(owed)
         elif edit.kind == USE:
             assert statement is not None
             if not prepared.touch(statement):
                 _make_room(statement, prepared, inflight, pieces)
-                _prepare(statement, inflight, pieces)
+                _prepare(statement, prepared, inflight, pieces)
+                made.add(statement)
+            elif statement not in made and _is_ours_in_doubt(statement, prepared):
+                _close(statement, inflight, pieces)
+                _prepare(statement, prepared, inflight, pieces)
+                made.add(statement)
         elif edit.kind == USE_UNNAMED:
             assert statement is not None
-            if prepared.unnamed is not statement:
+            if prepared.unnamed is not statement or _is_ours_in_doubt(statement, prepared):
                 prepared.unnamed = statement
-                _prepare(statement, inflight, pieces)
+                _prepare(statement, prepared, inflight, pieces)
         pieces.append(edit.frame)
     while pushed < len(batch.owed):
         inflight.push(batch.owed[pushed])
@@ -65,8 +77,17 @@ def rewrite(
     return b"".join(pieces)
 
 
-def _prepare(statement: Statement, inflight: Inflight, pieces: list[bytes]) -> None:
-    inflight.push(Owed(PARSE, hidden=True, statement=statement))
+def _is_ours_in_doubt(statement: Statement, prepared: PreparedOnServer) -> bool:
+    # Where the client's own Parse fails, its Bind is to fail too.
+    making = prepared.pending(statement)
+    return making is not None and making.hidden
+
+
+def _prepare(
+    statement: Statement, prepared: PreparedOnServer, inflight: Inflight, pieces: list[bytes]
+) -> None:
+    making = prepared.make(statement, hidden=True)
+    inflight.push(Owed(PARSE, hidden=True, statement=statement, making=making))
     pieces.append(write.parse(statement.server_name, statement.sql, statement.parameter_types))
 
 
@@ -78,5 +99,9 @@ def _make_room(
         inflight.push(Owed(CLOSE, hidden=True, name=evicted))
         pieces.append(write.close_statement(evicted))
     if not prepared.is_certain(statement):
-        inflight.push(Owed(CLOSE, hidden=True, statement=statement))
-        pieces.append(write.close_statement(statement.server_name))
+        _close(statement, inflight, pieces)
+
+
+def _close(statement: Statement, inflight: Inflight, pieces: list[bytes]) -> None:
+    inflight.push(Owed(CLOSE, hidden=True, statement=statement))
+    pieces.append(write.close_statement(statement.server_name))

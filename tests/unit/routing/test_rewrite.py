@@ -90,6 +90,61 @@ def test_behind_what_is_not_answered_yet_a_closed_one_is_closed_again(session: S
     )
 
 
+def test_behind_what_is_not_answered_yet_what_we_have_made_is_made_again(
+    session: Session,
+) -> None:
+    one, other = PreparedOnServer(10), PreparedOnServer(10)
+    use = bind(statement="a") + execute() + SYNC
+    ours = bind(statement=NAME) + execute() + SYNC
+    made = parse("SELECT 1", NAME) + ours
+    session.to(one, parse("SELECT 1", "a") + use)
+    # On the other server our Parse stands behind something that may fail.
+    failing = parse("SELECT 1/0") + bind() + execute()
+    assert session.to(other, failing + use) == failing + made
+    first = session.inflight
+    again = close("S", NAME) + made
+    assert session.to(other, use, pipelined=True) == again
+    # Within a batch once is enough: what skips the Parse skips its uses too.
+    twice = bind(statement="a") + use
+    assert session.to(other, twice, pipelined=True) == (
+        close("S", NAME) + parse("SELECT 1", NAME) + bind(statement=NAME) + ours
+    )
+    # The first was ignored indeed. The server forgets nothing of what was sent later.
+    for kind in b"12E":
+        first.reply(kind)
+    for owed in first.take_void():
+        if owed.statement is not None:
+            other.forget(owed.statement)
+    last = session.inflight
+    for kind in b"3122CZ":
+        last.reply(kind)
+    assert session.to(other, use, pipelined=True) == ours
+
+
+def test_behind_what_is_not_answered_yet_a_parse_of_what_is_being_made_is_sent(
+    session: Session,
+) -> None:
+    server = PreparedOnServer(10)
+    session.to(server, parse("SELECT 1", "a") + SYNC)
+    use = bind(statement="a") + SYNC
+    # Where the client's own Parse fails, its Bind is to fail.
+    assert session.to(server, use, pipelined=True) == bind(statement=NAME) + SYNC
+    assert session.to(server, parse("SELECT 1", "b") + SYNC, pipelined=True) == (
+        close("S", NAME) + parse("SELECT 1", NAME) + SYNC
+    )
+
+
+def test_behind_what_is_not_answered_yet_our_unnamed_statement_is_made_again(
+    session: Session,
+) -> None:
+    one, other = PreparedOnServer(10), PreparedOnServer(10)
+    use = bind() + execute() + SYNC
+    session.to(one, parse("SELECT 1") + SYNC)
+    assert session.to(other, use) == parse("SELECT 1") + use
+    assert session.to(other, use, pipelined=True) == parse("SELECT 1") + use
+    assert session.to(other, use) == use
+
+
 def test_once_all_is_answered_nothing_is_closed_twice(session: Session) -> None:
     server = PreparedOnServer(1)
     session.to(server, parse("SELECT 1", "a") + SYNC)
