@@ -8,9 +8,8 @@ import asyncio
 import datetime
 import decimal
 import ipaddress
-import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import psycopg
@@ -22,6 +21,7 @@ from psycopg.types.range import Range
 
 from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
+from tests.support.sleeping import WhenAsleep, cancel_asleep
 
 Job = Callable[[Connection[Any]], object]
 
@@ -32,11 +32,15 @@ CREATE TABLE sink (n int, s text, at timestamptz);
 """
 
 
-@pytest.fixture
-def database(cluster: Cluster, fresh_database: str) -> str:
-    cluster.primary.psql(SCHEMA, fresh_database)
+@pytest.fixture(scope="module")
+def database(cluster: Cluster) -> Iterator[str]:
+    """Its `sink` is left empty by every test."""
+    name = "work_of_psycopg"
+    cluster.primary.psql(f"CREATE DATABASE {name}")
+    cluster.primary.psql(SCHEMA, name)
     cluster.wait_caught_up()
-    return fresh_database
+    yield name
+    cluster.primary.psql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 # When a statement is prepared: never, at once, after its first use.
@@ -289,15 +293,13 @@ def test_two_phases(both: Callable[[Job], None]) -> None:
     both(job)
 
 
-def test_cancel(both: Callable[[Job], None]) -> None:
+def test_cancel(cluster: Cluster, database: str, both: Callable[[Job], None]) -> None:
     def job(connection: Connection[Any]) -> object:
         seen: list[object] = []
         for text in ("SELECT pg_sleep(50)", "SELECT pg_sleep(50) FROM items FOR UPDATE"):
             for cancel in (connection.cancel, connection.cancel_safe):
-                timer = threading.Timer(0.1, cancel)
-                timer.start()
-                seen.append(failure(lambda text=text: connection.execute(text)))
-                timer.join()
+                with WhenAsleep(cluster, database, cancel):
+                    seen.append(failure(lambda text=text: connection.execute(text)))
                 seen.append(connection.execute("SELECT 'on'").fetchone())
         return seen
 
@@ -391,9 +393,10 @@ async def test_many_async_connections(cluster: Cluster, database: str, proxy: Pr
 async def test_a_cancelled_task(cluster: Cluster, database: str, proxy: ProxyProcess) -> None:
     async def work(dsn: str) -> object:
         async with await AsyncConnection.connect(dsn, autocommit=True) as connection:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await connection.execute("SELECT pg_sleep(50)")
+            async with asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(connection.execute("SELECT pg_sleep(50)"))
+                await cancel_asleep(cluster, database, task)
+            assert task.cancelled()
             cursor = await connection.execute("SELECT 'on'")
             return await cursor.fetchall()
 

@@ -8,8 +8,7 @@ import datetime
 import decimal
 import io
 import select
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import psycopg2
@@ -19,6 +18,7 @@ import pytest
 
 from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
+from tests.support.sleeping import WhenAsleep
 
 Connection = Any  # psycopg2 has no types
 Job = Callable[[Connection], object]
@@ -30,11 +30,15 @@ CREATE TABLE sink (n int, s text, at timestamptz);
 """
 
 
-@pytest.fixture
-def database(cluster: Cluster, fresh_database: str) -> str:
-    cluster.primary.psql(SCHEMA, fresh_database)
+@pytest.fixture(scope="module")
+def database(cluster: Cluster) -> Iterator[str]:
+    """Its `sink` is left empty by every test."""
+    name = "work_of_psycopg2"
+    cluster.primary.psql(f"CREATE DATABASE {name}")
+    cluster.primary.psql(SCHEMA, name)
     cluster.wait_caught_up()
-    return fresh_database
+    yield name
+    cluster.primary.psql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=[False, True], ids=["transactions", "autocommit"])
@@ -224,14 +228,12 @@ def test_copy(both: Callable[[Job], None]) -> None:
     both(job)
 
 
-def test_cancel(both: Callable[[Job], None]) -> None:
+def test_cancel(cluster: Cluster, database: str, both: Callable[[Job], None]) -> None:
     def job(connection: Connection) -> object:
         seen: list[object] = []
         for sql in ("SELECT pg_sleep(50)", "SELECT pg_sleep(50) FROM items FOR UPDATE"):
-            timer = threading.Timer(0.1, connection.cancel)
-            timer.start()
-            seen.append(failure(lambda sql=sql: ask(connection, sql)))
-            timer.join()
+            with WhenAsleep(cluster, database, connection.cancel):
+                seen.append(failure(lambda sql=sql: ask(connection, sql)))
             connection.rollback()
             seen.append(ask(connection, "SELECT 'on'"))
         return seen
@@ -283,6 +285,7 @@ def test_large_values(both: Callable[[Job], None]) -> None:
         text = "ä" * 5_000_000
         assert ask(connection, "SELECT %s", (text,)) == [(text,)]
         assert ask(connection, "INSERT INTO sink (s) VALUES (%s) RETURNING s", (text,)) == [(text,)]
+        ask(connection, "DELETE FROM sink")
         return ask(connection, "SELECT length(repeat('x', 10000000))")
 
     both(job)
