@@ -16,6 +16,7 @@ from pgproxy.embedded import Cluster
 from tests.support import wire
 from tests.support.fault import FaultProxy
 from tests.support.proxy import ProxyProcess
+from tests.support.sleeping import wait_asleep
 from tests.support.wire import (
     COPY_DONE,
     FLUSH,
@@ -666,7 +667,6 @@ IN_SINGLE_BYTES: Final = {
     "copy in sent blindly",
 }
 
-
 # Where the proxy answers otherwise for now: a batch is read before the outcome of those ahead of it
 # is known, and PostgreSQL's message names a statement as the proxy does.
 NOT_YET: Final = {
@@ -836,12 +836,10 @@ async def test_a_refused_start_up(
     "sql", ["SELECT pg_sleep(60)", "SELECT pg_sleep(60) FROM items FOR UPDATE"]
 )
 async def test_cancel(cluster: Cluster, proxy: ProxyProcess, protocol: int, sql: str) -> None:
-    marked = f"/* {protocol} */ {sql}"
-
     async def cancelled(address: Address) -> list[str]:
         async with await Wire.connect(address, database=DATABASE, protocol=protocol) as client:
-            await client.send(run(marked), SYNC, query("SELECT 'after'"))
-            await asyncio.to_thread(wait_until_it_sleeps, cluster, marked)
+            await client.send(run(sql), SYNC, query("SELECT 'after'"))
+            await asyncio.to_thread(wait_asleep, cluster, DATABASE)
             async with await Wire.open(address) as other:
                 await other.send(wire.cancel_request(*client.key()))
                 assert await other.until(b"Z") == []  # closed without a word
@@ -860,15 +858,6 @@ async def test_a_cancel_for_nobody_is_ignored(proxy: ProxyProcess) -> None:
                 await other.send(wire.cancel_request(*key))
                 assert await other.until(b"Z") == []
         assert wire.rows(await client.ask(query("SELECT 1"))) == [[b"1"]]
-
-
-def wait_until_it_sleeps(cluster: Cluster, sql: str) -> None:
-    """The routed one sleeps on any of the servers."""
-    asleep = (
-        f"SELECT count(*) FROM pg_stat_activity WHERE query = '{sql}' AND wait_event = 'PgSleep'"
-    )
-    while not any(server.psql(asleep) == "1" for server in cluster.servers):
-        pass
 
 
 async def test_notifications_between_connections(cluster: Cluster, proxy: ProxyProcess) -> None:
