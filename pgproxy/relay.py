@@ -40,7 +40,7 @@ from pgproxy.protocol.inflight import (
     Inflight,
     Owed,
 )
-from pgproxy.protocol.prepared import PreparedOnServer, StatementRegistry
+from pgproxy.protocol.prepared import SERVER_PREFIX, PreparedOnServer, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
 from pgproxy.protocol.states import (
     CLOSE,
@@ -385,7 +385,7 @@ class Relay(Owner):
 
     def _lease(self) -> bool:
         target = self._target()
-        self.on_replica = target == REPLICA and self.group.has_replicas
+        self.on_replica = target == REPLICA
         server = self.group.acquire(target, self.profile, self, self.watermark.wrote_at)
         if server is None:
             self._enter(WAITING)
@@ -654,6 +654,7 @@ class Relay(Owner):
             return
         splitter = server.splitter
         inflight = self.inflight
+        batch = self.batch
         pieces: list[bytes] | None = None
         done: i64 = 0
         ready = False
@@ -679,6 +680,14 @@ class Relay(Owner):
                     ready = True
                 elif kind == B_ERROR_RESPONSE:
                     self._server_error()
+                    if verdict == FORWARD and splitter.end <= splitter.size:
+                        frame = splitter.data[splitter.start : splitter.end]
+                        if SERVER_PREFIX in frame:
+                            if pieces is None:
+                                pieces = []
+                            pieces.append(splitter.data[done : splitter.start])
+                            pieces.append(batch.in_clients_words(frame))
+                            done = splitter.end
                 elif kind == B_PORTAL_SUSPENDED:
                     self.begun = b""  # the portal cannot move
                 if inflight.has_void:

@@ -20,7 +20,6 @@ from typing import Final, cast, final
 from mypy_extensions import i64
 
 from pgproxy.errors import (
-    DUPLICATE_PREPARED_STATEMENT,
     PROTOCOL_VIOLATION,
     UNDEFINED_PREPARED_STATEMENT,
     PgError,
@@ -437,14 +436,14 @@ class BatchReader:
             self.new_unnamed = statement
             return
         name = data[body:name_end]
-        if name in self.statements:
-            self._fail(
-                PARSE,
-                PgError(
-                    DUPLICATE_PREPARED_STATEMENT,
-                    f'prepared statement "{name.decode(errors="replace")}" already exists',
-                ),
-            )
+        taken = self.statements.get(name)
+        if taken is not None:
+            # Of all that may be wrong with it the server says what comes first: under the name
+            # that it has for the statement in the way.
+            place: i64 = len(self.owed)
+            self.owed.append(Owed(PARSE))
+            again = write.parse(taken.server_name, sql, types)
+            self.edits.append(Edit(USE, splitter.start, end, place, taken, again))
             return
         statement = self.registry.acquire(sql, types, decision)
         self.statements[name] = statement
@@ -624,6 +623,14 @@ class BatchReader:
         if end < 0:
             raise PgError(PROTOCOL_VIOLATION, "invalid string in message", severity="FATAL")
         return end
+
+    def in_clients_words(self, frame: bytes) -> bytes:
+        """An ErrorResponse with the client's names of statements in place of ours."""
+        for name, statement in self.statements.items():
+            ours = b'"' + statement.server_name + b'"'
+            if ours in frame:
+                frame = frame.replace(ours, b'"' + name + b'"')
+        return frame[:1] + write.int32(len(frame) - 1) + frame[5:]
 
     # --- taking back --------------------------------------------------------------------------
 

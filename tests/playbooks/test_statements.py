@@ -97,10 +97,13 @@ class TestPrepared:
         replica >> PARSED + IDLE
         client << PARSED + IDLE
         client >> parse("SELECT 2", "a") + SYNC
-        # The server must fail as well, or its transaction would go on.
-        assert letters(replica.take()) == "BS"
-        replica >> error(sqlstate="26000") + IDLE
-        assert fields(client.take())["C"] == "42P05"
+        # The server says what is wrong, of its own name, and the client reads of its.
+        replica << parse("SELECT 2", NAME) + SYNC
+        taken = f'prepared statement "{NAME}" already exists'
+        replica >> error(taken, sqlstate="42P05") + IDLE
+        answer = fields(client.take())
+        assert answer["C"] == "42P05"
+        assert answer["M"] == 'prepared statement "a" already exists'
 
     def test_the_unnamed_statement_follows_its_client(self, stage: Stage) -> None:
         one, other, replica = stage.client(), stage.client(), stage["r1"]
