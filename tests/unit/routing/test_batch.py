@@ -11,7 +11,6 @@ from pgproxy.routing.batch import (
     AT_READY,
     BATCH,
     CUT,
-    FAILING_BIND,
     HELD_BATCH,
     HELD_FRAME,
     HELD_TEXT,
