@@ -6,7 +6,7 @@ The proxy's memory is the kernel's own count of its peak (VmHWM), so Linux only.
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, cast
 
 import pytest
@@ -286,7 +286,7 @@ async def _send_for_ever(connection: Wire, question: bytes) -> None:
 
 
 async def test_a_server_that_stops_reading_a_copy_costs_no_memory(
-    cluster: Cluster, fresh_database: str, start_proxy: type[ProxyProcess]
+    cluster: Cluster, fresh_database: str, start_proxy: Callable[..., ProxyProcess]
 ) -> None:
     async with FaultProxy(cluster.primary) as network:
         proxy = await asyncio.to_thread(start_proxy, [_Renamed(network)])
@@ -306,6 +306,39 @@ async def test_a_server_that_stops_reading_a_copy_costs_no_memory(
                         assert wire.rows(answer) == [[b"auto"]]
                         network.resume()
                 assert memory.growth < ALLOWED
+
+
+async def test_a_copy_that_has_failed_long_ago_is_taken_to_its_end(
+    cluster: Cluster, fresh_database: str, start_proxy: Callable[..., ProxyProcess]
+) -> None:
+    """Its error comes while no more fits in: the client must not wait for ever."""
+    async with FaultProxy(cluster.primary) as network:
+        proxy = await asyncio.to_thread(
+            start_proxy, [_Renamed(network)], pool={"size": 1}, health={"timeout": 20}
+        )
+        async with await Wire.connect(proxy, database=fresh_database) as connection:
+            await connection.ask(wire.query("CREATE TABLE t (n int)"))
+            await connection.send(wire.query("COPY t FROM STDIN"))
+            await connection.until(b"G")
+            network.stall("to_client")
+            bad = wire.copy_data(b"x\n")
+            wanted = network.forwarded["to_server"] + len(bad)
+            await connection.send(bad)
+            await network.wait_forwarded(wanted, "to_server")
+            network.stall("to_server")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_send_copy_data(connection))
+                await _until_full(connection)
+                network.resume("to_client")
+                assert wire.errors(await connection.until(b"Z")) == ["22P02"]
+                network.resume("to_server")
+            assert wire.rows(await connection.ask(wire.query("SELECT 1"))) == [[b"1"]]
+
+
+async def _send_copy_data(connection: Wire) -> None:
+    for _ in range(40):
+        await connection.send(wire.copy_data(b"1" * MB))
+    await connection.send(wire.COPY_DONE)
 
 
 class _Renamed:
