@@ -153,8 +153,9 @@ async def test_no_task_and_no_object_of_a_client_outlives_it(cluster: Cluster) -
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(app.serve(config, on_ready=ready.put_nowait))
         address = await ready.get()
+        others = _alive()  # other tests of this process may have kept theirs
         async with bystander(address):
-            assert _alive() == 2
+            assert _alive() == others + 2
         before = len(asyncio.all_tasks())
         for number in range(60):
             connection = await Wire.open(address)
@@ -170,7 +171,7 @@ async def test_no_task_and_no_object_of_a_client_outlives_it(cluster: Cluster) -
             else:
                 connection.writer.transport.abort()
         await eventually(lambda: len(asyncio.all_tasks()) <= before)
-        await eventually(lambda: _alive() == 0)
+        await eventually(lambda: _alive() <= others)
         serving.cancel()
 
 
