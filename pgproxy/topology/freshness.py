@@ -15,6 +15,9 @@ from typing import Final, final
 # Positions of the primary that are remembered: at one a second, a replica may lag two minutes
 # before its freshness is told less exactly than it could be.
 SAMPLES: Final = 128
+# Bytes: XLOG_BLCKSZ, and SizeOfXLogShortPHD and SizeOfXLogLongPHD (the first page of a segment).
+WAL_PAGE: Final = 8192
+PAGE_HEADERS: Final = (24, 40)
 
 
 @final
@@ -25,6 +28,10 @@ class Freshness:
 
     def primary_at(self, asked_at: float, position: int) -> None:
         """The primary said that it had written up to `position`, when asked at `asked_at`."""
+        # At the end of a page the insert position stands behind the next page's header already,
+        # where nothing is written yet: a standby that has replayed all never gets there.
+        if position % WAL_PAGE in PAGE_HEADERS:
+            position -= position % WAL_PAGE
         samples = self._samples
         if samples and (asked_at <= samples[-1][0] or position < samples[-1][1]):
             return

@@ -1,5 +1,7 @@
 """Freshness: what a replica shows, told from positions alone."""
 
+import pytest
+
 from pgproxy.topology.freshness import SAMPLES, Freshness
 
 
@@ -54,3 +56,11 @@ def test_a_replica_far_behind_is_never_called_fresher_than_it_is() -> None:
         freshness.primary_at(float(second + 1), second)
     assert freshness.replica_at("a", 3) == 0.0
     assert freshness.replica_at("a", SAMPLES + 10) == float(SAMPLES + 11)
+
+
+@pytest.mark.parametrize("header", [24, 40])
+def test_an_insert_position_behind_a_page_header_is_the_end_of_the_page_before(header: int) -> None:
+    freshness = Freshness()
+    freshness.primary_at(1.0, 3 * 8192 + header)
+    assert freshness.replica_at("a", 3 * 8192) == 1.0
+    assert freshness.replica_at("b", 3 * 8192 - 8) == 0.0
