@@ -664,6 +664,15 @@ class Relay(Owner):
                 kind = splitter.next()
                 if kind == NEED_DATA:
                     break
+                if ready and kind == B_ERROR_RESPONSE and self._is_done_with_server():
+                    # The server is going away, which is no longer this client's affair.
+                    server.doomed = True
+                    if pieces is None:
+                        pieces = []
+                    if splitter.start > done:
+                        pieces.append(splitter.data[done : splitter.start])
+                    done = splitter.end
+                    continue
                 verdict = inflight.reply(kind)
                 if verdict != FORWARD:
                     if pieces is None:
@@ -718,6 +727,15 @@ class Relay(Owner):
         splitter.keep = passed
         if ready and inflight.settled:
             self._settled(server)
+
+    def _is_done_with_server(self) -> bool:
+        """It will be released as soon as what has come is read."""
+        return (
+            self.inflight.settled
+            and self.front.status == STATUS_IDLE
+            and self.pin is None
+            and not self.batch.continues
+        )
 
     def _settled(self, server: ServerConnection) -> None:
         """ReadyForQuery has come and nothing is owed any more."""

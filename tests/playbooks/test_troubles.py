@@ -163,6 +163,19 @@ class TestServerLost:
         assert "not known" in told["D"]
         assert client.own_transport.closed
 
+    def test_behind_the_last_answer_is_not_the_client_s_affair(self, stage: Stage) -> None:
+        client, primary = stage.client(), stage["p"]
+        client >> INSERT
+        primary << INSERT
+        primary >> INSERTED + IDLE + error("terminating connection", "57P01", "FATAL")
+        client << INSERTED + IDLE
+        primary << TERMINATE
+        client >> INSERT
+        primary << INSERT  # on another connection
+        primary >> INSERTED + IDLE
+        client << INSERTED + IDLE
+        assert primary.open == 1
+
     def test_with_last_words_which_are_all_the_client_gets(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
         client >> INSERT
