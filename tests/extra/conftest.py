@@ -63,7 +63,10 @@ def same_results(
 
     def compare(command: list[str], pool_size: int = 2) -> dict[str, Any]:
         direct = run(command, cluster.primary)
-        proxied = run(command, start_proxy(cluster.servers, pool={"size": pool_size}))
+        # The programs read on one connection what they wrote on another.
+        whole = {"read_your_writes": "global"}
+        proxy = start_proxy(cluster.servers, pool={"size": pool_size}, consistency=whole)
+        proxied = run(command, proxy)
         for section, result in direct.items():
             assert proxied[section] == result, section
         assert proxied == direct
