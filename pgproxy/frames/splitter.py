@@ -22,6 +22,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.errors import PROTOCOL_VIOLATION, PgError
+from pgproxy.frames.codes import MAX_FRAME_LENGTH
 
 NEED_DATA: Final = 0
 
@@ -31,9 +32,6 @@ PASS: Final = 1  # nothing: it passes by
 HEADER: Final = 2  # that it is there; the body may still be on its way
 BODY: Final = 3  # the body as well, up to `prefix` bytes of it
 TEXT: Final = 4  # the body as well, up to `text` bytes of it
-
-# PQ_LARGE_MESSAGE_LIMIT in PostgreSQL: MaxAllocSize - 1.
-MAX_LENGTH: Final = 0x3FFFFFFE
 
 
 def wants(*, pass_by: bytes, header: bytes, body: bytes, text: bytes = b"") -> bytes:
@@ -139,7 +137,7 @@ class Splitter:
             want: i64 = table[kind]
             if want == REFUSE:
                 raise PgError(PROTOCOL_VIOLATION, f"invalid message type {kind}", severity="FATAL")
-            if length < 4 or length > MAX_LENGTH:
+            if length < 4 or length > MAX_FRAME_LENGTH:
                 raise PgError(PROTOCOL_VIOLATION, "invalid message length", severity="FATAL")
             end = pos + 1 + length
             if want == PASS:

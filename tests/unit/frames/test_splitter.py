@@ -6,10 +6,10 @@ import pytest
 
 from pgproxy.errors import PgError
 from pgproxy.frames import write
+from pgproxy.frames.codes import MAX_FRAME_LENGTH
 from pgproxy.frames.splitter import (
     BODY,
     HEADER,
-    MAX_LENGTH,
     NEED_DATA,
     PASS,
     REFUSE,
@@ -125,7 +125,7 @@ def test_frames_are_shown_again_from_where_it_is_rewound_to() -> None:
     assert next_of(splitter) + next_of(splitter) + next_of(splitter) == "HB"
 
 
-@pytest.mark.parametrize("length", [0, 3, MAX_LENGTH + 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+@pytest.mark.parametrize("length", [0, 3, MAX_FRAME_LENGTH + 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 @pytest.mark.parametrize("kind", "DHB")
 def test_an_impossible_length(kind: str, length: int) -> None:
     splitter = Splitter(TABLE)
@@ -135,7 +135,7 @@ def test_an_impossible_length(kind: str, length: int) -> None:
     assert (caught.value.sqlstate, caught.value.severity) == ("08P01", "FATAL")
 
 
-@pytest.mark.parametrize("length", [4, MAX_LENGTH])
+@pytest.mark.parametrize("length", [4, MAX_FRAME_LENGTH])
 def test_a_length_that_is_just_possible(length: int) -> None:
     splitter = Splitter(TABLE)
     splitter.feed(b"H" + length.to_bytes(4, "big"))
