@@ -25,14 +25,22 @@ class Role(Enum):
 @final
 @dataclass(frozen=True)
 class Backend:
-    """A server that discovery has named; `role` is what it may be: auto, primary or replica."""
+    """A server that discovery has named, and what discovery says of it.
 
-    name: str
+    `role` is `auto` (the probe alone decides), `primary`, `replica` or `none` (it takes nothing).
+    It is the operator's word, or with `hinted` a label: a hint, which may be late.
+    """
+
+    name: str  # of the pod; of a configured server its label
     host: str
     port: int = 5432
     role: str = "auto"
     weight: int = 1
     zone: str = ""
+    uid: str = ""  # another one under the same name is another server
+    hinted: bool = False
+    ready: bool = True  # Kubernetes' condition of that name
+    leaving: bool = False  # terminating, or its phase is not Running: to be drained
 
 
 @final
