@@ -28,7 +28,8 @@ import structlog
 
 from pgproxy.config import Health
 from pgproxy.topology.freshness import Freshness
-from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff, fuse, parse_lsn
+from pgproxy.topology.fusion import fuse
+from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff, parse_lsn
 
 # Seconds between two questions while there is no primary: its successor is to be seen soon.
 EAGER_INTERVAL: Final = 0.25
