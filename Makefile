@@ -42,7 +42,7 @@ test-all: build ## after `make test`: the tests that need more than PyPI gives (
 check: $(VENV)/.installed ## format, lint, types, layers
 	$(BIN)/ruff format --check $(wildcard $(CHECKED))
 	$(BIN)/ruff check $(wildcard $(CHECKED))
-	$(BIN)/mypy pgproxy $(wildcard tests/support)
+	$(BIN)/mypy pgproxy $(wildcard tests/support tests/fakes)
 	$(BIN)/lint-imports
 
 bench: build ## pgbench through pgproxy and its peers (benchmarks/README.md)
