@@ -49,6 +49,10 @@ class Freshness:
         self._fresh[name] = fresh
         return fresh
 
+    def forget(self, name: str) -> None:
+        """Another server has that name from now on, or none."""
+        self._fresh.pop(name, None)
+
     def reset(self) -> None:
         """Another timeline: nothing is known any more."""
         self._samples.clear()

@@ -10,6 +10,7 @@ import pytest
 
 from pgproxy.config import Health
 from pgproxy.embedded import Cluster, Server
+from pgproxy.topology.fusion import NOT_ASKED
 from pgproxy.topology.model import Backend, Node, Role, Topology, parse_lsn
 from pgproxy.topology.monitor import Monitor
 
@@ -261,3 +262,50 @@ async def test_a_user_without_any_rights_and_a_password_from_a_file_will_do(
         await watch.until(lambda: Role.NONE not in watch.roles().values())
         assert watch.roles()["primary"] is Role.PRIMARY
         assert watch.node("replica-1").timeline == 1
+
+
+def labelled(*servers: tuple[Server, str], uid: str = "") -> list[Backend]:
+    return [
+        Backend(server.name, server.host, server.port, role, uid=uid, hinted=True)
+        for server, role in servers
+    ]
+
+
+async def test_a_list_that_comes_later_and_its_labels_are_followed(
+    private_cluster: Cluster,
+) -> None:
+    old, (chosen, other) = private_cluster.primary, private_cluster.replicas
+    # The interval alone would notice nothing for a minute.
+    async with watching([], Health(interval=60, timeout=2)) as watch:
+        assert watch.monitor.topology.nodes == ()
+        pods = labelled((old, "primary"), (chosen, "replica"), (other, "replica"))
+        watch.monitor.set_backends(pods)
+        await watch.until(lambda: len(watch.published) == 2)
+        assert [node.role.value for node in watch.published[1].nodes] == [
+            "primary",
+            "replica",
+            "replica",
+        ]
+        # A clean switchover: the old primary loses its label before the new one is promoted.
+        watch.monitor.set_backends(labelled((old, "none"), (chosen, "replica"), (other, "replica")))
+        assert watch.monitor.topology.primary is None
+        assert not watch.node(old.name).cut
+        watch.monitor.set_backends(labelled((old, "none"), (chosen, "primary"), (other, "replica")))
+        assert watch.roles()[chosen.name] is Role.REPLICA
+        await asyncio.to_thread(chosen.promote)
+        await watch.until(lambda: watch.roles()[chosen.name] is Role.PRIMARY)
+        assert watch.node(old.name).cut
+        # The old pod goes, and a new one comes back under its name, as a replica.
+        watch.monitor.set_backends(labelled((chosen, "primary"), (other, "replica")))
+        assert set(watch.roles()) == {chosen.name, other.name}
+        await until_sessions(old, 0)
+        await asyncio.to_thread(old.stop)
+        await asyncio.to_thread(old.rejoin, chosen)
+        watch.monitor.set_backends(
+            [
+                *labelled((old, "replica"), uid="2"),
+                *labelled((chosen, "primary"), (other, "replica")),
+            ]
+        )
+        assert watch.node(old.name).error == NOT_ASKED
+        await watch.until(lambda: watch.roles()[old.name] is Role.REPLICA)

@@ -64,3 +64,12 @@ def test_an_insert_position_behind_a_page_header_is_the_end_of_the_page_before(h
     freshness.primary_at(1.0, 3 * 8192 + header)
     assert freshness.replica_at("a", 3 * 8192) == 1.0
     assert freshness.replica_at("b", 3 * 8192 - 8) == 0.0
+
+
+def test_another_server_under_the_same_name_starts_with_nothing() -> None:
+    freshness = Freshness()
+    freshness.primary_at(1.0, 100)
+    assert freshness.replica_at("a", 100) == 1.0
+    freshness.forget("a")
+    assert freshness.replica_at("a", 50) == 0.0
+    freshness.forget("never seen")

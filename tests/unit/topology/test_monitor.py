@@ -6,16 +6,19 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import pytest
 
 from pgproxy.config import Health
-from pgproxy.topology import monitor as module
+from pgproxy.topology import prober as module
+from pgproxy.topology.fusion import NOT_ASKED
 from pgproxy.topology.model import Backend, Role, Topology
-from pgproxy.topology.monitor import SMALLEST_GAP, Monitor
+from pgproxy.topology.monitor import CALM_INTERVAL, EAGER_INTERVAL, Monitor
+from pgproxy.topology.prober import SMALLEST_GAP
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HOST: Final = "127.0.0.1"
@@ -190,3 +193,135 @@ async def test_a_password_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 )
 def test_what_an_error_shows_of_the_server(error: Exception, verdict: str) -> None:
     assert module._judge(error).value == verdict
+
+
+# The list changes
+
+
+@contextlib.asynccontextmanager
+async def monitoring(
+    backends: list[Backend] | None, health: Health
+) -> AsyncIterator[tuple[Monitor, asyncio.Queue[Topology]]]:
+    """A running monitor and what it publishes."""
+    published: asyncio.Queue[Topology] = asyncio.Queue()
+    monitor = Monitor(backends, health, published.put_nowait)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(monitor.run())
+        await asyncio.sleep(0)
+        try:
+            yield monitor, published
+        finally:
+            await monitor.close()
+
+
+def refusing(name: str, **more: Any) -> Backend:
+    return Backend(name, HOST, free_port(), **more)
+
+
+def told(topology: Topology) -> dict[str, str]:
+    return {node.name: node.error for node in topology.nodes}
+
+
+async def test_before_discovery_has_spoken_nothing_is_published() -> None:
+    async with monitoring(None, Health()) as (monitor, published):
+        assert not monitor.first_round.is_set()
+        monitor.set_backends(())
+        assert published.get_nowait().nodes == ()
+        assert monitor.first_round.is_set()
+
+
+async def test_the_first_list_is_awaited_as_a_whole_and_later_ones_hold_nobody_up() -> None:
+    async with (
+        listening(hang) as port,
+        monitoring(None, Health(timeout=0.5)) as (
+            monitor,
+            published,
+        ),
+    ):
+        silent = Backend("silent", HOST, port)
+        monitor.set_backends((refusing("a"), silent))
+        first = await published.get()
+        assert NOT_ASKED not in told(first).values()
+        monitor.set_backends((refusing("a"), Backend("late", HOST, port)))
+        second = published.get_nowait()
+        assert told(second) == {"a": NOT_ASKED, "late": NOT_ASKED}
+
+
+async def test_a_list_after_an_empty_one_is_a_first_list() -> None:
+    async with monitoring([], Health()) as (monitor, published):
+        assert (await published.get()).nodes == ()
+        monitor.set_backends((refusing("a"), refusing("b")))
+        assert published.empty()
+        assert NOT_ASKED not in told(await published.get()).values()
+
+
+async def test_who_leaves_the_list_before_it_was_asked_holds_nobody_up() -> None:
+    async with (
+        listening(hang) as port,
+        monitoring(None, Health(timeout=3600)) as (
+            monitor,
+            published,
+        ),
+    ):
+        one = refusing("a")
+        monitor.set_backends((one, Backend("silent", HOST, port)))
+        while "a" not in monitor._probes:  # noqa: ASYNC110 - nothing is published on purpose
+            await asyncio.sleep(0.01)
+        assert published.empty()
+        monitor.set_backends((one,))
+        assert list(told(published.get_nowait())) == ["a"]
+
+
+async def test_the_connection_to_a_removed_server_is_ended() -> None:
+    arrived, left = asyncio.Event(), asyncio.Event()
+
+    async def remember(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        while await reader.read(1000):
+            pass
+        left.set()
+
+    async with listening(remember) as port, monitoring(None, Health(timeout=3600)) as (monitor, _):
+        monitor.set_backends((Backend("a", HOST, port),))
+        await arrived.wait()
+        monitor.set_backends(())
+        await left.wait()
+
+
+@pytest.mark.parametrize("change", [{"uid": "2"}, {"port": 1}, {"host": "127.0.0.2"}])
+async def test_another_server_under_the_same_name_is_asked_anew(change: dict[str, Any]) -> None:
+    one = refusing("a", uid="1")
+    async with monitoring([one], Health()) as (monitor, published):
+        await published.get()
+        monitor.set_backends((replace(one, **change),))
+        assert told(published.get_nowait()) == {"a": NOT_ASKED}
+
+
+async def test_a_new_label_forgets_nothing_and_has_the_server_asked_at_once() -> None:
+    asked: asyncio.Queue[None] = asyncio.Queue()
+
+    async def count(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        asked.put_nowait(None)
+
+    async with listening(count) as port:
+        one = Backend("a", HOST, port, role="replica", hinted=True)
+        async with monitoring([one], Health(interval=3600)) as (monitor, published):
+            error = told(await published.get())["a"]
+            while not asked.empty():
+                asked.get_nowait()
+            monitor.set_backends((replace(one, role="primary"),))
+            await asked.get()
+            assert told(monitor.topology) == {"a": error}
+
+
+async def test_who_may_become_the_primary_is_asked_eagerly_while_there_is_none() -> None:
+    async with monitoring([], Health(interval=5)) as (monitor, _):
+        for role, seconds in (
+            ("auto", EAGER_INTERVAL),
+            ("primary", EAGER_INTERVAL),
+            ("replica", CALM_INTERVAL),
+            ("none", CALM_INTERVAL),
+        ):
+            assert monitor.interval(Backend("a", HOST, role=role)) == seconds
+        monitor._headless_since = -1e9
+        assert monitor.interval(Backend("a", HOST)) == CALM_INTERVAL

@@ -1,0 +1,236 @@
+"""Asks one backend, over and over, what it is.
+
+A prober keeps one connection and asks one question each `health.interval` seconds. A server that
+refuses, resets or shuts down is out at once, one that is merely silent after `health.failures`
+questions in a row; one good answer brings it back. A server that lives but does not let the prober
+in (its password, no free connection) keeps what it was: that is no news of the server, and other
+evidence still overrules it. A connection that broke is replaced within the same question, and its
+end is noticed without waiting for the next one.
+"""
+
+import asyncio
+import errno
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from pgproxy.config import Health
+from pgproxy.topology.model import Backend, Probe, parse_lsn
+
+# Seconds at least between the starts of two questions to one backend, whoever wants them.
+SMALLEST_GAP: Final = 0.1
+
+# The timeline of a primary is the one it writes WAL on: pg_control_checkpoint() shows the old one
+# until the first checkpoint after a promotion. A standby's is the highest that any of three
+# sources shows, none of which runs ahead: the control file's two follow with its next restart
+# point, received_tli is exact but hidden from users without pg_read_all_stats (pg_monitor).
+# OFFSET 0 has pg_is_in_recovery() evaluated once: a promotion may happen in between.
+QUESTION: Final = """
+SELECT in_recovery,
+       (SELECT system_identifier FROM pg_control_system()) AS system_identifier,
+       CASE WHEN in_recovery THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_insert_lsn() END::text AS lsn,
+       CASE WHEN NOT in_recovery
+            THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+            END AS writes_on,
+       CASE WHEN in_recovery
+            THEN greatest((SELECT timeline_id FROM pg_control_checkpoint()),
+                          (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+                          (SELECT received_tli FROM pg_stat_wal_receiver))
+            END AS follows_on
+FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state
+"""
+
+# What the connection must not inherit from the role or the server: a standby refuses
+# transactions that are serializable by default.
+_SESSION: Final = {
+    "application_name": "pgproxy monitor",
+    "default_transaction_isolation": "read committed",
+}
+
+# Shortages of this machine; they say nothing about the server.
+_LOCAL_SHORTAGES: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+# Classes and codes of Appendix A by which a server says that it is not there for anybody.
+_GONE_CLASS: Final = "08"  # connection exception
+_GONE: Final = frozenset({"57P01", "57P02", "57P03"})  # shutting down, crashed, starting up
+
+_log: Final = structlog.stdlib.get_logger()
+
+
+class _Verdict(Enum):
+    """What a question without an answer shows."""
+
+    GONE = "gone"  # the server serves nobody
+    SILENT = "silent"  # perhaps
+    UNASKED = "unasked"  # the monitor cannot ask; the server may be well
+
+
+class Prober:
+    """The questions to one backend: `start`ed in a task group, until `end`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        health: Health,
+        interval: Callable[[Backend], float],
+        report: "Callable[[Prober, Probe], None]",
+    ) -> None:
+        self.wake: Final = asyncio.Event()  # a question is wanted before its time
+        self.backend = backend
+        self._task: asyncio.Task[None] | None = None
+        self._health: Final = health
+        self._interval: Final = interval
+        self._to_report: Final = report
+        self._connection: Any = None  # asyncpg.Connection
+        self._last = Probe(False)  # what was reported
+        self._failures = 0  # since the last answer
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Begin, unless it has begun."""
+        if self._task is None:
+            self._task = group.create_task(self._run())
+
+    def end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                started = loop.time()
+                await self._ask()
+                await self._rest(started)
+        finally:
+            self._drop()
+
+    async def _rest(self, started: float) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(started + self._interval(self.backend)):
+                await self.wake.wait()
+        except TimeoutError:
+            pass
+        else:
+            await asyncio.sleep(started + SMALLEST_GAP - loop.time())
+        self.wake.clear()
+
+    async def _ask(self) -> None:
+        """One question, on the kept connection if it holds, and what follows from the answer."""
+        try:
+            async with asyncio.timeout(self._health.timeout):
+                probe = await self._answer()
+        except Exception as error:  # noqa: BLE001 - nothing that a peer sends may end the watch
+            self._failed(error)
+        else:
+            self._failures = 0
+            self._report(probe)
+
+    def _failed(self, error: Exception) -> None:
+        self._drop()
+        verdict = _judge(error)
+        text = _describe(error)
+        if isinstance(error, TimeoutError):
+            text = f"no answer within {self._health.timeout:g} s"
+        self._failures += 1
+        is_patient = verdict is _Verdict.UNASKED or (
+            verdict is _Verdict.SILENT and self._failures < self._health.failures
+        )
+        if self._last.alive and is_patient:
+            if self._failures == 1:
+                _log.warning("probe_failed", backend=self.backend.name, reason=text)
+            self._report(replace(self._last, error=text))
+        else:
+            self._report(Probe(False, error=text))
+
+    def _report(self, probe: Probe) -> None:
+        self._last = probe
+        self._to_report(self, probe)
+
+    async def _answer(self) -> Probe:
+        if self._connection is not None and not self._connection.is_closed():
+            try:
+                return await self._question()
+            except Exception:  # noqa: BLE001 - asyncpg's InternalClientError is one of many
+                # Its end need not be the server's: pg_terminate_backend, a time-out on the way.
+                # A new connection will tell.
+                self._drop()
+        self._drop()
+        self._connection = await asyncpg.connect(
+            host=self.backend.host,
+            port=self.backend.port,
+            user=self._health.user,
+            # Never None: asyncpg would look for PGPASSWORD and ~/.pgpass.
+            password=_password(self._health),
+            database=self._health.database,
+            ssl=False,
+            target_session_attrs="any",
+            statement_cache_size=0,
+            server_settings=_SESSION,
+        )
+        self._connection.add_termination_listener(self._on_termination)
+        return await self._question()
+
+    async def _question(self) -> Probe:
+        asked_at = time.monotonic()
+        row = await self._connection.fetchrow(QUESTION)
+        in_recovery = bool(row["in_recovery"])
+        timeline = row["follows_on"] if in_recovery else int(row["writes_on"], 16)
+        return Probe(
+            alive=True,
+            in_recovery=in_recovery,
+            timeline=timeline,
+            lsn=parse_lsn(row["lsn"]) if row["lsn"] is not None else None,
+            system_identifier=row["system_identifier"],
+            asked_at=asked_at,
+        )
+
+    def _on_termination(self, _connection: object) -> None:
+        self.wake.set()
+
+    def _drop(self) -> None:
+        """Close the connection at once, without a word: the server may be hanging."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.remove_termination_listener(self._on_termination)
+            connection.terminate()
+
+
+class _SecretError(Exception):
+    """The monitor's own password is not to be had."""
+
+
+def _password(health: Health) -> str:
+    """Read anew for every connection, so that a rotated secret takes effect."""
+    if health.password_file is None:
+        return health.password.get_secret_value()
+    try:
+        return health.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _SecretError(f"health.password_file: {error}") from error
+
+
+def _judge(error: Exception) -> _Verdict:
+    if isinstance(error, asyncpg.PostgresError):
+        code = str(error.sqlstate)
+        is_gone = code in _GONE or code.startswith(_GONE_CLASS)
+        return _Verdict.GONE if is_gone else _Verdict.UNASKED
+    if isinstance(error, _SecretError) or getattr(error, "errno", None) in _LOCAL_SHORTAGES:
+        return _Verdict.UNASKED
+    if isinstance(error, TimeoutError | socket.gaierror) or not isinstance(error, OSError):
+        return _Verdict.SILENT
+    return _Verdict.GONE
+
+
+def _describe(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    sqlstate = getattr(error, "sqlstate", None)
+    return f"{text} (SQLSTATE {sqlstate})" if sqlstate else text
