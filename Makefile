@@ -98,14 +98,15 @@ $(VENV)/.made: FORCE
 	exit 1
 
 # uv resolves for every Python and platform at once. UPGRADE=1 takes the newest versions.
-LOCK = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
     $(if $(UPGRADE),--upgrade)
 
 lock: ## requirements/*.txt from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
-	$(LOCK) --output-file requirements/runtime.txt
-	$(LOCK) --constraint requirements/runtime.txt --extra demo --group dev --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml --constraint requirements/runtime.txt --extra demo --group dev --output-file requirements/dev.txt
+	$(LOCK) --group patroni --output-file requirements/patroni.txt
 	@! grep -n 'https\?://' requirements/*.txt
 
 clean: ## everything that was built; .venv too

@@ -20,14 +20,29 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import psutil  # type: ignore[import-untyped]
 
-from pgproxy.embedded import Server
 from tests.support.processes import Leash
 
 HOST: Final = "127.0.0.1"
+
+
+class Backend(Protocol):
+    """What a proxy is put in front of: an embedded `Server`, or whatever else has an address."""
+
+    @property
+    def name(self) -> str:
+        """As the proxy shall call it."""
+
+    @property
+    def host(self) -> str:
+        """An address."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
 
 
 class ProxyError(Exception):
@@ -70,7 +85,7 @@ class ProxyProcess:
     @classmethod
     def start(
         cls,
-        servers: Iterable[Server],
+        servers: Iterable[Backend],
         *,
         timeout: float = 30,
         wait_ready: bool = True,
@@ -212,7 +227,7 @@ class ProxyProcess:
             self._news.notify_all()
 
 
-def config_for(servers: Iterable[Server], **sections: Mapping[str, object]) -> str:
+def config_for(servers: Iterable[Backend], **sections: Mapping[str, object]) -> str:
     """The text of a pgproxy.toml for `servers`, with what `sections` add or change."""
     merged: dict[str, dict[str, object]] = {
         "listen": {"host": HOST, "port": 0},
