@@ -15,7 +15,7 @@ ARGS ?=
 CHECKED := pgproxy tests benchmarks setup.py
 SOURCES := $(shell find pgproxy -name '*.py')
 
-.PHONY: help demo test test-all check bench fmt docs lock clean build FORCE
+.PHONY: help demo test test-all kube-assets check bench fmt docs lock clean build FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ test: build ## the test suite, compiled and interpreted; needs nothing but PyPI
 
 test-all: build ## after `make test`: the tests that need more than PyPI gives (see .ci/run)
 	@$(BIN)/python -m pytest -m extra $(ARGS)
+
+kube-assets: $(VENV)/.made ## kube-apiserver and etcd for `make test-all`, built once, outside the tree
+	@$(BIN)/python -m tests.support.kube_assets
 
 check: $(VENV)/.installed ## format, lint, types, layers
 	$(BIN)/ruff format --check $(wildcard $(CHECKED))

@@ -7,13 +7,17 @@ tests wants them left out in silence.
 import json
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 
 from pgproxy.embedded import Cluster, Server
+from tests.support.kube_admin import RealKubeApi
+from tests.support.kube_assets import MissingAssetsError
+from tests.support.kube_server import KubeServer
 from tests.support.proxy import ProxyProcess
 from tests.support.serving import without_libpq_settings
 
@@ -75,3 +79,23 @@ def same_results(
     yield compare
     for name in databases:
         cluster.primary.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[KubeServer]:
+    """A kube-apiserver with its etcd, shared: a test takes a namespace of it, `kube_api`."""
+    try:
+        server = KubeServer.start()
+    except MissingAssetsError as missing:
+        pytest.fail(str(missing))
+    with server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def kube_api(kube: KubeServer) -> AsyncIterator[RealKubeApi]:
+    """A namespace with the ServiceAccount and Role of deploy/. A test may stop the server, and worse."""
+    async with RealKubeApi(kube) as api:
+        yield api
+    if not kube.running:
+        kube.start_apiserver()

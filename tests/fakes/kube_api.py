@@ -30,7 +30,7 @@ import trustme
 from aiohttp import web
 
 from tests.fakes.kube_selectors import Selector, parse_selector
-from tests.support.kube import SERVICE_ACCOUNT, pod_object, status_object
+from tests.support.kube import SERVICE_ACCOUNT, Request, pod_object, status_object
 
 Pod = dict[str, Any]
 End = Literal["eof", "cut", "reset", "expired"]
@@ -49,17 +49,6 @@ _REASONS: Final = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
-
-
-@dataclass(frozen=True)
-class Request:
-    """One that came in. `at` is monotonic seconds, `status` 0 while it is not answered."""
-
-    at: float
-    verb: str  # list, watch, get, post, …
-    path: str
-    query: Mapping[str, str]
-    status: int
 
 
 @dataclass(frozen=True)
@@ -94,6 +83,7 @@ class FakeKubeApi:
         self.namespace = f"test-{secrets.token_hex(4)}"
         self.elsewhere = "elsewhere"
         self.requests: Final[list[Request]] = []
+        """Every one of them, with the time at which it came (monotonic seconds)."""
         self.bookmark_interval = bookmark_interval
         self.every_watch_ends: End | None = None
         self.drip: float | None = None
@@ -191,11 +181,13 @@ class FakeKubeApi:
         self._apply(self.namespace, name, pod)
 
     async def terminate_pod(self, name: str) -> None:
-        pod = self._copy(name)
-        pod["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": 30}
-        self._apply(self.namespace, name, pod)
+        if self._copy(name)["status"]["phase"] in {"Succeeded", "Failed"}:
+            await self.delete_pod(name)
+        else:
+            self._delete(name, grace=30)
 
     async def delete_pod(self, name: str) -> None:
+        self._delete(name, grace=0)
         self._apply(self.namespace, name, None)
 
     async def compact(self) -> None:
@@ -231,8 +223,8 @@ class FakeKubeApi:
     async def thaw(self) -> None:
         self._thawed.set()
 
-    async def request_count(self) -> int:
-        return len(self.requests)
+    async def request_log(self) -> list[Request]:
+        return list(self.requests)
 
     # What only the fake can do.
 
@@ -307,6 +299,14 @@ class FakeKubeApi:
         pod = self._copy(name)
         merged = pod["metadata"].get(part, {}) | values
         pod["metadata"][part] = {key: value for key, value in merged.items() if value is not None}
+        self._apply(self.namespace, name, pod)
+
+    def _delete(self, name: str, grace: int) -> None:
+        pod = self._copy(name)
+        pod["metadata"] |= {
+            "deletionTimestamp": _now(grace),
+            "deletionGracePeriodSeconds": grace,
+        }
         self._apply(self.namespace, name, pod)
 
     def _apply(self, namespace: str, name: str, after: Pod | None) -> None:
@@ -544,5 +544,6 @@ def _failure(code: int, message: str, *, retry_after: int | None = None) -> web.
     return web.json_response(_status(code, message), status=code, headers=headers)
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _now(later: int = 0) -> str:
+    at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=later)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,9 +8,12 @@ that `mount` or `write_kubeconfig` lay out.
     tests/support/kube_admin.py RealKubeApi: kube-apiserver and etcd
 """
 
+import asyncio
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -99,8 +102,19 @@ class KubeApi(Protocol):
     async def thaw(self) -> None:
         """Go on where `freeze` left off."""
 
-    async def request_count(self) -> int:
-        """How many requests for pods the ServiceAccount has made, with any outcome."""
+    async def request_log(self) -> "list[Request]":
+        """The requests for pods of the namespace so far, in order, but for the administrator's."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One that came in."""
+
+    at: float  # seconds, by a clock of the server's
+    verb: str  # list, watch, get, …
+    path: str
+    query: Mapping[str, str]
+    status: int  # of HTTP; 0 is not known yet
 
 
 def pod_object(
@@ -187,12 +201,14 @@ async def write_kubeconfig(api: KubeApi, directory: Path) -> Path:
     return path
 
 
-def client(api: KubeApi, token: str) -> aiohttp.ClientSession:
+@asynccontextmanager
+async def client(api: KubeApi, token: str) -> AsyncIterator[aiohttp.ClientSession]:
     """A plain HTTP client that knows the server by its authority."""
     context = ssl.create_default_context(cadata=api.ca.decode())
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context),
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        trust_env=False,
-        read_bufsize=1 << 22,
-    )
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(
+        connector=connector, headers=headers, trust_env=False, read_bufsize=1 << 22
+    ) as session:
+        yield session
+    await asyncio.sleep(0)  # the loop closes a connection in the turn after it was aborted

@@ -81,7 +81,11 @@ class Reader:
             query["resourceVersion"] = version
         async with self.session.get(self.path(), params=query) as response:
             assert response.status == 200, await response.text()
-            yield Stream(response)
+            try:
+                yield Stream(response)
+            finally:
+                if response.connection is not None and response.connection.transport is not None:
+                    response.connection.transport.abort()  # no farewell: more may be coming
 
 
 def names(body: dict[str, Any]) -> list[str]:
@@ -153,14 +157,14 @@ class KubeContract:
             await kube_api.patch_labels("pg-0", {"x": None})
             await kube_api.patch_annotations("pg-0", {"status": "z"})
             await kube_api.set_status("pg-0", ready=False)
-            await kube_api.set_status("pg-0", ip="127.0.0.9", phase="Failed")
             await kube_api.terminate_pod("pg-0")
+            await kube_api.set_status("pg-0", ip="127.0.0.9", phase="Failed")
             await kube_api.delete_pod("pg-0")
-            events = await stream.events(9)
-        made, started, labelled, without, annotated, unready, failed, leaving, gone = (
+            events = await stream.events(10)
+        made, started, labelled, without, annotated, unready, leaving, failed, last, gone = (
             event["object"] for event in events
         )
-        assert kinds(events) == ["ADDED"] + 7 * ["MODIFIED"] + ["DELETED"]
+        assert kinds(events) == ["ADDED"] + 8 * ["MODIFIED"] + ["DELETED"]
         assert {(pod["kind"], pod["apiVersion"]) for pod in (made, gone)} == {("Pod", "v1")}
         assert "podIP" not in made["status"]
         assert made["status"]["phase"] == "Pending"
@@ -170,13 +174,32 @@ class KubeContract:
         assert annotated["metadata"]["annotations"] == {"status": "z"}
         assert [c["status"] for c in unready["status"]["conditions"]] == ["False"]
         assert unready["status"]["podIP"] == "127.0.0.2"
-        assert (failed["status"]["podIP"], failed["status"]["phase"]) == ("127.0.0.9", "Failed")
-        assert "deletionTimestamp" not in failed["metadata"]
+        assert "deletionTimestamp" not in unready["metadata"]
         assert leaving["metadata"]["deletionTimestamp"]
+        assert (failed["status"]["podIP"], failed["status"]["phase"]) == ("127.0.0.9", "Failed")
+        assert leaving["metadata"]["deletionGracePeriodSeconds"] == 30
+        assert last["metadata"]["deletionGracePeriodSeconds"] == 0
         assert gone["metadata"]["name"] == "pg-0"
+        assert gone["metadata"]["deletionTimestamp"]
         versions = [version_of(event) for event in events]
-        assert len(set(versions)) == 9
+        assert len(set(versions)) == 10
         assert sorted(versions, key=int) == versions
+
+    @pytest.mark.parametrize("phase", ["Succeeded", "Failed", "Running"])
+    async def test_a_pod_that_is_made_to_vanish_is_terminating_first(
+        self, kube_api: KubeApi, reader: Reader, phase: str
+    ) -> None:
+        await kube_api.create_pod("pg-0", {}, phase=phase)
+        async with reader.watch(await reader.version()) as stream:
+            if phase == "Running":
+                await kube_api.delete_pod("pg-0")
+            else:  # there is nothing left to wait for
+                await kube_api.terminate_pod("pg-0")
+            leaving, gone = await stream.events(2)
+        assert kinds([leaving, gone]) == ["MODIFIED", "DELETED"]
+        assert leaving["object"]["metadata"]["deletionTimestamp"]
+        assert leaving["object"]["metadata"]["deletionGracePeriodSeconds"] == 0
+        assert (await reader.list())["items"] == []
 
     async def test_a_patch_that_changes_nothing_is_no_event(
         self, kube_api: KubeApi, reader: Reader
@@ -260,11 +283,10 @@ class KubeContract:
         await kube_api.create_pod("pg-1", {})
         async with reader.watch() as stream:
             first = await stream.events(2)
-            await kube_api.delete_pod("pg-0")
-            gone = await stream.event()
-        assert kinds(first) == ["ADDED", "ADDED"]
+            await kube_api.patch_labels("pg-0", {"a": "b"})
+            then = await stream.event()
+        assert kinds([*first, then]) == ["ADDED", "ADDED", "MODIFIED"]
         assert {event["object"]["metadata"]["name"] for event in first} == {"pg-0", "pg-1"}
-        assert (gone["type"], gone["object"]["metadata"]["name"]) == ("DELETED", "pg-0")
 
     async def test_other_namespaces_are_not_seen(self, kube_api: KubeApi, reader: Reader) -> None:
         version = await reader.version()
@@ -450,10 +472,18 @@ class KubeContract:
             await kube_api.patch_labels("pg-0", {"a": "b"})
             assert (await stream.event())["object"]["metadata"]["labels"] == {"a": "b"}
 
-    async def test_requests_are_counted(self, kube_api: KubeApi, reader: Reader) -> None:
-        before = await kube_api.request_count()
-        for _ in range(3):
-            await reader.list()
-        async with reader.watch(await reader.version(), timeoutSeconds="1") as stream:
+    async def test_requests_are_logged(self, kube_api: KubeApi, reader: Reader) -> None:
+        version = await reader.version()
+        async with reader.watch(version, timeoutSeconds="1") as stream:
             await stream.rest()
-        assert await kube_api.request_count() - before == 5
+        async with client(kube_api, "nonsense") as session:
+            await Reader(kube_api, session).get(labelSelector="a=b")
+        log = await kube_api.request_log()
+        assert [(request.verb, request.status) for request in log] == [
+            ("list", 200),
+            ("watch", 200),
+            ("list", 401),
+        ]
+        assert log[1].query["resourceVersion"] == version
+        assert log[2].query == {"labelSelector": "a=b"}
+        assert log[2].at - log[1].at > 0.9

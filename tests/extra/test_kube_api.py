@@ -1,0 +1,10 @@
+"""The real kube-apiserver keeps the contract that the fake is held to.
+
+The rights of its reader are those of the Role in deploy/, no more and no less.
+"""
+
+from tests.support.kube_contract import KubeContract
+
+
+class TestTheRealOne(KubeContract):
+    pass
