@@ -28,6 +28,7 @@ from pgproxy.telemetry.counters import Counters
 from pgproxy.telemetry.http import start_http
 from pgproxy.telemetry.metrics import ProxyCollector, make_registry
 from pgproxy.topology import static
+from pgproxy.topology.kubernetes import Kubernetes
 from pgproxy.topology.model import Topology
 from pgproxy.topology.monitor import Monitor
 
@@ -87,12 +88,16 @@ class Proxy:
         path = config.auth.users_file
         self.users = Users(path if path is not None and (path.exists() or not trusts_all) else None)
         server_login = ServerLogin(keyring, self.users.credentials, config.server.connect_timeout)
+        in_kubernetes = config.discovery.mode == "kubernetes"
         self.monitor = Monitor(
-            static.backends(config.discovery),
+            None if in_kubernetes else static.backends(config.discovery),
             config.health,
             self._topology_changed,
             self._replica_seen,
         )
+        self.pods: Kubernetes | None = None
+        if in_kubernetes:
+            self.pods = Kubernetes(config.discovery.kubernetes, self.monitor.set_backends)
         self.cluster = Cluster(
             PoolContext(
                 open_server=server_login.open,
@@ -163,12 +168,16 @@ class Proxy:
                     prepared=self.registry,
                     version=pgproxy.__version__,
                     mode=_compiled.mode(),
+                    pods=self.pods,
                 )
             ),
+            started=self._why_not_started,
             ready=self._why_not_ready,
             status=self.status,
         )
         _log.info("http_listening", host=http.host, port=http.port)
+        if self.pods is not None:
+            self.tasks.spawn(self.pods.run())
         self.tasks.spawn(self.monitor.run())
         self.tasks.spawn(self.janitor.run())
         try:
@@ -198,6 +207,8 @@ class Proxy:
         if cut_off:
             _log.warning("cut_off", clients=cut_off)
         self.cluster.close()
+        if self.pods is not None:
+            await self.pods.close()
         await self.monitor.close()
         await close_http()
         await self.tasks.close()
@@ -211,6 +222,7 @@ class Proxy:
             "mode": _compiled.mode(),
             "clients": len(self.listener.clients),
             "draining": self.listener.draining,
+            "discovery": {"mode": "static"} if self.pods is None else self.pods.status(),
             "topology": [
                 {
                     "name": node.name,
@@ -246,6 +258,11 @@ class Proxy:
                 if self.counters.routed[code * 2 + number]
             },
         }
+
+    def _why_not_started(self) -> str | None:
+        if self.pods is not None and not self.pods.synced.is_set():
+            return "the pods have not been listed yet"
+        return None
 
     def _why_not_ready(self) -> str | None:
         if self.listener.draining:

@@ -5,15 +5,32 @@ and checks what concerns several keys or the file system; a `Config` built in co
 tests) is checked field by field alone, and raises pydantic's ValidationError.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 
 def _empty_is_none(value: object) -> object:
     return None if value == "" else value
+
+
+def _number_as_text(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+# A container port's name as Kubernetes takes it: IANA_SVC_NAME, RFC 6335 section 5.1.
+_PORT_NAME: Final = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def _port_or_name(text: str) -> str:
+    is_number = text.isascii() and text.isdigit() and not text.startswith("0")
+    if (is_number and int(text) <= 65535) or text == "" or _PORT_NAME.fullmatch(text):
+        return text
+    raise ValueError("neither")
 
 
 # The description says what is accepted; it ends up in the line of a fault.
@@ -47,6 +64,37 @@ SecondsOrOff = Annotated[
 Interval = Annotated[
     float,
     Field(strict=True, ge=0.05, allow_inf_nan=False, description="seconds, 0.05 or more"),
+]
+ClusterName = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$",
+        description="the cluster's name, as its pods' label has it",
+    ),
+]
+PortOrName = Annotated[
+    str,
+    BeforeValidator(_number_as_text),
+    Field(description="a port, 1 to 65535, or the name of a container's port"),
+    AfterValidator(_port_or_name),
+]
+PresetName = Literal[
+    "",
+    "cloudnativepg",
+    "edb",
+    "zalando",
+    "crunchy",
+    "crunchy-v4",
+    "percona",
+    "stackgres",
+    "kubedb",
+    "patroni",
+    "patroni-3",
+    "bitnami-ha",
+    "bitnami",
+    "kubeblocks",
+    "kubegres",
+    "opengauss",
 ]
 TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -179,17 +227,21 @@ class Backend(_Section):
 
 
 class Kubernetes(_Section):
-    """Which pods are the cluster's and how they tell their role."""
+    """Which pods are the cluster's and how they tell their role; topology/presets.py.
+
+    With a preset, `selector`, `role_label`, the values and `port` overrule what is the preset's.
+    """
 
     namespace: Text = ""
-    preset: Text = ""
-    cluster: Text = ""
+    preset: PresetName = ""
+    cluster: ClusterName = ""
     selector: Text = ""
     role_label: Text = ""
     primary_values: Texts = ()
     replica_values: Texts = ()
-    port: PortOrAny = 0
+    port: PortOrName = ""
     kubeconfig: OptionalFile = None
+    context: Text = ""
 
 
 class Discovery(_Section):
@@ -258,7 +310,7 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "routing.transactions": ("primary",),
     "routing.read_from_primary": ("fallback",),
     "consistency.max_staleness": (10.0, 0.0),
-    "discovery.mode": ("static",),
+    "discovery.mode": ("static", "kubernetes"),
 }
 
 
@@ -272,4 +324,9 @@ def notices(config: Config) -> tuple[str, ...]:
         )
     if config.server.tls_mode != "disable":
         found.append("server.tls_mode: no TLS yet, connections to PostgreSQL are in plain text")
+    discovery = config.discovery
+    if discovery.mode != "kubernetes" and discovery.kubernetes != Kubernetes():
+        found.append(
+            f'discovery.kubernetes: not in effect with discovery.mode = "{discovery.mode}"'
+        )
     return tuple(found)

@@ -19,9 +19,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from pgproxy.config import AVAILABLE_NOW, Backend, Config
+from pgproxy.configrules import ENVIRONMENT_PREFIX, Fault, contradictions, variable
 from pgproxy.errors import ConfigError
-
-ENVIRONMENT_PREFIX: Final = "PGPROXY_"
 
 # Kubernetes puts such variables into every pod of a namespace that has a Service named pgproxy
 # or pgproxy-http; they are not ours, although PGPROXY_HTTP_PORT could look like it.
@@ -38,12 +37,6 @@ class Setting:
     key: str
     value: str
     origin: str
-
-
-@dataclass(frozen=True)
-class _Fault:
-    key: str
-    text: str
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -88,14 +81,14 @@ def _load(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, dict[s
     lines = _merge_environment(data, sources, environ)
     _resolve_paths(Config, data, path.parent.resolve() if path is not None else Path.cwd())
 
-    faults: list[_Fault] = []
+    faults: list[Fault] = []
     config = None
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         faults = [_explain(item) for item in error.errors(include_url=False)]
     if config is not None and not lines:
-        faults = [*_not_available(config), *_contradictions(config, sources)]
+        faults = [*_not_available(config), *contradictions(config, sources)]
     lines += [_line(fault, sources, path) for fault in faults]
     if lines or config is None:
         raise ConfigError(lines)
@@ -140,14 +133,14 @@ def _merge_environment(
                 meant = joined.get(_closest(parts[0], list(joined)), "")
                 faults.append(
                     f"{name}: is no key; section and key are divided by two underscores"
-                    + _did_you_mean(_variable(meant))
+                    + _did_you_mean(variable(meant))
                 )
             continue
         key = ".".join(parts)
         field = _field(parts)
         if field is None:
             meant = _closest(key, list(_known_keys()))
-            faults.append(f"{name}: {key}: is no key{_did_you_mean(_variable(meant))}")
+            faults.append(f"{name}: {key}: is no key{_did_you_mean(variable(meant))}")
             continue
         try:
             value = _from_text(field, environ[name])
@@ -200,7 +193,7 @@ def _resolve_paths(model: type[BaseModel], data: dict[str, Any], base: Path) -> 
                 data[name] = str(base / value)
 
 
-def _explain(item: Any) -> _Fault:
+def _explain(item: Any) -> Fault:
     """One of pydantic's findings as a fault in our words."""
     loc: tuple[str | int, ...] = item["loc"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)[1:]
@@ -209,73 +202,29 @@ def _explain(item: Any) -> _Fault:
         siblings = list(_model_at(parts[:-1]).model_fields)
         meant = _closest(parts[-1], siblings)
         hint = _did_you_mean(meant) or f"; accepted here: {', '.join(siblings)}"
-        return _Fault(key, f"is no key{hint}")
+        return Fault(key, f"is no key{hint}")
     field = _field(parts)
     accepted = _accepted(field) if field is not None else "a table"
     if item["type"] == "missing":
-        return _Fault(key, f"is missing; accepted: {accepted}")
+        return Fault(key, f"is missing; accepted: {accepted}")
     shown = "this value"
     if isinstance(item["input"], str | int | float) and _kind(field) is not SecretStr:
         shown = toml_text(item["input"])
-    return _Fault(key, f"{shown} is not accepted; accepted: {accepted}")
+    return Fault(key, f"{shown} is not accepted; accepted: {accepted}")
 
 
-def _not_available(config: Config) -> Iterator[_Fault]:
+def _not_available(config: Config) -> Iterator[Fault]:
     values = dict(_leaves(config))
     for key, now in AVAILABLE_NOW.items():
         if values[key] not in now:
             accepted = ", ".join(toml_text(value) for value in now)
-            yield _Fault(key, f"{toml_text(values[key])} is not available yet; now: {accepted}")
+            yield Fault(key, f"{toml_text(values[key])} is not available yet; now: {accepted}")
 
 
-def _contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[_Fault]:
-    """What no single key can tell."""
-    pool, auth, health, discovery = config.pool, config.auth, config.health, config.discovery
-    if pool.min_size > pool.size:
-        yield _Fault("pool.min_size", f"{pool.min_size} is more than pool.size = {pool.size}")
-    if config.listen.port == config.http.port != 0:
-        yield _Fault("http.port", f"{config.http.port} is listen.port too; choose another")
-    if auth.users_file is None:
-        if auth.method != "trust":
-            yield _Fault(
-                "auth.users_file",
-                f'auth.method = "{auth.method}" needs one; accepted: the path of a file in '
-                'PgBouncer\'s userlist format: "user" "password" on each line',
-            )
-    elif auth.method != "trust" or "auth.users_file" in sources:
-        yield from _unreadable("auth.users_file", auth.users_file)
-    if health.password_file is not None:
-        yield from _unreadable("health.password_file", health.password_file)
-        if health.password.get_secret_value():
-            yield _Fault("health.password", "and health.password_file are both set; keep one")
-    if discovery.mode == "static" and not discovery.backends:
-        yield _Fault(
-            "discovery.backends",
-            "names no PostgreSQL server; accepted: at least one [[discovery.backends]] with a "
-            f'host, or {_variable("discovery.backends")}=\'[{{"host": "…"}}]\'',
-        )
-    seen: dict[str, int] = {}
-    for position, entry in enumerate(discovery.backends):
-        for what in {entry.label, f"{entry.host}:{entry.port}"}:
-            if what in seen:
-                yield _Fault(
-                    f"discovery.backends[{position}]", f"{what} is backends[{seen[what]}] already"
-                )
-            seen[what] = position
-
-
-def _unreadable(key: str, path: Path) -> Iterator[_Fault]:
-    try:
-        with path.open("rb"):
-            return
-    except OSError as error:
-        yield _Fault(key, f"{path} cannot be read: {error.strerror}; accepted: a readable file")
-
-
-def _line(fault: _Fault, sources: Mapping[str, str], path: Path | None) -> str:
+def _line(fault: Fault, sources: Mapping[str, str], path: Path | None) -> str:
     origin = _source(sources, fault.key).partition(" ")[2]
     if not origin:
-        origin = str(path) if path is not None else _variable(fault.key.partition("[")[0])
+        origin = str(path) if path is not None else variable(fault.key.partition("[")[0])
     return f"{origin}: {fault.key}: {fault.text}"
 
 
@@ -286,10 +235,6 @@ def _source(sources: Mapping[str, str], key: str) -> str:
             return sources[key]
         key = key[: max(key.rfind("."), key.rfind("["), 0)]
     return ""
-
-
-def _variable(key: str) -> str:
-    return ENVIRONMENT_PREFIX + key.replace(".", "__").upper() if key else ""
 
 
 def _did_you_mean(meant: str) -> str:

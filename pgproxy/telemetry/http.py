@@ -2,7 +2,7 @@
 
 /livez     200 while the event loop runs
 /readyz    200 when `ready()` is None, else 503 and the reason it gives
-/startupz  as /readyz until that was 200 once, then 200 for ever
+/startupz  200 when `started()` is None, and for ever after; else 503 and the reason it gives
 /metrics   the registry, as OpenMetrics for those who ask for it
 /status    `status()` as JSON
 
@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-Ready = Callable[[], str | None]
+WhyNot = Callable[[], str | None]
 Status = Callable[[], Mapping[str, object]]
 
 _DRAIN_TIMEOUT: Final = 1.0  # seconds that a request in flight has when the port closes
@@ -37,13 +37,19 @@ class HttpServer:
 
 
 async def start_http(
-    host: str, port: int, *, registry: CollectorRegistry, ready: Ready, status: Status
+    host: str,
+    port: int,
+    *,
+    registry: CollectorRegistry,
+    started: WhyNot,
+    ready: WhyNot,
+    status: Status,
 ) -> HttpServer:
     """Listen; port 0 lets the system pick. Raises OSError when the port cannot be had.
 
-    `ready` and `status` are called in the event loop for each request and must not block.
+    `started`, `ready` and `status` are called in the event loop for each request and must not block.
     """
-    handlers = _Handlers(registry, ready, status)
+    handlers = _Handlers(registry, started, ready, status)
     app = web.Application()
     app.add_routes(
         [
@@ -69,8 +75,11 @@ async def start_http(
 
 
 class _Handlers:
-    def __init__(self, registry: CollectorRegistry, ready: Ready, status: Status) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, started: WhyNot, ready: WhyNot, status: Status
+    ) -> None:
         self._registry: Final = registry
+        self._started: Final = started
         self._ready: Final = ready
         self._status: Final = status
         self._has_started = False
@@ -84,17 +93,19 @@ class _Handlers:
         return web.Response(text="ok\n")
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        reason = self._ready()
-        if reason is None:
-            self._has_started = True
-            return web.Response(text="ok\n")
-        return web.Response(status=503, text=f"{reason}\n")
+        return _verdict(self._ready())
 
-    async def startupz(self, request: web.Request) -> web.Response:
-        if self._has_started:
-            return web.Response(text="ok\n")
-        return await self.readyz(request)
+    async def startupz(self, _request: web.Request) -> web.Response:
+        reason = None if self._has_started else self._started()
+        self._has_started = reason is None
+        return _verdict(reason)
 
     async def status(self, _request: web.Request) -> web.Response:
         text = json.dumps(self._status(), indent=2, ensure_ascii=False, default=str)
         return web.Response(text=f"{text}\n", content_type="application/json")
+
+
+def _verdict(reason: str | None) -> web.Response:
+    if reason is None:
+        return web.Response(text="ok\n")
+    return web.Response(status=503, text=f"{reason}\n")

@@ -4,8 +4,8 @@
 databases, users and reasons, never anything that a client makes up freely.
 """
 
-from collections.abc import Iterable, Iterator, Sized
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Final, Protocol
 
 from mypy_extensions import i64
 from prometheus_client import CollectorRegistry
@@ -52,12 +52,61 @@ CATALOGUE: Final = (
     ("pgproxy_server_logins_failed_total", "counter", "", "Log-ins to servers that failed."),
     ("pgproxy_cancels_total", "counter", "", "Cancel requests passed on."),
     ("pgproxy_prepared_statements", "gauge", "", "Distinct prepared texts of all clients."),
+    (
+        "pgproxy_topology_age_seconds",
+        "gauge",
+        "",
+        "Since the Kubernetes API server last said anything; the last topology stays meanwhile.",
+    ),
+    ("pgproxy_discovered_backends", "gauge", "role", "Pods with an address, by what they are for."),
+    (
+        "pgproxy_kubernetes_requests_total",
+        "counter",
+        "verb, outcome",
+        "Requests to the API server that have ended.",
+    ),
+    ("pgproxy_kubernetes_events_total", "counter", "type", "Events of its watches."),
+    ("pgproxy_kubernetes_relists_total", "counter", "reason", "Why the pods were listed."),
     ("pgproxy_router_lookups_total", "counter", "result", "How routing decisions were found."),
 )
 
 
+class Discovered(Protocol):
+    """What discovery has named."""
+
+    @property
+    def role(self) -> str:
+        """`auto`, `primary`, `replica` or `none`."""
+
+
+class Pods(Protocol):
+    """What the watch of the pods counts."""
+
+    @property
+    def requests(self) -> Mapping[tuple[str, str], int]:
+        """By verb and outcome."""
+
+    @property
+    def events(self) -> Mapping[str, int]:
+        """By type."""
+
+    @property
+    def relists(self) -> Mapping[str, int]:
+        """By reason."""
+
+    @property
+    def backends(self) -> Sequence[Discovered]:
+        """The last snapshot."""
+
+    def age(self) -> float:
+        """Seconds since the API server last said anything."""
+
+
 class ProxyCollector(Collector):
-    """Reads the proxy's plain integers. `clients` and `prepared` are asked for their length."""
+    """Reads the proxy's plain integers. `clients` and `prepared` are asked for their length.
+
+    Without `pods` (another discovery) their metrics have no values.
+    """
 
     def __init__(
         self,
@@ -69,6 +118,7 @@ class ProxyCollector(Collector):
         prepared: Sized,
         version: str,
         mode: str,
+        pods: Pods | None = None,
     ) -> None:
         self._counters = counters
         self._cluster = cluster
@@ -77,6 +127,7 @@ class ProxyCollector(Collector):
         self._prepared = prepared
         self._version = version
         self._mode = mode
+        self._pods_watch = pods
 
     def describe(self) -> Iterable[Metric]:
         return []  # values are not there yet when the collector is registered
@@ -102,6 +153,8 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_server_logins_failed_total", counters.server_logins_failed)
         yield _counter("pgproxy_cancels_total", counters.cancels)
         yield _gauge("pgproxy_prepared_statements", len(self._prepared))
+        if self._pods_watch is not None:
+            yield from _discovery(self._pods_watch)
 
     def _pools(self) -> Iterator[Metric]:
         servers = _labelled_gauge("pgproxy_servers", ["backend", "database", "user", "state"])
@@ -177,6 +230,36 @@ class ProxyCollector(Collector):
         lookups.add_metric(["key"], int(self._router.key_hits))
         lookups.add_metric(["parsed"], int(self._router.misses))
         yield lookups
+
+
+def _discovery(pods: Pods) -> Iterator[Metric]:
+    yield _gauge("pgproxy_topology_age_seconds", pods.age())
+    backends = _labelled_gauge("pgproxy_discovered_backends", ["role"])
+    for role in ("auto", "primary", "replica", "none"):
+        count = sum([backend.role == role for backend in pods.backends])
+        backends.add_metric([role], count)
+    yield backends
+    for name, labels, counts in (
+        (
+            "pgproxy_kubernetes_requests_total",
+            ["verb", "outcome"],
+            {(verb, outcome): count for (verb, outcome), count in pods.requests.items()},
+        ),
+        (
+            "pgproxy_kubernetes_events_total",
+            ["type"],
+            {(kind,): count for kind, count in pods.events.items()},
+        ),
+        (
+            "pgproxy_kubernetes_relists_total",
+            ["reason"],
+            {(reason,): count for reason, count in pods.relists.items()},
+        ),
+    ):
+        family = CounterMetricFamily(name.removesuffix("_total"), _help(name), labels=labels)
+        for values, count in counts.items():
+            family.add_metric(list(values), count)
+        yield family
 
 
 def make_registry(collector: ProxyCollector) -> CollectorRegistry:

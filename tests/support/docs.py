@@ -5,13 +5,14 @@ tests/unit/test_docs.py fails when one is not what the code says.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from pgproxy.protocol import states
 from pgproxy.routing.decision import SENTENCES
 from pgproxy.telemetry.metrics import CATALOGUE
+from pgproxy.topology.presets import PRESETS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -51,10 +52,29 @@ def _reasons() -> str:
     return "\n".join(lines)
 
 
+def _presets() -> str:
+    lines = [
+        "| preset | selector | role label | primary | replica | port |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, preset in PRESETS.items():
+        selector = preset.selector.replace("{cluster}", "CLUSTER")
+        label = f"`{preset.role_label}`" if preset.role_label else "none: the server is asked"
+        primary, replica = map(_codes, (preset.primary_values, preset.replica_values))
+        ports = _codes(preset.ports)
+        lines.append(f"| `{name}` | `{selector}` | {label} | {primary} | {replica} | {ports} |")
+    return "\n".join(lines)
+
+
+def _codes(values: Iterable[object]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "replies": states.replies_markdown,
     "lease": _lease,
     "metrics": _metrics,
+    "presets": _presets,
     "reasons": _reasons,
 }
 

@@ -18,6 +18,7 @@ class App:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self.not_started: str | None = None
         self.status: dict[str, object] = {"version": "0.1.0", "lsn": None}
         self.registry = CollectorRegistry()
         self.served = Counter("pgproxy_served", "Statements served.", registry=self.registry)
@@ -35,7 +36,12 @@ class App:
 async def app() -> AsyncIterator[App]:
     app = App()
     app.server = await start_http(
-        HOST, 0, registry=app.registry, ready=lambda: app.reason, status=lambda: app.status
+        HOST,
+        0,
+        registry=app.registry,
+        started=lambda: app.not_started,
+        ready=lambda: app.reason,
+        status=lambda: app.status,
     )
     yield app
     await app.session.close()
@@ -62,11 +68,12 @@ async def test_readiness_follows_the_application_and_tells_why_not(app: App) -> 
 
 
 async def test_started_once_is_started_for_ever(app: App) -> None:
+    app.not_started = "the pods have not been listed yet"
+    assert (await app.get("/startupz"))[::2] == (503, "the pods have not been listed yet\n")
+    app.not_started = None
     app.reason = "no backend has answered yet"
-    assert (await app.get("/startupz"))[::2] == (503, "no backend has answered yet\n")
-    app.reason = None
     assert (await app.get("/startupz"))[0] == 200
-    app.reason = "draining"
+    app.not_started = "the pods have not been listed yet"
     assert (await app.get("/startupz"))[0] == 200
 
 
@@ -105,7 +112,12 @@ async def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=str(port)):
             await start_http(
-                HOST, port, registry=CollectorRegistry(), ready=lambda: None, status=dict
+                HOST,
+                port,
+                registry=CollectorRegistry(),
+                started=lambda: None,
+                ready=lambda: None,
+                status=dict,
             )
 
 

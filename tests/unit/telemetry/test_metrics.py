@@ -6,7 +6,10 @@ from typing import Final
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from pgproxy import config
 from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry
+from pgproxy.topology.kubernetes import Kubernetes
+from pgproxy.topology.model import Backend
 from tests.playbooks.stage import IDLE, INSERTED, ROUTER, SELECTED, Stage, error
 from tests.support.wire import query
 
@@ -21,7 +24,17 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.fixture
-def registry(stage: Stage) -> CollectorRegistry:
+def pods() -> Kubernetes:
+    pods = Kubernetes(config.Kubernetes(selector="app=db"), lambda _backends: None)
+    pods.backends = (Backend("p", "h", role="primary"), Backend("r", "h", role="replica"))
+    pods.requests["watch", "gone"] = 2
+    pods.events["modified"] = 3
+    pods.relists["start"] = 1
+    return pods
+
+
+@pytest.fixture
+def registry(stage: Stage, pods: Kubernetes) -> CollectorRegistry:
     return make_registry(
         ProxyCollector(
             stage.counters,
@@ -31,6 +44,7 @@ def registry(stage: Stage) -> CollectorRegistry:
             prepared=stage.registry,
             version="1.2.3",
             mode="interpreted",
+            pods=pods,
         )
     )
 
@@ -96,3 +110,31 @@ def test_a_wait_is_seen_while_it_lasts(stage: Stage, registry: CollectorRegistry
     stage.client() >> query("INSERT INTO t VALUES (1)")
     assert registry.get_sample_value("pgproxy_homeless") == 1
     assert registry.get_sample_value("pgproxy_backend_up", {"backend": "p"}) == 0
+
+
+def test_what_the_watch_of_the_pods_has_done(registry: CollectorRegistry) -> None:
+    value = registry.get_sample_value
+    watched = {"verb": "watch", "outcome": "gone"}
+    assert value("pgproxy_kubernetes_requests_total", watched) == 2
+    assert value("pgproxy_kubernetes_events_total", {"type": "modified"}) == 3
+    assert value("pgproxy_kubernetes_relists_total", {"reason": "start"}) == 1
+    assert value("pgproxy_discovered_backends", {"role": "primary"}) == 1
+    assert value("pgproxy_discovered_backends", {"role": "none"}) == 0
+    age = value("pgproxy_topology_age_seconds")
+    assert age is not None
+    assert age >= 0
+
+
+def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:
+    collector = ProxyCollector(
+        stage.counters,
+        stage.cluster,
+        ROUTER,
+        clients=stage.clients,
+        prepared=stage.registry,
+        version="1.2.3",
+        mode="interpreted",
+    )
+    names = {metric.name for metric in make_registry(collector).collect()}
+    assert "pgproxy_clients" in names
+    assert not {name for name in names if "kubernetes" in name or "topology_age" in name}

@@ -1,0 +1,110 @@
+"""What no single key of the configuration can tell: keys that contradict or need each other."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pgproxy.config import Config, Discovery
+
+ENVIRONMENT_PREFIX: Final = "PGPROXY_"
+
+# What a preset says of the role, except for the one whose pods carry none.
+_PRESETS_WITHOUT_ROLE: Final = frozenset({"", "bitnami-ha"})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a key, and what is accepted."""
+
+    key: str
+    text: str
+
+
+def variable(key: str) -> str:
+    """The environment variable of a dotted key."""
+    return ENVIRONMENT_PREFIX + key.replace(".", "__").upper() if key else ""
+
+
+def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault]:
+    """What no single key can tell."""
+    pool, auth, health, discovery = config.pool, config.auth, config.health, config.discovery
+    if pool.min_size > pool.size:
+        yield Fault("pool.min_size", f"{pool.min_size} is more than pool.size = {pool.size}")
+    if config.listen.port == config.http.port != 0:
+        yield Fault("http.port", f"{config.http.port} is listen.port too; choose another")
+    if auth.users_file is None:
+        if auth.method != "trust":
+            yield Fault(
+                "auth.users_file",
+                f'auth.method = "{auth.method}" needs one; accepted: the path of a file in '
+                'PgBouncer\'s userlist format: "user" "password" on each line',
+            )
+    elif auth.method != "trust" or "auth.users_file" in sources:
+        yield from _unreadable("auth.users_file", auth.users_file)
+    if health.password_file is not None:
+        yield from _unreadable("health.password_file", health.password_file)
+        if health.password.get_secret_value():
+            yield Fault("health.password", "and health.password_file are both set; keep one")
+    if discovery.mode == "kubernetes":
+        yield from _kubernetes(discovery)
+    if discovery.mode == "static" and not discovery.backends:
+        yield Fault(
+            "discovery.backends",
+            "names no PostgreSQL server; accepted: at least one [[discovery.backends]] with a "
+            f'host, or {variable("discovery.backends")}=\'[{{"host": "…"}}]\'',
+        )
+    seen: dict[str, int] = {}
+    for position, entry in enumerate(discovery.backends):
+        for what in {entry.label, f"{entry.host}:{entry.port}"}:
+            if what in seen:
+                yield Fault(
+                    f"discovery.backends[{position}]", f"{what} is backends[{seen[what]}] already"
+                )
+            seen[what] = position
+
+
+def _unreadable(key: str, path: Path) -> Iterator[Fault]:
+    try:
+        with path.open("rb"):
+            return
+    except OSError as error:
+        yield Fault(key, f"{path} cannot be read: {error.strerror}; accepted: a readable file")
+
+
+def _kubernetes(discovery: Discovery) -> Iterator[Fault]:
+    settings = discovery.kubernetes
+    key = "discovery.kubernetes"
+    if discovery.backends:
+        yield Fault(
+            "discovery.backends", 'is for mode = "static"; with "kubernetes" the pods are the list'
+        )
+    if settings.preset and not settings.cluster and not settings.selector:
+        yield Fault(
+            f"{key}.cluster",
+            f'preset = "{settings.preset}" needs the name of the cluster whose pods it selects',
+        )
+    if settings.cluster and settings.selector:
+        yield Fault(f"{key}.cluster", "and selector both say which pods; keep one")
+    elif settings.cluster and not settings.preset:
+        yield Fault(f"{key}.cluster", "needs a preset, which says what label has it")
+    elif not settings.preset and not settings.selector:
+        yield Fault(
+            f"{key}.preset",
+            "says no more than selector which pods to take; accepted: a preset with a cluster, or"
+            ' a selector such as "app=postgres,cluster=main"',
+        )
+    values = (*settings.primary_values, *settings.replica_values)
+    if settings.role_label and settings.preset in _PRESETS_WITHOUT_ROLE:
+        for name in ("primary_values", "replica_values"):
+            if not getattr(settings, name):
+                yield Fault(f"{key}.{name}", "is needed beside role_label: the label's values")
+    elif values and not settings.role_label and settings.preset in _PRESETS_WITHOUT_ROLE:
+        yield Fault(f"{key}.role_label", "is needed beside the values: the label that has them")
+    both = sorted(set(settings.primary_values) & set(settings.replica_values))
+    if both:
+        yield Fault(f"{key}.replica_values", f'"{both[0]}" is one of primary_values too')
+    if settings.kubeconfig is not None:
+        yield from _unreadable(f"{key}.kubeconfig", settings.kubeconfig)
+    elif settings.context:
+        yield Fault(f"{key}.context", "is one of a kubeconfig; set that too")

@@ -1,0 +1,186 @@
+"""The connection to the Kubernetes API server: one GET of pods at a time, as a raw response.
+
+Of the official client come configuration, credentials, TLS and the making of a request: a service
+account in a pod, or a kubeconfig with all that may stand in one. The requests go through a session
+of our own: no redirects (each would be a request that nobody counted), no proxy of the
+environment, one connection for each request (what is not kept cannot have died unnoticed, and
+aiohttp repeats what fails on a kept one). The client is imported when first used: it costs some
+0.3 s and 20 MB.
+"""
+
+# ruff: noqa: PLC0415 - see the last sentence above
+
+import socket
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import hdrs
+
+import pgproxy
+from pgproxy.config import Kubernetes
+from pgproxy.topology.podstore import message_of
+from pgproxy.topology.schedule import Outcome
+
+_NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_DEFAULT_NAMESPACE: Final = "default"
+# Bytes: what may be buffered. An object in etcd has at most 1.5 MiB, escaped as JSON a bit more.
+_READ_BUFFER: Final = 2 << 20
+# Seconds until a connection must be there, before TLS.
+_CONNECT_TIMEOUT: Final = 5.0
+# Seconds of silence before keepalives, between them, and their number; then until data that is not
+# acknowledged breaks the connection (in ms for the kernel).
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+_USER_TIMEOUT_MS: Final = 20_000
+# Bytes that are read of an answer that is no 200.
+_LONGEST_REFUSAL: Final = 1 << 20
+
+_STATUS: Final = {
+    401: Outcome.UNAUTHORIZED,
+    403: Outcome.FORBIDDEN,
+    410: Outcome.GONE,
+    429: Outcome.THROTTLED,
+}
+
+
+class ApiError(Exception):
+    """A request that failed: `outcome` says why, in general; seconds that it asks us to wait."""
+
+    def __init__(self, outcome: Outcome, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.outcome: Final = outcome
+        self.retry_after: Final = retry_after
+
+
+def own_namespace() -> str:
+    """The pod's own, as its service account's files say; "default" where there are none."""
+    try:
+        text = _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return _DEFAULT_NAMESPACE
+    return text or _DEFAULT_NAMESPACE
+
+
+class ApiServer:
+    """Credentials as they were when it was opened, and a session; `close` it."""
+
+    def __init__(self, client: Any, session: aiohttp.ClientSession, namespace: str) -> None:
+        self.address: Final = str(client.configuration.host)
+        self._client: Final = client  # kubernetes.aio.client.ApiClient
+        self._session: Final = session
+        self._namespace: Final = namespace
+
+    @classmethod
+    async def open(cls, settings: Kubernetes, namespace: str) -> "ApiServer":
+        """Read the credentials; no connection is made. Raises ApiError if they cannot be had."""
+        from kubernetes.aio import config
+        from kubernetes.aio.client import ApiClient, Configuration
+
+        configuration = Configuration()
+        try:
+            if settings.kubeconfig is None:
+                config.load_incluster_config(configuration)
+            else:
+                await config.load_kube_config(
+                    str(settings.kubeconfig),
+                    context=settings.context or None,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+            client = ApiClient(configuration)
+        except Exception as error:  # a kubeconfig is anybody's YAML
+            raise ApiError(Outcome.CREDENTIALS, describe(error)) from error
+        client.user_agent = f"pgproxy/{pgproxy.__version__}"
+        connector = aiohttp.TCPConnector(
+            ssl=client.rest_client.ssl_context, force_close=True, socket_factory=_socket
+        )
+        session = aiohttp.ClientSession(
+            connector=connector, trust_env=False, read_bufsize=_READ_BUFFER
+        )
+        return cls(client, session, namespace)
+
+    async def pods(self, query: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send the GET; returns with the head of the answer, which the caller must close.
+
+        Limits no time but that of connecting. Raises ApiError.
+        """
+        configuration = self._client.configuration
+        try:
+            _, url, headers, _, _ = await self._client.param_serialize(
+                "GET",
+                "/api/v1/namespaces/{namespace}/pods",
+                path_params={"namespace": self._namespace},
+                query_params=list(query.items()),
+                header_params={"Accept": "application/json"},
+                auth_settings=["BearerToken"],
+            )
+        except Exception as error:  # the token's file, being replaced
+            raise ApiError(Outcome.CREDENTIALS, describe(error)) from error
+        try:
+            return await self._session.get(
+                url,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
+                proxy=configuration.proxy,
+                proxy_headers=configuration.proxy_headers,
+                server_hostname=configuration.tls_server_name,
+            )
+        except Exception as error:
+            raise api_error(error) from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+        await self._client.close()
+
+
+async def read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The whole body. Raises ApiError if it is longer than `limit` bytes, and aiohttp's errors."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > limit:
+            raise ApiError(Outcome.GARBLED, f"an answer of more than {limit} bytes")
+    return bytes(body)
+
+
+async def refusal(response: aiohttp.ClientResponse) -> ApiError:
+    """What an answer that is no 200 means. Raises aiohttp's errors."""
+    status = response.status
+    outcome = _STATUS.get(status, Outcome.ERROR if status >= 500 else Outcome.REJECTED)
+    said = message_of(await read(response, _LONGEST_REFUSAL))
+    after = response.headers.get(hdrs.RETRY_AFTER, "")
+    seconds = float(after) if after.isascii() and after.isdigit() and len(after) < 10 else 0.0
+    return ApiError(outcome, f"HTTP {status}: {said or response.reason}", seconds)
+
+
+def api_error(error: Exception) -> ApiError:
+    """What went wrong on the way to the API server, while connecting or reading."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
+        return ApiError(Outcome.TLS, describe(error))
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
+        return ApiError(Outcome.SILENT, "no answer in time")
+    if isinstance(error, aiohttp.ClientError | OSError):
+        return ApiError(Outcome.UNREACHABLE, describe(error))
+    return ApiError(Outcome.GARBLED, describe(error))
+
+
+def describe(error: BaseException) -> str:
+    """One line for people."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices within half a minute that the other side is gone."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (*_KEEPALIVE, ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS)):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made

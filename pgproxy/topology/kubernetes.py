@@ -1,0 +1,340 @@
+"""`discovery.mode = "kubernetes"`: the backends are pods, followed by list and watch.
+
+What is asked when is schedule.py's, what the answers mean podstore.py's and pods.py's, both PURE.
+Here is the I/O: requests, the lines of a watch, and publishing. `on_backends` is called in the
+event loop with each snapshot that differs from the one before, the first list's included, however
+many events made it. Nothing that the API server does ends the watch or takes the last snapshot
+away.
+
+It needs the verbs list and watch on pods in that one namespace, and nothing else.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+import structlog
+
+from pgproxy import config
+from pgproxy.topology.apiserver import (
+    ApiError,
+    ApiServer,
+    api_error,
+    own_namespace,
+    read,
+    refusal,
+)
+from pgproxy.topology.model import Backend
+from pgproxy.topology.podstore import Event, Page, Store, read_page
+from pgproxy.topology.presets import rules_of
+from pgproxy.topology.schedule import Outcome, RateLimit, Request, Schedule, Timing, Verb
+
+# Bytes: one line of a watch is one object, a list is all of them.
+_LONGEST_LINE: Final = 8 << 20
+_LONGEST_LIST: Final = 64 << 20
+# A list is asked for whole; a server that gives it in pages ends it before this.
+_MOST_PAGES: Final = 50
+# Events taken in without a pause: clients are served by the same loop.
+_EVENTS_AT_ONCE: Final = 16
+
+_ADVICE: Final = {
+    Outcome.FORBIDDEN: "namespace {namespace} needs a Role that allows the verbs list and watch on"
+    " pods, and a RoleBinding of it to the proxy's ServiceAccount",
+    Outcome.UNAUTHORIZED: "the token: is the ServiceAccount's mounted, and of this cluster?",
+    Outcome.UNREACHABLE: "the address, and that a NetworkPolicy lets the proxy reach it",
+    Outcome.SILENT: "that a NetworkPolicy lets the proxy reach the address",
+    Outcome.TLS: "that the certificate is by the authority of ca.crt or of the kubeconfig",
+    Outcome.CREDENTIALS: "in a pod automountServiceAccountToken, elsewhere"
+    " discovery.kubernetes.kubeconfig",
+    Outcome.REJECTED: "discovery.kubernetes.selector, and that this is an API server",
+    Outcome.GARBLED: "that this is an API server",
+}
+
+_log: Final = structlog.stdlib.get_logger()
+
+
+class Kubernetes:
+    """Follows the pods; `run` it as a task, `close` ends that task.
+
+    `requests` counts by verb and outcome, `events` by type, `relists` by reason.
+    """
+
+    def __init__(
+        self,
+        settings: config.Kubernetes,
+        on_backends: Callable[[tuple[Backend, ...]], None],
+        *,
+        timing: Timing | None = None,
+    ) -> None:
+        self.synced: Final = asyncio.Event()  # the first list is in
+        self.requests: Final[dict[tuple[str, str], int]] = {}
+        self.events: Final[dict[str, int]] = {}
+        self.relists: Final[dict[str, int]] = {}
+        self.backends: tuple[Backend, ...] = ()
+        self._settings: Final = settings
+        self._on_backends: Final = on_backends
+        self._timing: Final = timing or Timing()
+        self._rules: Final = rules_of(settings)
+        self._namespace: Final = settings.namespace or own_namespace()
+        self._store = Store(self._rules)
+        self._schedule: Final = Schedule(random.random, self._timing)
+        self._limit: Final = RateLimit()
+        self._server: ApiServer | None = None
+        self._publishing: asyncio.TimerHandle | None = None
+        self._created: Final = time.monotonic()
+        self._last_contact = 0.0  # 0: never
+        self._version_at = 0.0  # when the resource version last moved
+        self._failing: Outcome | None = None
+        self._last_error = ""
+        self._task: asyncio.Task[None] | None = None
+        self._stopped: Final = asyncio.Event()
+        self._is_closing = False
+
+    def age(self) -> float:
+        """Seconds since the API server last said anything; since the start if it never did."""
+        return time.monotonic() - (self._last_contact or self._created)
+
+    def status(self) -> dict[str, object]:
+        """For /status."""
+        now = time.monotonic()
+        return {
+            "mode": "kubernetes",
+            "namespace": self._namespace,
+            "selector": self._rules.selector,
+            "synced": self.synced.is_set(),
+            "last_contact_seconds": _since(self._last_contact, now),
+            "resource_version": self._schedule.resource_version,
+            "resource_version_seconds": _since(self._version_at, now),
+            "failing": self._failing.value if self._failing is not None else "",
+            "last_error": self._last_error,
+            "pods": self._store.pods,
+            "backends": len(self.backends),
+            "not_backends": self._store.reasons,
+        }
+
+    async def run(self) -> None:
+        """Follow until `close` (then it returns) or until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                if not self._is_closing:
+                    self._task = group.create_task(self._follow())
+        finally:
+            self._stopped.set()
+
+    async def close(self) -> None:
+        """End it; returns when `run` has, if it was ever started."""
+        self._is_closing = True
+        if self._task is not None:
+            self._task.cancel()
+            await self._stopped.wait()
+
+    async def _follow(self) -> None:
+        try:
+            while True:
+                request = self._schedule.next_request(time.monotonic())
+                await _until(request.at)
+                if request.renew:
+                    await self._drop_server()
+                if request.verb is Verb.LIST:
+                    await self._list(request)
+                else:
+                    await self._watch(request)
+        finally:
+            if self._publishing is not None:
+                self._publishing.cancel()
+            await self._drop_server()
+
+    async def _drop_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.close()
+
+    # --- the two requests
+
+    async def _list(self, request: Request) -> None:
+        reason = request.reason
+        self.relists[reason] = self.relists.get(reason, 0) + 1
+        try:
+            async with asyncio.timeout(self._timing.answer):
+                page = await self._read_list()
+        except Exception as error:  # noqa: BLE001 - nothing that a peer sends may end the watch
+            self._failed(Verb.LIST, error)
+            return
+        self._store.replace(page.items)
+        self._version_at = time.monotonic()
+        self._done(Verb.LIST, Outcome.OK)
+        self._schedule.after_list(
+            time.monotonic(), Outcome.OK, resource_version=page.resource_version
+        )
+        self._publish()
+
+    async def _read_list(self) -> Page:
+        """Every page. The version is the first one's: all show the same moment."""
+        query = {"labelSelector": self._rules.selector}
+        items: list[object] = []
+        version = ""
+        for _ in range(_MOST_PAGES):
+            async with self._get(query) as response:
+                body = await read(response, _LONGEST_LIST)
+            page = read_page(body)
+            if page is None:
+                raise ApiError(Outcome.GARBLED, "the answer is no list of pods")
+            items += page.items
+            version = version or page.resource_version
+            if not page.continues:
+                return Page(tuple(items), version, "")
+            query["continue"] = page.continues
+        raise ApiError(Outcome.GARBLED, "the list has no end")
+
+    async def _watch(self, request: Request) -> None:
+        query = {
+            "labelSelector": self._rules.selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": request.resource_version,
+            "timeoutSeconds": str(request.timeout_seconds),
+        }
+        began = time.monotonic()
+        opened = 0.0
+        try:
+            # The server ends the stream at `timeoutSeconds`: later than this, it is dead.
+            async with (
+                asyncio.timeout(request.timeout_seconds + self._timing.grace),
+                self._get(query) as response,
+            ):
+                opened = time.monotonic()
+                self._recovered()
+                await self._read_events(response)
+        except Exception as error:  # noqa: BLE001 - nothing that a peer sends may end the watch
+            self._failed(Verb.WATCH, error, began, opened)
+            return
+        self._done(Verb.WATCH, Outcome.OK)
+        now = time.monotonic()
+        self._schedule.after_watch(now, Outcome.OK, began=began, watched=now - opened)
+
+    async def _read_events(self, response: aiohttp.ClientResponse) -> None:
+        """Until the stream ends; raises what ends it otherwise."""
+        taken = 0
+        while True:
+            line = await response.content.readline(max_line_length=_LONGEST_LINE)
+            if not line.endswith(b"\n"):
+                return  # the end; what it cut off was not said
+            event, has_changed = self._store.take(line)
+            self._take(event)
+            if has_changed and self._publishing is None:
+                loop = asyncio.get_running_loop()
+                self._publishing = loop.call_later(self._timing.debounce, self._publish)
+            taken += 1
+            if taken % _EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _take(self, event: Event) -> None:
+        self.events[event.kind] = self.events.get(event.kind, 0) + 1
+        if event.outcome is not None:
+            raise ApiError(event.outcome, event.message, event.retry_after)
+        now = time.monotonic()
+        self._last_contact = now
+        if event.resource_version:
+            self._schedule.resource_version = event.resource_version
+            self._version_at = now
+
+    @asynccontextmanager
+    async def _get(self, query: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request: its turn awaited, sent, its answer a 200. Raises ApiError otherwise."""
+        if self._server is None:
+            self._server = await ApiServer.open(self._settings, self._namespace)
+        await _until(self._limit.earliest(time.monotonic()))
+        self._limit.begin(time.monotonic())
+        response = await self._server.pods(query)
+        try:
+            if response.status != 200:
+                raise await refusal(response)
+            yield response
+        finally:
+            response.close()
+
+    # --- what follows
+
+    def _publish(self) -> None:
+        if self._publishing is not None:
+            self._publishing.cancel()
+            self._publishing = None
+        backends = self._store.snapshot()
+        is_first = not self.synced.is_set()
+        if is_first:
+            self.synced.set()
+            _log.info(
+                "pods_listed",
+                namespace=self._namespace,
+                selector=self._rules.selector,
+                pods=self._store.pods,
+                backends=len(backends),
+            )
+        if backends == self.backends and not is_first:
+            return
+        if not backends:
+            _log.warning(
+                "no_pods",
+                namespace=self._namespace,
+                selector=self._rules.selector,
+                not_backends=self._store.reasons,
+            )
+        self.backends = backends
+        self._on_backends(backends)
+
+    def _count(self, verb: Verb, outcome: Outcome) -> None:
+        key = (verb.value, outcome.value)
+        self.requests[key] = self.requests.get(key, 0) + 1
+
+    def _done(self, verb: Verb, outcome: Outcome) -> None:
+        self._count(verb, outcome)
+        self._recovered()
+
+    def _recovered(self) -> None:
+        self._last_contact = time.monotonic()
+        if self._failing is not None:
+            self._failing = None
+            _log.info("kubernetes_api_recovered")
+
+    def _failed(
+        self, verb: Verb, error: Exception, began: float = 0.0, opened: float = 0.0
+    ) -> None:
+        """Count it, say it once, and let the schedule know."""
+        now = time.monotonic()
+        found = api_error(error)
+        outcome = found.outcome
+        self._count(verb, outcome)
+        self._last_error = f"{verb.value}: {outcome.value}: {found}"
+        if outcome is not self._failing:
+            self._failing = outcome
+            # That a version grows old is part of a watch's life.
+            (_log.info if outcome is Outcome.GONE else _log.warning)(
+                "kubernetes_api_failed",
+                verb=verb.value,
+                outcome=outcome.value,
+                reason=str(found),
+                address=self._server.address if self._server is not None else "",
+                check=_ADVICE.get(outcome, "").format(namespace=self._namespace),
+            )
+        if verb is Verb.LIST:
+            self._schedule.after_list(now, outcome, retry_after=found.retry_after)
+            return
+        self._schedule.after_watch(
+            now,
+            outcome,
+            began=began,
+            watched=now - opened if opened else 0.0,
+            retry_after=found.retry_after,
+        )
+
+
+def _since(moment: float, now: float) -> float | None:
+    return round(now - moment, 3) if moment else None
+
+
+async def _until(moment: float) -> None:
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))

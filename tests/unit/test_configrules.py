@@ -1,0 +1,123 @@
+"""The keys of [discovery.kubernetes] that need or exclude each other, as an operator meets them."""
+
+from pathlib import Path
+
+import pytest
+
+from pgproxy.config import Kubernetes, notices
+from pgproxy.configfile import load
+from pgproxy.errors import ConfigError
+
+HEAD = '[auth]\nmethod = "trust"\n[discovery]\nmode = "kubernetes"\n[discovery.kubernetes]\n'
+SELECTOR = 'selector = "app=db"\n'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pgproxy.toml"
+
+
+def refused(path: Path, text: str) -> list[str]:
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    return [fault.removeprefix(f"{path}: discovery.") for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'preset = "cloudnativepg"\ncluster = "main"\n',
+        'preset = "patroni"\nselector = "app=db"\nport = 5433\n',
+        'preset = "bitnami-ha"\ncluster = "main"\nnamespace = "prod"\nport = "pg"\n',
+        'preset = "zalando"\ncluster = "a-b"\nprimary_values = ["boss"]\n',
+        SELECTOR,
+        SELECTOR + 'role_label = "r"\nprimary_values = ["p"]\nreplica_values = ["s", "a"]\n',
+    ],
+)
+def test_accepted(path: Path, text: str) -> None:
+    path.write_text(HEAD + text)
+    assert load(path, {}).discovery.mode == "kubernetes"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "",
+            "kubernetes.preset: says no more than selector which pods to take; accepted: a preset "
+            'with a cluster, or a selector such as "app=postgres,cluster=main"',
+        ),
+        (
+            'preset = "zalando"\n',
+            'kubernetes.cluster: preset = "zalando" needs the name of the cluster whose pods it '
+            "selects",
+        ),
+        ('cluster = "main"\n', "kubernetes.cluster: needs a preset, which says what label has it"),
+        (
+            'preset = "patroni"\ncluster = "main"\n' + SELECTOR,
+            "kubernetes.cluster: and selector both say which pods; keep one",
+        ),
+        (
+            SELECTOR + 'role_label = "role"\nprimary_values = ["p"]\n',
+            "kubernetes.replica_values: is needed beside role_label: the label's values",
+        ),
+        (
+            'preset = "bitnami-ha"\ncluster = "main"\nprimary_values = ["p"]\n',
+            "kubernetes.role_label: is needed beside the values: the label that has them",
+        ),
+        (
+            SELECTOR + 'role_label = "r"\nprimary_values = ["p", "b"]\nreplica_values = ["b"]\n',
+            'kubernetes.replica_values: "b" is one of primary_values too',
+        ),
+        (SELECTOR + 'context = "c"\n', "kubernetes.context: is one of a kubeconfig; set that too"),
+        (
+            SELECTOR + "port = 0\n",
+            "kubernetes.port: 0 is not accepted; accepted: a port, 1 to 65535, or the name of a "
+            "container's port",
+        ),
+        (
+            SELECTOR + 'port = "PG"\n',
+            'kubernetes.port: "PG" is not accepted; accepted: a port, 1 to 65535, or the name of '
+            "a container's port",
+        ),
+        (
+            'preset = "zalando"\ncluster = "a,b"\n',
+            'kubernetes.cluster: "a,b" is not accepted; accepted: the cluster\'s name, as its '
+            "pods' label has it",
+        ),
+        (
+            SELECTOR + '[[discovery.backends]]\nhost = "db1"\n',
+            'backends: is for mode = "static"; with "kubernetes" the pods are the list',
+        ),
+    ],
+)
+def test_refused(path: Path, text: str, fault: str) -> None:
+    assert refused(path, HEAD + text) == [fault]
+
+
+@pytest.mark.parametrize("port", ["65536", "0", "01", "-1", "a" * 16, "a--b", "-a", "1-", "٣"])
+def test_ports_that_are_none(path: Path, port: str) -> None:
+    (fault,) = refused(path, HEAD + SELECTOR + f'port = "{port}"\n')
+    assert "accepted: a port, 1 to 65535, or the name" in fault
+
+
+def test_a_kubeconfig_that_is_not_there(path: Path) -> None:
+    (fault,) = refused(path, HEAD + SELECTOR + 'kubeconfig = "nowhere"\n')
+    assert fault.startswith(f"kubernetes.kubeconfig: {path.parent}/nowhere cannot be read:")
+
+
+def test_an_unknown_preset_is_told_what_there_is(path: Path) -> None:
+    (fault,) = refused(path, HEAD + 'preset = "cnpg"\ncluster = "main"\n')
+    assert fault.startswith('kubernetes.preset: "cnpg" is not accepted; accepted: ')
+    assert '"cloudnativepg"' in fault
+
+
+def test_pods_that_nobody_looks_at_are_noticed(path: Path) -> None:
+    path.write_text(
+        '[auth]\nmethod = "trust"\n[[discovery.backends]]\nhost = "db1"\n'
+        '[discovery.kubernetes]\ncluster = "main"\n'
+    )
+    config = load(path, {})
+    assert config.discovery.kubernetes != Kubernetes()
+    assert 'discovery.kubernetes: not in effect with discovery.mode = "static"' in notices(config)
