@@ -116,6 +116,8 @@ class Proxy:
                 idle_timeout=config.pool.idle_timeout,
                 lifetime=config.pool.lifetime,
                 failover_wait=config.health.failover_wait,
+                switchover_grace=config.health.switchover_grace,
+                max_logins=config.server.max_logins_at_once,
             ),
         )
         self.router = Router(

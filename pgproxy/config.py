@@ -137,6 +137,7 @@ class Server(_Section):
     """How the proxy logs in to PostgreSQL."""
 
     connect_timeout: SecondsOrOff = 3.0
+    max_logins_at_once: Positive = 8
     tls_mode: TlsMode = "prefer"
     tls_ca_file: OptionalFile = None
     tls_cert_file: OptionalFile = None
@@ -206,6 +207,7 @@ class Health(_Section):
     password_file: OptionalFile = None
     database: Name = "postgres"
     failover_wait: Seconds = 30.0
+    switchover_grace: Seconds = 10.0
 
 
 class Backend(_Section):

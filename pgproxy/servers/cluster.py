@@ -16,10 +16,17 @@ from pgproxy.servers.balance import NONE, least_loaded
 from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.ledger import LEASED, Ledger, Profile, Slot, Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
-from pgproxy.topology.model import Topology
+from pgproxy.topology.model import Node, Role, Topology
 
 # Distinct start-up parameter sets kept per group; beyond it, unused ones are forgotten.
 MAX_PROFILES = 256
+
+# What the owner of a connection is told when it is cut.
+DEPOSED = "it is not the primary any more"
+RESTARTED = "it has become a replica"
+REMOVED = "it does not belong to the cluster any more"
+
+NEVER = float("inf")
 
 
 class PoolSettings:
@@ -31,12 +38,16 @@ class PoolSettings:
         idle_timeout: float,
         lifetime: float,
         failover_wait: float,
+        switchover_grace: float = 10.0,
+        max_logins: int = 8,
     ) -> None:
         self.size = size
         self.min_size = min_size
         self.idle_timeout = idle_timeout
         self.lifetime = lifetime
         self.failover_wait = failover_wait
+        self.switchover_grace = switchover_grace
+        self.max_logins = max_logins
 
 
 @final
@@ -139,15 +150,17 @@ class PoolGroup:
         return keeper
 
     def rebuild(self) -> None:
-        """Makes pools for new backends and takes up the roles of the topology."""
+        """Takes up the backends and the roles of the topology. A pool without its backend ends: it
+        is known to its connections alone, and goes with the last of them."""
         cluster = self.cluster
-        for name, backend in cluster.backends.items():
-            known = self.pools.get(name)
-            if known is not None and known.backend is not backend:
+        for name, known in list(self.pools.items()):
+            if cluster.backends.get(name) is not known.backend:
                 self._stranded += known.evict_waiters()
                 known.close()
-                known = None
-            if known is None:
+                known.cut(REMOVED)
+                del self.pools[name]
+        for name, backend in cluster.backends.items():
+            if name not in self.pools:
                 settings = cluster.settings
                 ledger = Ledger(
                     settings.size,
@@ -161,7 +174,7 @@ class PoolGroup:
         self.replicas = [self.pools[backend.name] for backend in cluster.replicas]
 
     def take_stranded(self) -> list[Waiter]:
-        """Those who waited for a pool that `rebuild` has replaced."""
+        """Those who waited for a pool that `rebuild` has ended."""
         stranded, self._stranded = self._stranded, []
         return stranded
 
@@ -216,6 +229,11 @@ class Cluster:
         self.groups: dict[tuple[str, str], PoolGroup] = {}
         self.homeless: list[_Homeless] = []
         self.topology: Topology | None = None
+        # Former primaries that may still take writes, and when what still runs there is cut: a
+        # monotonic time, or NEVER while it is not known whether they do.
+        self.deposed: dict[str, float] = {}
+        self._rerouted: Waiter | None = None  # is about to ask again, having waited since
+        self._rerouted_since = 0.0
         self.wants_fresher = False  # a read went to the primary for want of a fresh replica
 
     def group(self, database: str, user: str) -> PoolGroup:
@@ -232,40 +250,74 @@ class Cluster:
             # Positions of different timelines do not compare.
             for known in self.backends.values():
                 known.fresh_as_of = 0.0
-        self.topology = topology
-        fit: set[str] = set()
-        self.primary = None
-        replicas: list[Backend] = []
+        before, self.topology = self.topology, topology
+        self._take_over(before, topology)
+        fit: set[str] = set()  # backends whose waiters may stay
+        anew: list[str] = []
         for node in topology.nodes:
-            backend = self.backends.get(node.name)
-            if backend is None or (backend.host, backend.port) != (node.host, node.port):
-                backend = Backend(node.name, node.host, node.port, float(node.weight))
-                self.backends[node.name] = backend
-            backend.weight = float(node.weight)
-        if topology.primary is not None:
-            self.primary = self.backends[topology.primary.name]
-            fit.add(topology.primary.name)
-        for node in topology.replicas:
-            replicas.append(self.backends[node.name])
-            fit.add(node.name)
-        for backend in self.backends.values():
+            backend = self.backends[node.name]
             was_writable = backend.writable
             backend.writable = backend is self.primary
-            if was_writable and not backend.writable:
-                self._drop_idle(backend.name)
-            if was_writable != backend.writable:
-                fit.discard(backend.name)  # whoever waits there wanted another role
-        self.replicas = replicas
+            if was_writable == backend.writable and node.role is not Role.NONE:
+                fit.add(node.name)
+            else:
+                anew.append(node.name)
+            self._end_connections(node, was_writable)
         for group in self.groups.values():
             group.rebuild()
+        self._move_waiters(fit)
         for group in self.groups.values():
-            self._move_waiters(group, fit)
+            for name in anew:
+                group.pools[name].try_again()
         self._house()
 
+    def _take_over(self, before: Topology | None, topology: Topology) -> None:
+        backends: dict[str, Backend] = {}
+        for node in topology.nodes:
+            known = before.node(node.name) if before is not None else None
+            if known is not None and known.identity == node.identity:
+                backend = self.backends[node.name]
+            else:
+                self.deposed.pop(node.name, None)
+                backend = Backend(
+                    node.name, node.host, node.port, float(node.weight), self.settings.max_logins
+                )
+            backend.weight = float(node.weight)
+            backends[node.name] = backend
+        self.backends = backends
+        self.deposed = {name: end for name, end in self.deposed.items() if name in backends}
+        self.primary = backends[topology.primary.name] if topology.primary is not None else None
+        self.replicas = [backends[node.name] for node in topology.replicas]
+
+    def _end_connections(self, node: Node, was_writable: bool) -> None:
+        """What becomes of the connections to a server in its new role."""
+        name = node.name
+        if node.role is Role.PRIMARY:
+            # What was leased for reads before its promotion will do for writes too.
+            self.deposed.pop(name, None)
+        elif node.role is Role.REPLICA or node.cut:
+            if node.cut or was_writable or name in self.deposed:
+                # To become a replica it was started anew: the connections of before are dead,
+                # although nobody may have told us.
+                self.deposed.pop(name, None)
+                self._cut(name, DEPOSED if node.cut else RESTARTED)
+        else:
+            if was_writable:
+                self.deposed[name] = NEVER
+            if was_writable or not node.alive or node.wrote_on == 0:
+                self._drain(name)
+            if node.alive and self.deposed.get(name) == NEVER:
+                self.deposed[name] = time.monotonic() + self.settings.switchover_grace
+                self._cut(name, DEPOSED, at_rest=True)
+
     def shelter(self, entry: _Homeless) -> None:
-        now = time.monotonic()
-        entry.waiter.waiting_since = now
-        entry.deadline = now + self.settings.failover_wait
+        waiter = entry.waiter
+        now = since = time.monotonic()
+        if waiter is self._rerouted and self._rerouted_since > 0:
+            since = self._rerouted_since
+        waiter.waiting_since = now
+        waiter.homeless_since = since
+        entry.deadline = since + self.settings.failover_wait
         self.homeless.append(entry)
 
     def fresh(self, name: str, fresh_as_of: float) -> None:
@@ -285,12 +337,18 @@ class Cluster:
         for group in self.groups.values():
             for pool in group.pools.values():
                 pool.tick(now)
+        for name, end in list(self.deposed.items()):
+            if end <= now:
+                del self.deposed[name]
+            if end != NEVER:
+                self._cut(name, DEPOSED, at_rest=end > now)
         if not self.homeless:
             return
         late = [entry for entry in self.homeless if entry.deadline <= now]
         if late:
             self.homeless = [entry for entry in self.homeless if entry.deadline > now]
             for entry in late:
+                self.context.counters.failover_timeouts += 1
                 entry.waiter.refused(no_primary_error(self.settings.failover_wait))
 
     def retire(self, now: float) -> None:
@@ -310,20 +368,32 @@ class Cluster:
     def pools(self) -> list[Pool]:
         return [pool for group in self.groups.values() for pool in group.pools.values()]
 
-    def _drop_idle(self, name: str) -> None:
+    def _drain(self, name: str) -> None:
         for group in self.groups.values():
             if name in group.pools:
-                group.pools[name].drop_idle()
+                group.pools[name].drain()
 
-    def _move_waiters(self, group: PoolGroup, fit: set[str]) -> None:
-        """Those who wait for a backend that has left the topology try again elsewhere."""
-        for waiter in group.take_stranded():
+    def _cut(self, name: str, reason: str, *, at_rest: bool = False) -> None:
+        for group in self.groups.values():
+            if name in group.pools:
+                group.pools[name].cut(reason, at_rest=at_rest)
+
+    def _move_waiters(self, fit: set[str]) -> None:
+        """Those who wait for a backend that cannot serve them try again elsewhere, in order."""
+        waiters: list[Waiter] = []
+        for group in self.groups.values():
+            waiters += group.take_stranded()
+            for name, pool in group.pools.items():
+                if name not in fit and pool.ledger.waiting > 0:
+                    waiters += pool.evict_waiters()
+        waiters.sort(key=_by_arrival)
+        for waiter in waiters:
+            since = waiter.homeless_since
+            self._rerouted, self._rerouted_since = waiter, since
             waiter.reroute()
-        for name, pool in group.pools.items():
-            if name in fit or pool.ledger.waiting == 0:
-                continue
-            for waiter in pool.evict_waiters():
-                waiter.reroute()
+            self._rerouted = None
+            if waiter.waits_for is not None:
+                waiter.homeless_since = since
 
     def _house(self) -> None:
         entries = self.homeless
@@ -335,6 +405,15 @@ class Cluster:
             if self.primary is None and not can_read:
                 self.homeless.append(entry)
                 continue
-            server = entry.group.acquire(entry.target, entry.profile, entry.waiter, entry.after)
+            waiter = entry.waiter
+            since = waiter.homeless_since
+            self.context.counters.failover_waits.observe(time.monotonic() - since)
+            server = entry.group.acquire(entry.target, entry.profile, waiter, entry.after)
             if server is not None:
-                entry.waiter.granted(server)
+                waiter.granted(server)
+            elif waiter.waits_for is not None:
+                waiter.homeless_since = since
+
+
+def _by_arrival(waiter: Waiter) -> float:
+    return waiter.waiting_since

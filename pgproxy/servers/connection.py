@@ -15,6 +15,7 @@ from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
 from pgproxy.frames.write import TERMINATE
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.servers.ledger import Profile, Slot, Waiter
+from pgproxy.servers.turns import Turns
 
 # Rows and copy data pass; of everything else at least the type matters. Those that answer a message
 # and have a body are shown whole: what they answer may be hidden, or our answer to the next message
@@ -28,11 +29,12 @@ WHOLE_FRAME = 1 << 19
 class Backend:
     """One PostgreSQL server of the topology. `load` counts leases and waiters of all its pools."""
 
-    def __init__(self, name: str, host: str, port: int, weight: float) -> None:
+    def __init__(self, name: str, host: str, port: int, weight: float, max_logins: int = 8) -> None:
         self.name = name
         self.host = host
         self.port = port
         self.weight = weight
+        self.logins = Turns(max_logins)  # of all its pools
         self.load: i64 = 0
         self.writable = False
         self.leases: i64 = 0  # since start
@@ -47,6 +49,11 @@ class Owner(Waiter):
 
     def __init__(self) -> None:
         super().__init__()
+
+    @property
+    def at_rest(self) -> bool:
+        """Between transactions, with nothing on its way."""
+        return False
 
     def server_data(self, chunk: bytes) -> None:
         raise NotImplementedError
@@ -92,6 +99,7 @@ class ServerConnection(Slot):
         self.reading = True
         self.write_paused = False
         self.at_work = False  # perhaps in the middle of a query
+        self.cut_because = ""
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
         """Takes over the transport of a finished log-in."""
@@ -123,7 +131,8 @@ class ServerConnection(Slot):
         self.owner = None
         self.keeper.connection_lost(self)
         if owner is not None:
-            owner.server_lost(str(error) if error else "the server closed the connection")
+            why = str(error) if error else "the server closed the connection"
+            owner.server_lost(self.cut_because or why)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -165,6 +174,13 @@ class ServerConnection(Slot):
         self.doomed = True
         if self.transport is not None:
             self.transport.abort()
+
+    def cut(self, reason: str) -> None:
+        """Ends it at once: of what is still to be sent nothing is, nor of what comes after. Its
+        owner is told the reason, in its own turn."""
+        self.cut_because = reason
+        self.write = _write_nowhere
+        self.abort()
 
     def _idle_data(self, chunk: bytes) -> None:
         # Nobody asked anything: settings reported after a reload, or the server is going away.

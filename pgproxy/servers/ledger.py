@@ -72,6 +72,7 @@ class Waiter:
         self.waits_for: Profile | None = None
         self.waiting_since = 0.0
         self.deadline = 0.0
+        self.homeless_since = 0.0  # when it began to wait for a server to appear; 0: it has not
 
     def granted(self, slot: Slot) -> None:
         raise NotImplementedError
@@ -135,6 +136,7 @@ class Ledger:
     def enqueue(self, waiter: Waiter, profile: Profile, now: float, deadline: float) -> None:
         waiter.waits_for = profile
         waiter.waiting_since = now
+        waiter.homeless_since = 0.0
         waiter.deadline = deadline
         queue = self.queues.get(profile)
         if queue is None:

@@ -17,7 +17,8 @@ from pgproxy.frames.codes import B_ERROR_RESPONSE, B_READY_FOR_QUERY, STATUS_IDL
 from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.servers.connection import Backend, Keeper, Owner, ServerConnection
-from pgproxy.servers.ledger import LEASED, RESETTING, Ledger, Profile, Waiter
+from pgproxy.servers.ledger import CLOSED, IDLE, LEASED, RESETTING, Ledger, Profile, Waiter
+from pgproxy.servers.turns import Turn
 from pgproxy.telemetry.counters import Counters
 
 # Seconds to clean a connection before it is closed instead.
@@ -88,6 +89,8 @@ class Pool(Keeper):
         self.servers: set[ServerConnection] = set()
         self.last_error: PgError | None = None  # why the backend could not be reached last time
         self._retry_pause = RETRY_FIRST
+        self._pausing = False
+        self._drained: i64 = 0  # times; a log-in that began before is of no use after
 
     # --- leases -------------------------------------------------------------------------------
 
@@ -204,13 +207,30 @@ class Pool(Keeper):
         self.backend.load -= len(waiters)
         return waiters
 
-    def drop_idle(self) -> None:
-        """The backend's role or health has changed: idle connections are not trusted any more,
-        those at work are closed when they come back."""
+    def drain(self) -> None:
+        """The backend has lost its role: idle connections are not trusted any more, those at work
+        are closed when they come back."""
+        self._drained += 1
         for server in self.servers:
             server.doomed = True
         self.ledger.retire(time.monotonic())
         self._carry_out()
+
+    def cut(self, reason: str, *, at_rest: bool = False) -> None:
+        """Ends every connection now, also in the middle of a transaction; nothing more is sent on
+        them, and their owners are told `reason`. With `at_rest` only those that are leased to
+        somebody who is between transactions."""
+        for server in list(self.servers):
+            owner = server.owner
+            if server.place in (IDLE, CLOSED) or (
+                at_rest and (server.place != LEASED or owner is None or not owner.at_rest)
+            ):
+                continue
+            if server.place in (LEASED, RESETTING) and not server.cut_because:
+                self.context.counters.servers_cut += 1
+            server.cut(reason)
+        if not at_rest:
+            self.drain()
 
     def close(self) -> None:
         self.ledger.close()
@@ -230,10 +250,33 @@ class Pool(Keeper):
             assert isinstance(slot, ServerConnection)
             slot.leave()
         while ledger.to_open:
-            self.context.spawn(self._open(ledger.to_open.pop()))
+            self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)))
+
+    def may_open(self, profile: Profile) -> bool:
+        """Its turn to log in has come; False if nobody waits for the connection any more."""
+        ledger = self.ledger
+        is_wanted = profile in ledger.queues and not ledger.closed_for_good
+        if is_wanted and not self._pausing:
+            self.context.spawn(self._open_in_turn(profile))
+            return True
+        ledger.open_failed(profile, time.monotonic(), retry=not is_wanted)
+        self._carry_out()
+        return False
+
+    def try_again(self) -> None:
+        """There is news of the backend: whatever log-ins wait for, they need not any more."""
+        self._retry_pause = RETRY_FIRST
+        self._retry()
+
+    async def _open_in_turn(self, profile: Profile) -> None:
+        try:
+            await self._open(profile)
+        finally:
+            self.backend.logins.leave()
 
     async def _open(self, profile: Profile) -> None:
         server = ServerConnection(profile, self.backend, self, self.context.max_prepared)
+        drained = self._drained
         try:
             await self.context.open_server(server, self.database, self.user)
         except PgError as error:
@@ -246,6 +289,7 @@ class Pool(Keeper):
         self._retry_pause = RETRY_FIRST
         self.last_error = None
         self.servers.add(server)
+        server.doomed = server.doomed or drained != self._drained
         self.context.counters.servers_opened += 1
         waiter = self.ledger.opened(server, time.monotonic())
         if waiter is not None:
@@ -257,9 +301,11 @@ class Pool(Keeper):
         if error.sqlstate.startswith(TRANSIENT):
             self.ledger.open_failed(profile, now, retry=False)
             self.context.unreachable(self.backend.name)
-            self.context.call_later(self._retry_pause, self._retry)
-            self._retry_pause = min(self._retry_pause * 2, RETRY_LAST)
             self.last_error = error
+            if not self._pausing:
+                self._pausing = True
+                self.context.call_later(self._retry_pause, self._retry)
+                self._retry_pause = min(self._retry_pause * 2, RETRY_LAST)
             return
         self.ledger.open_failed(profile, now, retry=False)
         for waiter in self.ledger.take_queue(profile):
@@ -269,6 +315,7 @@ class Pool(Keeper):
         self._carry_out()
 
     def _retry(self) -> None:
+        self._pausing = False
         self.ledger.retry(time.monotonic())
         self._carry_out()
 
@@ -290,6 +337,18 @@ class Pool(Keeper):
             ),
             hint="Raise pool.size, or look for transactions that stay open.",
         )
+
+
+@final
+class _Opening(Turn):
+    """A connection that a pool wants to open."""
+
+    def __init__(self, pool: Pool, profile: Profile) -> None:
+        self.pool = pool
+        self.profile = profile
+
+    def begin(self) -> bool:
+        return self.pool.may_open(self.profile)
 
 
 @final

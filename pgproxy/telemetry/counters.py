@@ -53,6 +53,9 @@ class Counters:
         self.proxy_errors: i64 = 0  # ErrorResponses of our own
         self.servers_opened: i64 = 0
         self.servers_lost: i64 = 0
+        self.servers_cut: i64 = 0  # by us, because the server must get no write
+        self.failover_waits = Histogram()
+        self.failover_timeouts: i64 = 0
         self.server_logins_failed: i64 = 0
         self.cancels: i64 = 0
         self.pins: dict[str, int] = {}

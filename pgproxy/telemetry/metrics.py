@@ -37,6 +37,7 @@ CATALOGUE: Final = (
     ("pgproxy_homeless", "gauge", "", "Clients that wait for a server to appear."),
     ("pgproxy_backend_up", "gauge", "backend", "1 if the backend answers the monitor."),
     ("pgproxy_backend_role", "gauge", "backend, role", "1 for the backend's present role."),
+    ("pgproxy_backend_fenced", "gauge", "backend", "1 if it takes writes and must get none."),
     ("pgproxy_backend_replay_lsn", "gauge", "backend", "Position replayed or written, bytes."),
     ("pgproxy_backend_load", "gauge", "backend", "Leased connections and waiters."),
     ("pgproxy_leases_total", "counter", "backend", "Times a server connection was leased."),
@@ -44,11 +45,14 @@ CATALOGUE: Final = (
     ("pgproxy_transactions_seconds", "histogram", "", "How long connections were leased."),
     ("pgproxy_wait_seconds", "histogram", "", "How long clients waited for a connection."),
     ("pgproxy_wait_timeouts_total", "counter", "", "Waits that ended at pool.wait_timeout."),
+    ("pgproxy_failover_wait_seconds", "histogram", "", "How long clients waited for a server."),
+    ("pgproxy_failover_timeouts_total", "counter", "", "Those that health.failover_wait ended."),
     ("pgproxy_errors_total", "counter", "source", "ErrorResponses of servers and of the proxy."),
     ("pgproxy_pins_total", "counter", "reason", "Sessions that had to keep their connection."),
     ("pgproxy_moved_transactions_total", "counter", "", "Moved from a replica to the primary."),
     ("pgproxy_servers_opened_total", "counter", "", "Server connections opened."),
     ("pgproxy_servers_lost_total", "counter", "", "Server connections lost while at work."),
+    ("pgproxy_servers_cut_total", "counter", "", "Server connections at work cut by the proxy."),
     ("pgproxy_server_logins_failed_total", "counter", "", "Log-ins to servers that failed."),
     ("pgproxy_cancels_total", "counter", "", "Cancel requests passed on."),
     ("pgproxy_prepared_statements", "gauge", "", "Distinct prepared texts of all clients."),
@@ -147,9 +151,12 @@ class ProxyCollector(Collector):
         yield _histogram("pgproxy_transactions_seconds", counters.transactions)
         yield _histogram("pgproxy_wait_seconds", counters.waits)
         yield _counter("pgproxy_wait_timeouts_total", counters.wait_timeouts)
+        yield _histogram("pgproxy_failover_wait_seconds", counters.failover_waits)
+        yield _counter("pgproxy_failover_timeouts_total", counters.failover_timeouts)
         yield _counter("pgproxy_moved_transactions_total", counters.moved_transactions)
         yield _counter("pgproxy_servers_opened_total", counters.servers_opened)
         yield _counter("pgproxy_servers_lost_total", counters.servers_lost)
+        yield _counter("pgproxy_servers_cut_total", counters.servers_cut)
         yield _counter("pgproxy_server_logins_failed_total", counters.server_logins_failed)
         yield _counter("pgproxy_cancels_total", counters.cancels)
         yield _gauge("pgproxy_prepared_statements", len(self._prepared))
@@ -181,12 +188,14 @@ class ProxyCollector(Collector):
     def _backends(self) -> Iterator[Metric]:
         up = _labelled_gauge("pgproxy_backend_up", ["backend"])
         role = _labelled_gauge("pgproxy_backend_role", ["backend", "role"])
+        fenced = _labelled_gauge("pgproxy_backend_fenced", ["backend"])
         lsn = _labelled_gauge("pgproxy_backend_replay_lsn", ["backend"])
         topology = self._cluster.topology
         for node in topology.nodes if topology is not None else ():
             up.add_metric([node.name], 1 if node.alive else 0)
             for name in ("primary", "replica", "none"):
                 role.add_metric([node.name, name], 1 if node.role.value == name else 0)
+            fenced.add_metric([node.name], 1 if node.is_fenced else 0)
             if node.replay_lsn is not None:
                 lsn.add_metric([node.name], node.replay_lsn)
         load = _labelled_gauge("pgproxy_backend_load", ["backend"])
@@ -198,6 +207,7 @@ class ProxyCollector(Collector):
             leases.add_metric([backend.name], int(backend.leases))
         yield up
         yield role
+        yield fenced
         yield lsn
         yield load
         yield leases

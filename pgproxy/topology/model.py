@@ -92,8 +92,8 @@ class Node:
 
     @property
     def is_fenced(self) -> bool:
-        """It answers, and may serve nobody; `error` says why."""
-        return self.alive and self.role is Role.NONE
+        """It answers and takes writes, but must get none; `error` says why."""
+        return self.alive and self.cut
 
 
 @final

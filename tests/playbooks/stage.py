@@ -202,6 +202,10 @@ class Server(Party):
         return self.stage.cluster.backends[self.name]
 
     @property
+    def pool(self) -> Pool:
+        return self.stage.group.pools[self.name]
+
+    @property
     def open(self) -> int:
         """Connections that are open."""
         return sum(not transport.closed for _, transport in self.connections)
@@ -230,6 +234,7 @@ class Stage:
         max_prepared: int = 100,
         session_mode: bool = False,
         watermark: str = "off",
+        max_logins: int = 8,
     ) -> None:
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
@@ -238,6 +243,7 @@ class Stage:
         self.clients_lost: list[ClientConnection] = []
         self.cancels: list[tuple[str, int]] = []  # sent, and not yet arrived
         self.cancels_arrive = True
+        self.logins_end = True  # or they hang, until it is True again
         self.refuses: PgError | None = None  # what a log-in gets
         self.counters = Counters(len(REASONS))
         self.registry = StatementRegistry()
@@ -260,7 +266,15 @@ class Stage:
                 wait_timeout=30.0,
                 max_prepared=max_prepared,
             ),
-            PoolSettings(size=size, min_size=0, idle_timeout=0, lifetime=0, failover_wait=30.0),
+            PoolSettings(
+                size=size,
+                min_size=0,
+                idle_timeout=0,
+                lifetime=0,
+                failover_wait=30.0,
+                switchover_grace=10.0,
+                max_logins=max_logins,
+            ),
         )
         names = ["p", *[f"r{number}" for number in range(1, replicas + 1)]]
         self.servers = {name: Server(self, name) for name in names}
@@ -272,12 +286,15 @@ class Stage:
         roles = dict.fromkeys(replicas, Role.REPLICA) | dict.fromkeys(dead, Role.NONE)
         if primary:
             roles[primary] = Role.PRIMARY
-        nodes = tuple(
-            [
+        self.apply(
+            *[
                 Node(name, name, 5432, 1, "", role, role is not Role.NONE, 1, None, "")
                 for name, role in sorted(roles.items())
             ]
         )
+
+    def apply(self, *nodes: Node) -> None:
+        """These are the servers from now on."""
         self.cluster.apply(Topology(1, nodes, timeline=1))
         self.settle()
 
@@ -291,6 +308,7 @@ class Stage:
 
     def settle(self) -> None:
         """The event loop runs until it has nothing to do."""
+        paused = 0
         while self.soon or self.tasks:
             while self.soon:
                 self.soon.popleft()()
@@ -299,9 +317,11 @@ class Stage:
                 try:
                     task.send(None)
                 except StopIteration:
+                    paused = 0
                     continue
                 self.tasks.append(task)
-                if not self.cancels_arrive:
+                paused += 1
+                if paused > len(self.tasks):
                     return
 
     def time_passes(self, seconds: float) -> None:
@@ -319,6 +339,8 @@ class Stage:
     async def _open(self, server: ServerConnection, database: str, user: str) -> None:
         if self.refuses is not None:
             raise self.refuses
+        while not self.logins_end:
+            await _Pause()
         transport = Transport(self)
         place = self.servers[server.backend.name]
         place.connections.append((server, transport))
@@ -358,6 +380,7 @@ class Stage:
         """Every client leaves; then nothing is held."""
         self.check()
         self.cancels_arrive = True
+        self.logins_end = True
         for client in self.clients:
             if not client.own_transport.closed:
                 client.leaves()

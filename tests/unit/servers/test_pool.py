@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from pgproxy.errors import PgError
+from pgproxy.frames.write import TERMINATE
+from pgproxy.routing.decision import PRIMARY
+from pgproxy.servers.cluster import OpenedWaiter
 from tests.playbooks.stage import IDLE, INSERTED, SELECTED, Stage, fields
 from tests.support.wire import query
 
@@ -80,15 +83,16 @@ def test_the_end_of_the_wait_says_why(stage: Stage) -> None:
     stage.timers_fire()
 
 
-def test_a_pool_whose_server_has_lost_its_role_trusts_no_connection() -> None:
-    stage = Stage(replicas=1, size=2)
+def test_a_drained_pool_trusts_no_connection() -> None:
+    stage = Stage(replicas=0, size=2)
     busy, idle = stage.client(), stage.client()
     busy >> INSERT
     idle >> INSERT
     (_, first), (_, second) = stage["p"].connections
     second.take()
     second.protocol.data_received(INSERTED + IDLE)
-    stage.topology("r1", "p")
+    stage["p"].pool.drain()
+    stage.settle()
     assert second.closed
     assert not first.closed
     first.protocol.data_received(INSERTED + IDLE)
@@ -124,4 +128,139 @@ def test_other_parameters_need_another_connection() -> None:
     other >> query("SELECT 1")
     assert len(stage["p"].connections) == 2
     assert stage["p"].open == 1
+    stage.close()
+
+
+# Draining and cutting
+
+
+def test_a_log_in_from_before_the_drain_is_not_used_after_it(stage: Stage) -> None:
+    stage.logins_end = False
+    client = stage.client()
+    client >> INSERT
+    stage["p"].pool.drain()
+    stage.logins_end = True
+    stage.settle()
+    (_, first), (_, second) = stage["p"].connections
+    assert (first.closed, first.take()) == (True, TERMINATE)
+    assert (second.closed, second.take()) == (False, INSERT)
+
+
+def test_a_cut_ends_a_transaction_and_tells_why(stage: Stage) -> None:
+    client = stage.client()
+    client >> INSERT
+    stage["p"] << INSERT
+    stage["p"].pool.cut("it is fenced")
+    (server, transport) = stage["p"].connections[0]
+    assert transport.aborted
+    # Before the loop has told anybody of it nothing is sent any more.
+    server.write(b"one more")
+    client.connection.data_received(INSERT)
+    assert transport.take() == b""
+    stage.settle()
+    assert "it is fenced" in fields(client.take() + b"Z\0\0\0\5I")["D"]
+    assert (stage.counters.servers_cut, stage.counters.servers_lost) == (1, 1)
+
+
+def test_a_cut_closes_idle_connections_with_a_word(stage: Stage) -> None:
+    stage.client() >> INSERT
+    stage["p"] >> INSERTED + IDLE
+    stage["p"].pool.cut("it is fenced")
+    stage.settle()
+    (_, transport) = stage["p"].connections[0]
+    assert transport.take() == INSERT + TERMINATE
+    assert not transport.aborted
+    assert stage.counters.servers_cut == 0
+
+
+def test_a_cut_ends_who_is_being_reset(stage: Stage) -> None:
+    client = stage.client()
+    client >> query("CREATE TEMP TABLE t (i int)")
+    stage["p"] >> SELECTED + IDLE
+    client.leaves()
+    assert stage["p"].pool.ledger.resetting == 1
+    stage["p"].pool.cut("it is fenced")
+    stage.settle()
+    assert stage["p"].pool.ledger.total == 0
+
+
+def test_a_cut_of_those_at_rest_leaves_transactions_alone() -> None:
+    stage = Stage(replicas=0, size=3)
+    pinned, busy, idle = stage.client(), stage.client(), stage.client()
+    pinned >> query("CREATE TEMP TABLE t (i int)")
+    stage["p"] >> SELECTED + IDLE
+    busy >> query("CREATE TEMP TABLE u (i int)")
+    stage["p"] >> SELECTED + IDLE
+    busy >> INSERT
+    idle >> INSERT
+    transports = [transport for _, transport in stage["p"].connections]
+    transports[2].protocol.data_received(INSERTED + IDLE)
+    stage["p"].pool.cut("it is fenced", at_rest=True)
+    stage.settle()
+    assert [transport.closed for transport in transports] == [True, False, False]
+    stage.close()
+
+
+# Turns
+
+
+def test_so_many_log_ins_at_once_and_the_others_in_turn() -> None:
+    stage = Stage(replicas=0, size=6, max_logins=2)
+    stage.logins_end = False
+    clients = [stage.client() for _ in range(500)]
+    for client in clients:
+        client >> INSERT
+    pool = stage["p"].pool
+    assert (pool.ledger.opening, len(stage.tasks), pool.ledger.waiting) == (6, 2, 500)
+    stage.logins_end = True
+    stage.settle()
+    assert len(stage["p"].connections) == 6
+    assert [client.relay.server is not None for client in clients] == [True] * 6 + [False] * 494
+    stage.close()
+
+
+def test_a_log_in_whose_turn_comes_too_late_is_left_out() -> None:
+    stage = Stage(replicas=0, size=6, max_logins=1)
+    stage.logins_end = False
+    clients = [stage.client() for _ in range(6)]
+    for client in clients:
+        client >> INSERT
+    for client in clients[1:]:
+        client.leaves()
+    stage.logins_end = True
+    stage.settle()
+    assert len(stage["p"].connections) == 1
+    assert stage["p"].pool.ledger.opening == 0
+    stage.close()
+
+
+def test_a_failed_log_in_frees_its_place() -> None:
+    stage = Stage(replicas=0, size=6, max_logins=1)
+    stage.refuses = UNREACHABLE
+    clients = [stage.client() for _ in range(6)]
+    for client in clients:
+        client >> INSERT
+    # Who comes while the pool pauses does not have it tried again at once.
+    assert stage.counters.server_logins_failed == 1
+    assert len(stage.timers) == 1
+    assert (stage["p"].backend.logins.taken, stage["p"].pool.ledger.opening) == (0, 0)
+    stage.refuses = None
+    stage.timers_fire()
+    assert len(stage["p"].connections) == 6
+    stage.close()
+
+
+def test_the_turns_of_a_backend_are_those_of_all_its_pools() -> None:
+    stage = Stage(replicas=0, size=2, max_logins=1)
+    stage.logins_end = False
+    other = stage.cluster.group("d2", "u")
+    told: list[PgError | None] = []
+    profile = other.profile([])
+    stage.client() >> INSERT
+    OpenedWaiter(other, PRIMARY, profile, told.append).ask()
+    assert len(stage.tasks) == 1
+    stage.logins_end = True
+    stage.settle()
+    assert told == [None]
+    profile.clients = 0
     stage.close()

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pgproxy import config
 from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry
 from pgproxy.topology.kubernetes import Kubernetes
-from pgproxy.topology.model import Backend
+from pgproxy.topology.model import Backend, Node, Role
 from tests.playbooks.stage import IDLE, INSERTED, ROUTER, SELECTED, Stage, error
 from tests.support.wire import query
 
@@ -138,3 +138,23 @@ def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:
     names = {metric.name for metric in make_registry(collector).collect()}
     assert "pgproxy_clients" in names
     assert not {name for name in names if "kubernetes" in name or "topology_age" in name}
+
+
+def test_a_failover_is_seen(stage: Stage, registry: CollectorRegistry) -> None:
+    value = registry.get_sample_value
+    old = Node("p", "p", 5432, 1, "", Role.NONE, True, 1, None, "fenced", wrote_on=1, cut=True)
+    new = Node("r1", "r1", 5432, 1, "", Role.PRIMARY, True, 2, None, "", wrote_on=2)
+    insert = query("INSERT INTO t VALUES (1)")
+    stage.client() >> insert
+    stage.apply(old)
+    assert value("pgproxy_backend_fenced", {"backend": "p"}) == 1
+    assert value("pgproxy_servers_cut_total") == 1
+    stage.client() >> insert
+    stage.apply(old, new)
+    assert value("pgproxy_failover_wait_seconds_count") == 1
+    assert value("pgproxy_backend_fenced", {"backend": "r1"}) == 0
+    stage.apply(old)
+    late = stage.client()
+    late >> insert
+    stage.time_passes(31)
+    assert value("pgproxy_failover_timeouts_total") == 1
