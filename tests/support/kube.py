@@ -10,6 +10,7 @@ that `mount` or `write_kubeconfig` lay out.
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -212,3 +213,15 @@ async def client(api: KubeApi, token: str) -> AsyncIterator[aiohttp.ClientSessio
     ) as session:
         yield session
     await asyncio.sleep(0)  # the loop closes a connection in the turn after it was aborted
+
+
+def reserved_port() -> socket.socket:
+    """A socket that keeps a port of 127.0.0.1 for those who share it, and refuses connections.
+
+    So nobody else is given the port while its server is down.
+    """
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    place.bind(("127.0.0.1", 0))
+    return place

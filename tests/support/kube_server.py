@@ -12,7 +12,6 @@ import json
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from tests.support.kube import reserved_port
 from tests.support.kube_assets import find_assets
 from tests.support.place import cluster_parent
 from tests.support.processes import Leash
@@ -55,9 +55,9 @@ class KubeServer:
         self.admin_token: Final = secrets.token_hex(16)
         """Of a user who may do everything."""
         self._bin: Final = find_assets()
-        self._place: Final = _reserved_port()
+        self._place: Final = reserved_port()
         self.port: Final[int] = self._place.getsockname()[1]
-        self._etcd_place: Final = _reserved_port()
+        self._etcd_place: Final = reserved_port()
         self._etcd_url: Final = f"http://127.0.0.1:{self._etcd_place.getsockname()[1]}"
         self._key: Final = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         authority = trustme.CA()
@@ -272,18 +272,6 @@ class _Program:
 
     def said(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]
-
-
-def _reserved_port() -> socket.socket:
-    """A socket that keeps a port of 127.0.0.1 for those who share it, and refuses connections.
-
-    So nobody else is given the port while its server is down.
-    """
-    place = socket.socket()
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    place.bind(("127.0.0.1", 0))
-    return place
 
 
 def _base64(data: bytes) -> str:
