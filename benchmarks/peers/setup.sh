@@ -14,7 +14,7 @@
 #   MIRROR               the package mirror    (default: the one apt is configured with)
 set -eu
 
-peers="pgbouncer pgpool2 odyssey"
+peers="pgbouncer pgpool2 odyssey haproxy"
 suite=${SUITE:-testing}
 root=${PGPROXY_BENCH_PEERS:-${XDG_CACHE_HOME:-/var/cache}/pgproxy-bench/peers}
 

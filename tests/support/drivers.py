@@ -94,9 +94,8 @@ class PsycopgExtended(PsycopgSimple):
 def server_error(error: Exception) -> BaseException:
     """What the server, or the proxy, said: asyncpg makes it the cause of an error of its own when
     the connection ends behind it."""
-    if isinstance(error, asyncpg.ConnectionDoesNotExistError) and error.__cause__ is not None:
-        return error.__cause__
-    return error
+    ended = isinstance(error, asyncpg.ConnectionDoesNotExistError)
+    return error.__cause__ if ended and error.__cause__ else error
 
 
 def sqlstate(error: Exception) -> str | None:

@@ -241,6 +241,10 @@ class Load:
         self._running.wait()
         self.wait_writes(writes)
 
+    def clients(self) -> list[str]:
+        """Their names."""
+        return [client.name for client in self._clients]
+
     def wait_writes(self, more: int, timeout: float = 60) -> None:
         """Wait until so many further writes were acknowledged. Raises `TimeoutError`."""
         deadline = time.monotonic() + timeout

@@ -155,6 +155,19 @@ class PatroniCluster:
 
         self.wait(healthy, f"{members} healthy members", timeout)
 
+    def wait_other_leader(self, old: Member, timeout: float = 60) -> Member:
+        """Wait until another than `old` has the lock; returns it. Raises `PatroniError`."""
+
+        def others() -> list[str]:
+            return [
+                name
+                for name, one in self.status().items()
+                if one["role"] == "leader" and name != old.name
+            ]
+
+        self.wait(lambda: bool(others()), f"other leader than {old.name}", timeout)
+        return self.member(others()[0])
+
     def wait(self, condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
         """Wait until `condition`. Raises `PatroniError` with the ends of the logs."""
         deadline = time.monotonic() + timeout
