@@ -11,6 +11,7 @@ import structlog
 import pgproxy
 from pgproxy import _compiled
 from pgproxy.clients.cancel import CancelKeys
+from pgproxy.clients.drain import Drain
 from pgproxy.clients.listener import Listener
 from pgproxy.clients.login import ClientLogin
 from pgproxy.clients.users import Users
@@ -34,8 +35,8 @@ from pgproxy.topology.monitor import Monitor
 
 _log = structlog.stdlib.get_logger()
 
-# Seconds that clients get to finish their transactions when the proxy is told to stop.
-DRAIN = 30.0
+# Seconds at the end for cancel requests that are under way and for servers to hear Terminate.
+LAST_WORDS = 2.0
 # Seconds to wait for the first answers of the backends before clients are let in all the same.
 FIRST_ROUND = 10.0
 
@@ -63,6 +64,12 @@ class Tasks:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    async def finish(self, seconds: float) -> None:
+        """Lets them come to their end; what has not by then is cancelled."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        await self.close()
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -81,6 +88,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self.config = config
         self.tasks = Tasks()
+        self.server_tasks = Tasks()
         self.counters = Counters(len(REASONS))
         self.clock = Clock()
         keyring = Keyring()
@@ -102,7 +110,7 @@ class Proxy:
             PoolContext(
                 open_server=server_login.open,
                 send_cancel=server_login.send_cancel,
-                spawn=self.tasks.spawn,
+                spawn=self.server_tasks.spawn,
                 call_later=loop.call_later,
                 unreachable=self.monitor.probe_now,
                 counters=self.counters,
@@ -141,6 +149,11 @@ class Proxy:
             login_timeout=config.timeouts.client_login,
             spawn=self.tasks.spawn,
         )
+        self.drain = Drain(
+            self.listener,
+            accept=config.listen.drain_accept_seconds,
+            window=config.listen.drain_timeout,
+        )
         self.backend_seen = False
         self.janitor = Janitor(
             self.cluster,
@@ -150,14 +163,14 @@ class Proxy:
         )
 
     async def run(self, on_ready: Callable[[Ready], None] | None) -> None:
-        """Serves until SIGTERM or SIGINT, or until cancelled; then drains."""
+        """Serves until SIGTERM or SIGINT, then drains; at a second one, or when cancelled, it ends
+        at once."""
         config = self.config
         for notice in notices(config):
             _log.warning("not_in_effect", notice=notice)
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self.drain.ask)
         http = await start_http(
             config.http.host,
             config.http.port,
@@ -168,6 +181,7 @@ class Proxy:
                     self.router,
                     clients=self.listener.clients,
                     prepared=self.registry,
+                    drain=self.drain,
                     version=pgproxy.__version__,
                     mode=_compiled.mode(),
                     pods=self.pods,
@@ -183,38 +197,48 @@ class Proxy:
         self.tasks.spawn(self.monitor.run())
         self.tasks.spawn(self.janitor.run())
         try:
-            await self._first_round(stop)
+            await self._first_round()
+            if self.drain.draining:
+                return
             host, port = await self.listener.listen(config.listen.host, config.listen.port)
             _log.info("listening", host=host, port=port, mode=_compiled.mode())
             if on_ready is not None:
                 on_ready(Ready(host, port, http.host, http.port))
-            await stop.wait()
+            await self.drain.asked.wait()
+            await self.drain.run()
         finally:
             await self._close(http.close)
 
-    async def _first_round(self, stop: asyncio.Event) -> None:
+    async def _first_round(self) -> None:
         loop = asyncio.get_running_loop()
         waiting = [
             loop.create_task(self.monitor.first_round.wait()),
-            loop.create_task(stop.wait()),
+            loop.create_task(self.drain.asked.wait()),
         ]
         await asyncio.wait(waiting, timeout=FIRST_ROUND, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
 
     async def _close(self, close_http: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        _log.info("draining", clients=len(self.listener.clients))
-        self.listener.stop_accepting()
-        cut_off = await self.listener.drain(DRAIN)
-        if cut_off:
-            _log.warning("cut_off", clients=cut_off)
+        await self.drain.close()
         self.cluster.close()
         if self.pods is not None:
             await self.pods.close()
+        await self.server_tasks.finish(LAST_WORDS)
+        await self._servers_gone()
         await self.monitor.close()
         await close_http()
         await self.tasks.close()
         _log.info("stopped")
+
+    async def _servers_gone(self) -> None:
+        """Waits until the servers' connections are closed, for otherwise the process ends before
+        Terminate is sent."""
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + LAST_WORDS
+        pools = self.cluster.pools()
+        while loop.time() < patience and any(pool.ledger.total for pool in pools):  # noqa: ASYNC110 - ledgers are PURE and tell nobody
+            await asyncio.sleep(0.01)
 
     def status(self) -> dict[str, object]:
         """For /status."""
@@ -223,7 +247,9 @@ class Proxy:
             "version": pgproxy.__version__,
             "mode": _compiled.mode(),
             "clients": len(self.listener.clients),
-            "draining": self.listener.draining,
+            "draining": self.drain.draining,
+            "drain_clients": self.drain.counts(),
+            "drain_forced": self.drain.forced,
             "discovery": {"mode": "static"} if self.pods is None else self.pods.status(),
             "topology": [
                 {
@@ -267,7 +293,7 @@ class Proxy:
         return None
 
     def _why_not_ready(self) -> str | None:
-        if self.listener.draining:
+        if self.drain.draining:
             return "draining"
         if not self.backend_seen:
             return "no backend has answered yet"

@@ -110,6 +110,8 @@ class Listen(_Section):
     port: PortOrAny = 5432
     max_clients: Positive = 10_000
     workers: Positive = 1
+    drain_accept_seconds: Seconds = 10.0
+    drain_timeout: Seconds = 60.0
     tls_cert_file: OptionalFile = None
     tls_key_file: OptionalFile = None
     tls_ca_file: OptionalFile = None

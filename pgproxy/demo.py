@@ -68,25 +68,20 @@ def run_demo(replicas: int, port: int | None) -> None:
 
 async def _serve(config: Config, psql: str, progress: Callable[[str], None]) -> None:
     view = LiveView(_say, asyncio.get_running_loop())
-    task = asyncio.current_task()
-    assert task is not None
 
     def ready(where: app.Ready) -> None:
         progress("ready")
         if where.port != _CLIENT_PORT and config.listen.port == 0:
             _say(f"Port {_CLIENT_PORT} is taken, so the system picked {where.port}.")
         _say(_welcome(where, psql))
-        # In place of the proxy's own handler: it drains at the first Ctrl-C, and we do not wait
-        # for a transaction that somebody left open at the second.
+        # In place of the proxy's own handler, which says nothing.
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
 
     def interrupted() -> None:
         _say("\nstopping; Ctrl-C again cuts off the clients that are still at work")
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with contextlib.suppress(asyncio.CancelledError):
-        await app.serve(config, on_ready=ready, on_statement=view.statement)
+    await app.serve(config, on_ready=ready, on_statement=view.statement)
     view.close()
 
 
@@ -139,7 +134,8 @@ def _one_line(sql: bytes) -> str:
 
 def _config(cluster: Cluster, port: int) -> Config:
     return Config(
-        listen=Listen(host=HOST, port=port),
+        # Whoever presses Ctrl-C knows who is connected, and all data is about to be removed.
+        listen=Listen(host=HOST, port=port, drain_accept_seconds=0, drain_timeout=4),
         http=Http(host=HOST, port=_port_or_any(_HTTP_PORT)),
         auth=Auth(method="trust", users_file=None),
         server=Server(tls_mode="disable"),  # the embedded PostgreSQL is built without

@@ -14,7 +14,8 @@ from pgproxy.relay import Relay, Sink
 
 @final
 class ClientConnection(Sink):
-    """`on_lost` is called once, when the connection is gone."""
+    """`on_lost` is called once, when the connection is gone. `see_off` closes the transport so that
+    what was written arrives (clients/farewell.py), and calls what it is given once it is closed."""
 
     def __init__(
         self,
@@ -22,6 +23,7 @@ class ClientConnection(Sink):
         user: str,
         database: str,
         on_lost: "Callable[[ClientConnection], None]",
+        see_off: "Callable[[Any, Callable[[], None]], object] | None" = None,
     ) -> None:
         super().__init__()
         self.transport = transport
@@ -29,6 +31,7 @@ class ClientConnection(Sink):
         self.user = user
         self.database = database
         self.on_lost = on_lost
+        self.see_off = see_off
         self.relay: Relay | None = None
         self.pid: i64 = 0
         self.secret = b""
@@ -70,10 +73,17 @@ class ClientConnection(Sink):
             self.transport.pause_reading()
 
     def close(self) -> None:
-        self.transport.close()
+        if self.see_off is None or self.transport.is_closing():
+            self.transport.close()
+            return
+        self.write = _write_nowhere
+        self.see_off(self.transport, self._left)
 
     def abort(self) -> None:
         self.transport.abort()
+
+    def _left(self) -> None:
+        self.connection_lost(None)
 
 
 def _write_nowhere(data: bytes) -> None:

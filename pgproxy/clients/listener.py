@@ -1,6 +1,8 @@
-"""Accepts clients, logs them in, and keeps count of them until the proxy has drained."""
+"""Accepts clients, logs them in, and keeps count of them. How they go: clients/drain.py."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -8,6 +10,7 @@ import structlog
 
 from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.connection import ClientConnection
+from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.login import ClientLogin, LoggedIn, welcome
 from pgproxy.errors import (
     ADMIN_SHUTDOWN,
@@ -33,6 +36,7 @@ GOING_AWAY = PgError(
     severity="FATAL",
     detail="The proxy is shutting down. Connect again.",
 )
+TOO_SLOW = PgError("57014", "canceling authentication due to timeout", severity="FATAL")
 
 
 class Listener:
@@ -55,9 +59,9 @@ class Listener:
         self._login_timeout = login_timeout or None  # 0 = no limit
         self._spawn = spawn
         self._server: asyncio.Server | None = None
-        self._unknown = 0  # connections that are still logging in
+        self._arriving: set[asyncio.Timeout] = set()  # of connections that are still logging in
+        self._turns_away = False
         self.clients: set[ClientConnection] = set()
-        self.draining = False
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Starts to accept; returns the address. Raises OSError."""
@@ -68,43 +72,43 @@ class Listener:
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]
 
-    def stop_accepting(self) -> None:
-        self.draining = True
-        if self._server is not None:
-            self._server.close()
+    @property
+    def arriving(self) -> int:
+        """Connections that are still logging in."""
+        return len(self._arriving)
 
-    async def drain(self, seconds: float) -> int:
-        """Disconnects every client at the end of its transaction, all that remain after
-        `seconds`. Returns how many were cut off."""
+    async def stop_accepting(self) -> None:
+        """Closes the port. Who has connected by now is let in."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        # A port that is closed resets whoever is in its queue. So it is emptied through a second
+        # descriptor, behind which it stays open after the event loop has let go of it.
+        ports = [socket.socket(fileno=os.dup(port.fileno())) for port in server.sockets]
+        server.close()
+        queued = [connection for port in ports for connection in _take_queue(port)]
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while self.clients and loop.time() < deadline:
-            for client in list(self.clients):
-                relay = client.relay
-                if relay is None or relay.at_rest:
-                    self._dismiss(client)
-            await asyncio.sleep(0.02)
-        remaining = len(self.clients)
-        for client in list(self.clients):
-            self._dismiss(client)
-        await asyncio.sleep(0.02)
-        for client in list(self.clients):
-            client.abort()
-        return remaining
+        for connection in queued:
+            await loop.connect_accepted_socket(lambda: Exchange(self._connected), connection)
 
-    def _dismiss(self, client: ClientConnection) -> None:
-        if client.relay is not None:
-            client.relay.fail(GOING_AWAY)
-        else:
-            client.close()
+    def turn_away(self) -> None:
+        """Refuses those who are still logging in, and whoever else might be about to."""
+        if self._turns_away:
+            return
+        self._turns_away = True
+        now = asyncio.get_running_loop().time()
+        for timeout in self._arriving:
+            if not timeout.expired():
+                timeout.reschedule(now)
 
     def _connected(self, exchange: Exchange) -> None:
         self._spawn(self._receive(exchange))
 
     async def _receive(self, exchange: Exchange) -> None:
-        self._unknown += 1
+        timeout = asyncio.timeout(0 if self._turns_away else self._login_timeout)
+        self._arriving.add(timeout)
         try:
-            async with asyncio.timeout(self._login_timeout):
+            async with timeout:
                 message = await self._login.first_packet(exchange)
                 if message is None:
                     exchange.close()
@@ -115,10 +119,7 @@ class Listener:
         except PgError as error:
             self._refuse(exchange, error)
         except TimeoutError:
-            self._refuse(
-                exchange,
-                PgError("57014", "canceling authentication due to timeout", severity="FATAL"),
-            )
+            self._refuse(exchange, GOING_AWAY if self._turns_away else TOO_SLOW)
         except ConnectionError:
             exchange.close()
         except Exception:  # noqa: BLE001 - our own bug must not leave a client without an answer
@@ -128,11 +129,9 @@ class Listener:
             exchange.close()
             raise
         finally:
-            self._unknown -= 1
+            self._arriving.discard(timeout)
 
     def _admit(self) -> None:
-        if self.draining:
-            raise GOING_AWAY
         if len(self.clients) >= self._max_clients:
             self._counters.clients_refused += 1
             raise PgError(
@@ -144,8 +143,11 @@ class Listener:
 
     def _refuse(self, exchange: Exchange, error: PgError) -> None:
         self._counters.logins_failed += 1
+        if exchange.is_closed:
+            exchange.close()
+            return
         exchange.write(write.error_response(error))
-        exchange.close()
+        Farewell(exchange.transport)
 
     def _start(self, exchange: Exchange, found: LoggedIn) -> None:
         if exchange.is_closed:  # it left while a server was waited for
@@ -154,7 +156,7 @@ class Listener:
             return
         transport = exchange.transport
         message = found.message
-        client = ClientConnection(transport, message.user, message.database, self._lost)
+        client = ClientConnection(transport, message.user, message.database, self._lost, Farewell)
         pid, secret = self._keys.add(client, message.version)
         client.relay = Relay(
             self._relays,
@@ -173,3 +175,18 @@ class Listener:
     def _lost(self, client: ClientConnection) -> None:
         self._keys.remove(client)
         self.clients.discard(client)
+
+
+def _take_queue(port: socket.socket) -> list[socket.socket]:
+    """Closes a listening socket; returns the connections that nobody had accepted yet."""
+    found: list[socket.socket] = []
+    with port:
+        while True:
+            try:
+                connection, _ = port.accept()
+            except BlockingIOError:
+                return found
+            except ConnectionError:  # one that its client has given up
+                continue
+            connection.setblocking(False)
+            found.append(connection)

@@ -72,6 +72,9 @@ CATALOGUE: Final = (
     ("pgproxy_kubernetes_events_total", "counter", "type", "Events of its watches."),
     ("pgproxy_kubernetes_relists_total", "counter", "reason", "Why the pods were listed."),
     ("pgproxy_router_lookups_total", "counter", "result", "How routing decisions were found."),
+    ("pgproxy_draining", "gauge", "", "1 once the proxy has been told to stop."),
+    ("pgproxy_drain_clients", "gauge", "state", "Clients that a drain still has to see off."),
+    ("pgproxy_drain_forced_total", "counter", "", "Clients that a drain has cut off."),
 )
 
 
@@ -106,6 +109,17 @@ class Pods(Protocol):
         """Seconds since the API server last said anything."""
 
 
+class Draining(Protocol):
+    """What clients/drain.py knows."""
+
+    forced: int
+
+    @property
+    def draining(self) -> bool: ...
+
+    def counts(self) -> dict[str, int]: ...
+
+
 class ProxyCollector(Collector):
     """Reads the proxy's plain integers. `clients` and `prepared` are asked for their length.
 
@@ -120,6 +134,7 @@ class ProxyCollector(Collector):
         *,
         clients: Sized,
         prepared: Sized,
+        drain: Draining,
         version: str,
         mode: str,
         pods: Pods | None = None,
@@ -129,6 +144,7 @@ class ProxyCollector(Collector):
         self._router = router
         self._clients = clients
         self._prepared = prepared
+        self._drain = drain
         self._version = version
         self._mode = mode
         self._pods_watch = pods
@@ -162,6 +178,16 @@ class ProxyCollector(Collector):
         yield _gauge("pgproxy_prepared_statements", len(self._prepared))
         if self._pods_watch is not None:
             yield from _discovery(self._pods_watch)
+        yield from self._departures()
+
+    def _departures(self) -> Iterator[Metric]:
+        drain = self._drain
+        yield _gauge("pgproxy_draining", 1 if drain.draining else 0)
+        clients = _labelled_gauge("pgproxy_drain_clients", ["state"])
+        for state, count in drain.counts().items():
+            clients.add_metric([state], count)
+        yield clients
+        yield _counter("pgproxy_drain_forced_total", drain.forced)
 
     def _pools(self) -> Iterator[Metric]:
         servers = _labelled_gauge("pgproxy_servers", ["backend", "database", "user", "state"])

@@ -394,7 +394,7 @@ async def test_the_proxy_is_told_to_stop(
     assert wire.errors(frames) == []
     for client in (begun, busy, held):
         assert _fatal(await client.until(b""))["C"] == "57P01"
-    await asyncio.to_thread(proxy.stop)  # it must end by itself, with status 0
+    await asyncio.to_thread(proxy.wait_end)
     stored = cluster.primary.psql("SELECT n FROM t ORDER BY n", fresh_database)
     assert stored.split() == ["1", "2", "3", "4"]
     left = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{fresh_database}'"

@@ -137,7 +137,7 @@ async def test_the_state_of_clients_that_have_left_is_forgotten(
 async def test_no_task_and_no_object_of_a_client_outlives_it(cluster: Cluster) -> None:
     """In this process, where they can be counted, and on asyncio's own event loop."""
     config = Config(
-        listen=Listen(host=HOST, port=0),
+        listen=Listen(host=HOST, port=0, drain_accept_seconds=0),
         http=Http(host=HOST, port=0),
         auth=Auth(method="trust", users_file=None),
         health=Health(interval=0.2),

@@ -185,14 +185,21 @@ class ProxyProcess:
     # --- its end
 
     def stop(self, *, timeout: float = 30) -> None:
-        """Ask it to drain (SIGTERM). Raises `ProxyError` unless it exits 0 without a traceback."""
+        """Ask it to drain (SIGTERM), and `wait_end`."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+        self.wait_end(timeout=timeout)
+
+    def wait_end(self, *, timeout: float = 30) -> None:
+        """Wait for the end that it has been told of: a second SIGTERM would cut everybody off.
+
+        Raises `ProxyError` unless it exits 0 without a traceback.
+        """
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill9()
-            raise ProxyError(f"no end {timeout} s after SIGTERM:\n{self.stderr}") from None
+            raise ProxyError(f"no end in {timeout} s:\n{self.stderr}") from None
         self._clean_up()
         self.check()
         if status != 0:
@@ -230,7 +237,7 @@ class ProxyProcess:
 def config_for(servers: Iterable[Backend], **sections: Mapping[str, object]) -> str:
     """The text of a pgproxy.toml for `servers`, with what `sections` add or change."""
     merged: dict[str, dict[str, object]] = {
-        "listen": {"host": HOST, "port": 0},
+        "listen": {"host": HOST, "port": 0, "drain_accept_seconds": 0, "drain_timeout": 10},
         "http": {"host": HOST, "port": 0},
         "auth": {"method": "trust", "users_file": ""},
         "health": {"user": "postgres", "interval": 0.2},

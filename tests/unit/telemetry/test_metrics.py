@@ -23,6 +23,16 @@ def stage() -> Iterator[Stage]:
     stage.close()
 
 
+class Drain:
+    """As clients/drain.py, with somebody still there."""
+
+    forced = 3
+    draining = True
+
+    def counts(self) -> dict[str, int]:
+        return {"idle": 0, "active": 2}
+
+
 @pytest.fixture
 def pods() -> Kubernetes:
     pods = Kubernetes(config.Kubernetes(selector="app=db"), lambda _backends: None)
@@ -42,6 +52,7 @@ def registry(stage: Stage, pods: Kubernetes) -> CollectorRegistry:
             ROUTER,
             clients=stage.clients,
             prepared=stage.registry,
+            drain=Drain(),
             version="1.2.3",
             mode="interpreted",
             pods=pods,
@@ -132,6 +143,7 @@ def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:
         ROUTER,
         clients=stage.clients,
         prepared=stage.registry,
+        drain=Drain(),
         version="1.2.3",
         mode="interpreted",
     )
@@ -158,3 +170,11 @@ def test_a_failover_is_seen(stage: Stage, registry: CollectorRegistry) -> None:
     late >> insert
     stage.time_passes(31)
     assert value("pgproxy_failover_timeouts_total") == 1
+
+
+def test_a_drain_is_seen(registry: CollectorRegistry) -> None:
+    value = registry.get_sample_value
+    assert value("pgproxy_draining") == 1
+    assert value("pgproxy_drain_clients", {"state": "active"}) == 2
+    assert value("pgproxy_drain_clients", {"state": "idle"}) == 0
+    assert value("pgproxy_drain_forced_total") == 3
