@@ -309,3 +309,15 @@ async def test_a_list_that_comes_later_and_its_labels_are_followed(
         )
         assert watch.node(old.name).error == NOT_ASKED
         await watch.until(lambda: watch.roles()[old.name] is Role.REPLICA)
+
+
+async def test_a_new_label_has_the_server_asked_at_once(private_cluster: Cluster) -> None:
+    old, (chosen, _) = private_cluster.primary, private_cluster.replicas
+    async with watching([], Health(interval=60, timeout=2)) as watch:
+        watch.monitor.set_backends(labelled((old, "primary"), (chosen, "replica")))
+        await watch.until(lambda: len(watch.published) == 2)
+        await asyncio.to_thread(chosen.promote)
+        assert watch.roles()[old.name] is Role.PRIMARY
+        watch.monitor.set_backends(labelled((old, "primary"), (chosen, "primary")))
+        await watch.until(lambda: watch.roles()[chosen.name] is Role.PRIMARY)
+        assert watch.node(old.name).is_fenced

@@ -206,6 +206,35 @@ def test_the_wait_for_a_primary_counts_from_its_beginning() -> None:
     stage.close()
 
 
+def test_the_wait_is_not_forgotten_on_the_way_from_one_pool_to_another(pair: Stage) -> None:
+    pair.apply(DEPOSED_P, R1)
+    waiter = pair.client()
+    waiter >> INSERT
+    (entry,) = pair.cluster.homeless
+    began = entry.waiter.homeless_since
+    pair.logins_end = False
+    pair.apply(P, R1)
+    pair.apply(DEPOSED_P, replace(R1, role=Role.PRIMARY))
+    assert pair["r1"].pool.ledger.waiting == 1
+    pair.apply(DEPOSED_P, R1)
+    (entry,) = pair.cluster.homeless
+    assert entry.waiter.homeless_since == began
+
+
+def test_those_who_move_keep_their_order_whatever_their_profile() -> None:
+    stage = Stage(replicas=0, size=2, max_logins=1)
+    stage.apply(P)
+    stage.logins_end = False
+    clients = [stage.client(name=b"%d" % (number % 3)) for number in range(9)]
+    for client in clients:
+        client >> INSERT
+    stage.apply(DEPOSED_P)
+    assert [entry.waiter for entry in stage.cluster.homeless] == [
+        client.relay for client in clients
+    ]
+    stage.close()
+
+
 def test_a_server_that_leaves_the_list_leaves_nothing_behind(pair: Stage) -> None:
     reader = pair.client()
     reader >> SELECT
@@ -318,11 +347,14 @@ def test_a_primary_that_has_its_label_back_keeps_what_runs(pair: Stage) -> None:
 
 def test_a_silent_primary_without_a_successor_may_come_back(pair: Stage) -> None:
     client = pair.client()
-    client >> INSERT
-    pair["p"] << INSERT
+    client >> CREATE_TEMP
+    pair["p"] >> SELECTED + IDLE
+    client.take()
     pair.apply(replace(DEPOSED_P, alive=False), R1)
     pair.time_passes(60)
     assert pair["p"].open == 1
+    client >> INSERT
+    pair["p"].take()
     pair.apply(P, R1)
     pair["p"] >> INSERTED + IDLE
     client << INSERTED + IDLE

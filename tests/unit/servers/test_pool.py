@@ -153,10 +153,13 @@ def test_a_cut_ends_a_transaction_and_tells_why(stage: Stage) -> None:
     stage["p"].pool.cut("it is fenced")
     (server, transport) = stage["p"].connections[0]
     assert transport.aborted
-    # Before the loop has told anybody of it nothing is sent any more.
+    # Before the loop has told anybody of it nothing is sent any more, whatever a transport does
+    # that has been aborted.
+    transport.closed = False
     server.write(b"one more")
     client.connection.data_received(INSERT)
     assert transport.take() == b""
+    transport.closed = True
     stage.settle()
     assert "it is fenced" in fields(client.take() + b"Z\0\0\0\5I")["D"]
     assert (stage.counters.servers_cut, stage.counters.servers_lost) == (1, 1)
@@ -231,6 +234,22 @@ def test_a_log_in_whose_turn_comes_too_late_is_left_out() -> None:
     stage.settle()
     assert len(stage["p"].connections) == 1
     assert stage["p"].pool.ledger.opening == 0
+    stage.close()
+
+
+def test_log_ins_begin_in_the_order_in_which_they_were_asked_for() -> None:
+    stage = Stage(replicas=0, size=2)
+    stage.refuses = UNREACHABLE
+    one, other = stage.client(name=b"one"), stage.client(name=b"other")
+    one >> INSERT
+    other >> INSERT
+    stage.refuses = None
+    stage.logins_end = False
+    (timer,) = stage.timers
+    timer.callback()
+    timer.cancel()
+    begun = [opening.cr_frame.f_locals["profile"] for opening in stage.tasks]
+    assert begun == [one.relay.profile, other.relay.profile]
     stage.close()
 
 
