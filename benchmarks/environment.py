@@ -18,6 +18,14 @@ def describe(servers: Servers) -> dict[str, str]:
     pgbench = subprocess.run(
         [servers.program("pgbench"), "--version"], capture_output=True, check=True, text=True
     )
+    return machine() | {
+        "postgresql": f"{servers.version}, one primary, {len(servers.replicas)} streaming replicas",
+        "pgbench": pgbench.stdout.strip(),
+    }
+
+
+def machine() -> dict[str, str]:
+    """The part of it that is the same whatever is measured."""
     one, five, _ = os.getloadavg()
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -26,8 +34,6 @@ def describe(servers: Servers) -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / _GIB:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "postgresql": f"{servers.version}, one primary, {len(servers.replicas)} streaming replicas",
-        "pgbench": pgbench.stdout.strip(),
         "load before": f"{one:.2f} over 1 minute, {five:.2f} over 5",
     }
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from tests.support.kube_server import KubeServer
 from tests.support.ledger import INDEX, ROWS, TABLE, Audit, Books, Load
-from tests.support.patroni import SCOPE, PatroniCluster
+from tests.support.patroni import PatroniCluster
 from tests.support.patroni_kubernetes import KubernetesDcs
 from tests.support.patroni_member import Member
 from tests.support.proxy import ProxyProcess
@@ -24,7 +24,6 @@ from tests.support.timeline import Timeline
 pytestmark = pytest.mark.timeout(180)
 
 _CLIENTS: Final = 32
-_LIST_AND_WATCH: Final = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
 # What a broken transaction's error may be: connection failure, or the server's own going down.
 _CLEAR: Final = {"08006", "57P01", "57P02"}
 
@@ -75,7 +74,9 @@ def perform(kube: KubeServer, tmp_path: Path) -> Iterator[Perform]:
             patroni = ends.enter_context(PatroniCluster.start(dcs, **settings))
             patroni.leader().sql(TABLE)
             patroni.leader().sql(INDEX)
-            proxy = ends.enter_context(ProxyProcess.start([], **discovery(dcs, patroni, tmp_path)))
+            proxy = ends.enter_context(
+                ProxyProcess.start([], **dcs.discovery(patroni.members[0].port, tmp_path))
+            )
             timeline = ends.enter_context(Timeline(dcs, patroni.members))
             load = Load(proxy.dsn(), _CLIENTS)
             ends.callback(load.stop)
@@ -83,21 +84,6 @@ def perform(kube: KubeServer, tmp_path: Path) -> Iterator[Perform]:
             return Stage(patroni, dcs, proxy, timeline, load)
 
         yield start
-
-
-def discovery(dcs: KubernetesDcs, patroni: PatroniCluster, directory: Path) -> dict[str, Any]:
-    """The sections of a configuration that finds the servers by their pods."""
-    ca, kubeconfig = directory / "ca.crt", directory / "kubeconfig"
-    ca.write_bytes(dcs.ca)
-    dcs.write_kubeconfig(kubeconfig, dcs.account("pgproxy", _LIST_AND_WATCH), ca)
-    pods = {
-        "namespace": dcs.namespace,
-        "preset": "patroni",
-        "cluster": SCOPE,
-        "port": patroni.members[0].port,
-        "kubeconfig": str(kubeconfig),
-    }
-    return {"discovery": {"mode": "kubernetes"}, "discovery.kubernetes": pods}
 
 
 @pytest.mark.xfail(reason="an unfinished transaction is not run again on the new primary yet")

@@ -38,7 +38,7 @@ ROWS: Final = "SELECT id FROM ledger"
 _INSERT: Final = "INSERT INTO ledger (id, client) VALUES ({0}, {1}) RETURNING id"
 _FIND: Final = "SELECT id FROM ledger WHERE id = {0}"
 _READ: Final = "SELECT id FROM ledger WHERE client = {0} ORDER BY id LIMIT 3"
-_PAUSE: Final = 0.004  # seconds between a client's units: the load shall not be the machine's limit
+_PAUSE: Final = 0.004  # seconds: the load shall not be the machine's limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,12 @@ class Books:
 
     def longest_write_outage(self) -> float:
         """The longest time in which no write was acknowledged, in seconds."""
-        return max(
-            (after - before for before, after in itertools.pairwise(self.writes())), default=0
-        )
+        return _longest_gap(self.writes())
+
+    def longest_read_outage(self) -> float:
+        """The longest time in which no read was answered, in seconds."""
+        reads = (done for done in self.done if done.client.startswith("read"))
+        return _longest_gap(sorted(done.acknowledged for done in reads))
 
     def first_write_after(self, moment: float) -> float:
         """Seconds from `moment` to the first acknowledgement of a write that began whenever."""
@@ -113,6 +116,10 @@ class Books:
         return max(waits, default=0)
 
 
+def _longest_gap(moments: Sequence[float]) -> float:
+    return max((after - before for before, after in itertools.pairwise(moments)), default=0)
+
+
 class _Client:
     """One client, of one kind of driver and one kind of work."""
 
@@ -121,6 +128,7 @@ class _Client:
         self._load: Final = load
         self._number: Final = number
         self._driver: Final = driver
+        self._dsn: Final = load.read_dsn if kind == "read" else load.dsn
         self._unit: Final[Callable[[Session], Awaitable[None]]] = getattr(self, f"_{kind}")
         self._rows: list[int] = []
         self._statement = ""
@@ -129,11 +137,12 @@ class _Client:
     async def work(self, stopped: asyncio.Event) -> None:
         session: Session | None = None
         while not stopped.is_set():
+            pause = self._load.pause
             began = time.monotonic()
             self._rows, self._statement, self._at_commit = [], "connect", False
             try:
                 if session is None:
-                    session = await self._driver.connect(self._load.dsn)
+                    session = await self._driver.connect(self._dsn)
                 else:
                     await self._unit(session)
             except Exception as error:  # noqa: BLE001 - whatever a driver makes of it
@@ -141,11 +150,12 @@ class _Client:
                 if session is not None:
                     await session.close()
                     session = None
+                pause = self._load.pause_after_failure
             else:
                 if self._statement != "connect":
                     now = time.monotonic()
                     self._load.books.done.append(Done(self.name, tuple(self._rows), began, now))
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(pause)
         if session is not None:
             await session.close()
 
@@ -220,11 +230,28 @@ _KINDS: Final = (
 class Load:
     """The clients, in a thread and an event loop of their own."""
 
-    def __init__(self, dsn: str, clients: int = 32, kinds: Sequence[str] = _KINDS) -> None:
-        """`kinds` are handed out in turns, for each driver in turns."""
+    def __init__(
+        self,
+        dsn: str,
+        clients: int = 32,
+        *,
+        read_dsn: str | None = None,
+        kinds: Sequence[str] = _KINDS,
+        first: int = 1,
+        pause: float = _PAUSE,
+        pause_after_failure: float = _PAUSE,
+    ) -> None:
+        """`kinds` are handed out in turns, for each driver in turns.
+
+        Reads go to `read_dsn` where replicas have an address of their own. `first` is the number of
+        the first row. The pauses, in seconds, are between a client's units of work.
+        """
         self.dsn: Final = dsn
+        self.read_dsn: Final = dsn if read_dsn is None else read_dsn
+        self.pause: Final = pause
+        self.pause_after_failure: Final = pause_after_failure
         self.books: Final = Books()
-        self.numbers: Final = itertools.count(1)
+        self.numbers: Final = itertools.count(first)
         self.over = asyncio.Event()
         self._clients: Final = [
             _Client(self, number, kinds[number // len(_DRIVERS) % len(kinds)], _DRIVERS[number % 4])

@@ -116,6 +116,10 @@ class PatroniCluster:
 
     # --- what it is
 
+    def version(self) -> str:
+        """Patroni's."""
+        return str(json.loads(self.members[0].rest("/patroni")[1])["patroni"]["version"])
+
     def status(self) -> dict[str, dict[str, Any]]:
         """By name, what Patroni says of each: role, state, timeline, lag. {} if none answers."""
         for member in self.members:

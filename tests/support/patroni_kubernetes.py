@@ -40,6 +40,8 @@ _RULES: Final = [
         "verbs": ["get", "list", "patch", "update", "watch"],
     },
 ]
+# What pgproxy needs: the Role in deploy/.
+_LIST_AND_WATCH: Final = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
 
 
 class KubernetesDcs:
@@ -163,6 +165,23 @@ class KubernetesDcs:
         asked = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {}}
         answer = self.request("POST", self.path(f"serviceaccounts/{name}/token"), asked)
         return str(answer["status"]["token"])
+
+    def discovery(self, port: int, directory: Path) -> dict[str, Any]:
+        """The sections of pgproxy's configuration that find the members by their pods.
+
+        Its kubeconfig, with the rights of its Role, is written into `directory`.
+        """
+        ca, kubeconfig = directory / "ca.crt", directory / "kubeconfig"
+        ca.write_bytes(self.ca)
+        self.write_kubeconfig(kubeconfig, self.account("pgproxy", _LIST_AND_WATCH), ca)
+        pods = {
+            "namespace": self.namespace,
+            "preset": "patroni",
+            "cluster": SCOPE,
+            "port": port,
+            "kubeconfig": str(kubeconfig),
+        }
+        return {"discovery": {"mode": "kubernetes"}, "discovery.kubernetes": pods}
 
     # --- requests
 

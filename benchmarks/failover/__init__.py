@@ -1,0 +1,1 @@
+"""What a failover costs the clients of pgproxy, of HAProxy and of Pgpool-II."""
