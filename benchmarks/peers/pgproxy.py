@@ -31,6 +31,7 @@ host = "{host}"
 port = 0
 max_clients = 10000
 workers = 1
+drain_accept_seconds = 0
 [http]
 host = "{host}"
 port = 0

@@ -47,8 +47,11 @@ def _states(proxy: ProxyProcess) -> dict[str, int]:
     return {state: count for state, count in found.items() if count}
 
 
-async def _until_sleeping(server: Server, count: int) -> None:
-    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+async def _until_sleeping(server: Server, database: str, count: int) -> None:
+    asleep = (
+        "SELECT count(*) FROM pg_stat_activity"
+        f" WHERE wait_event = 'PgSleep' AND datname = '{database}'"
+    )
     while await asyncio.to_thread(server.psql, asleep) != str(count):  # noqa: ASYNC110 - psql is asked
         await asyncio.sleep(0.01)
 
@@ -119,23 +122,23 @@ async def _nobody_is_left(cluster: Cluster, database: str) -> None:
 
 
 async def test_before_the_port_closes_all_is_as_ever(
-    cluster: Cluster, start_proxy: StartProxy
+    cluster: Cluster, fresh_database: str, start_proxy: StartProxy
 ) -> None:
     proxy = await asyncio.to_thread(
         start_proxy, cluster.servers, listen={"drain_accept_seconds": 600}
     )
-    before = await Wire.connect(proxy)
+    before = await Wire.connect(proxy, database=fresh_database)
     assert "pgproxy_draining 0.0" in proxy.get("/metrics")[1]
     await _terminate(proxy)
     assert proxy.get("/readyz") == (503, "draining\n")
     assert proxy.get("/livez")[0] == 200
     assert status(proxy)["draining"] is True
-    after = await Wire.connect(proxy)
+    after = await Wire.connect(proxy, database=fresh_database)
     for client in (before, after):
         assert _kinds(await client.ask(SELECT)) == b"TDCZ"
     # Cancel requests come on connections of their own.
     await after.send(SLEEP)
-    await _until_sleeping(cluster.primary, 1)
+    await _until_sleeping(cluster.primary, fresh_database, 1)
     canceller = await Wire.open(proxy)
     await canceller.send(wire.cancel_request(*after.key()))
     assert wire.errors(await after.until(b"Z")) == ["57014"]
@@ -145,12 +148,12 @@ async def test_before_the_port_closes_all_is_as_ever(
     assert 'pgproxy_drain_clients{state="idle"} 2.0' in metrics
     # The second signal is the end of it.
     await before.send(SLEEP)
-    await _until_sleeping(cluster.primary, 1)
+    await _until_sleeping(cluster.primary, fresh_database, 1)
     proxy.process.send_signal(signal.SIGTERM)
     for client in (before, after):
         assert _told_to_go(await client.until(b""))
     await asyncio.to_thread(proxy.wait_end)
-    await _until_sleeping(cluster.primary, 0)
+    await _until_sleeping(cluster.primary, fresh_database, 0)
     await _drop(before, after, canceller)
 
 
@@ -295,7 +298,7 @@ async def test_a_transaction_longer_than_the_window_is_cancelled(
     async with await Wire.connect(proxy, database=table) as client:
         await client.ask(wire.query("BEGIN"), wire.query("INSERT INTO t VALUES (1)"), ready=2)
         await client.send(wire.query("SELECT pg_sleep(60)"))
-        await _until_sleeping(cluster.primary, 1)
+        await _until_sleeping(cluster.primary, table, 1)
         proxy.process.send_signal(signal.SIGTERM)
         frames = await client.until(b"")
         assert wire.errors(frames) == ["57014", "57P01"]
@@ -364,7 +367,7 @@ async def test_a_signal_while_clients_wait_for_a_primary(
     await _drop(*waiting)
 
 
-async def test_nothing_is_left_in_the_process(cluster: Cluster) -> None:
+async def test_nothing_is_left_in_the_process(cluster: Cluster, fresh_database: str) -> None:
     """No task, no descriptor; on asyncio's own event loop."""
     tasks = asyncio.all_tasks()
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -372,11 +375,11 @@ async def test_nothing_is_left_in_the_process(cluster: Cluster) -> None:
     loop = asyncio.get_running_loop()
     serving = loop.create_task(app.serve(_config(cluster.servers), on_ready=ready.put_nowait))
     address = await ready.get()
-    clients = [await Wire.connect(address) for _ in range(5)]
+    clients = [await Wire.connect(address, database=fresh_database) for _ in range(5)]
     await clients[0].ask(SELECT)
     await clients[1].ask(wire.query("BEGIN"), wire.query("SELECT 1"), ready=2)
     await clients[2].send(SLEEP)
-    await _until_sleeping(cluster.primary, 1)
+    await _until_sleeping(cluster.primary, fresh_database, 1)
     half = await Wire.open(address)
     os.kill(os.getpid(), signal.SIGTERM)
     await serving
