@@ -48,6 +48,8 @@ class FakeKubeApi:
         self.elsewhere = "elsewhere"
         self.requests: Final[list[Request]] = []
         """Every one of them, with the time at which it came (monotonic seconds)."""
+        self.page_limit = 0
+        """So many pods in each page of a list that asks for no limit itself; 0: all."""
         self.faults: Final = WatchFaults(bookmark_interval)
         self._pods: Final = PodStore(history, self._tell)
         self._watches: Final[set[Watch]] = set()
@@ -259,7 +261,7 @@ class FakeKubeApi:
         user = f"system:serviceaccount:{self.namespace}:{SERVICE_ACCOUNT}"
         if not token:
             user = "system:anonymous"
-        elif scheme != "Bearer" or self._tokens.get(token, 0) < time.monotonic():
+        elif scheme.lower() != "bearer" or self._tokens.get(token, 0) < time.monotonic():
             return _failure(401, "Unauthorized")
         allowed = token and verb in {"list", "watch"} and parts[3] == self.namespace
         if not allowed:
@@ -284,7 +286,7 @@ class FakeKubeApi:
         selector = parse_selector(query.get("labelSelector", ""))
         page = self._pods.matching(namespace, selector)[start:]
         metadata = {"resourceVersion": str(self._pods.version)}
-        limit = int(query.get("limit") or 0)
+        limit = int(query.get("limit") or self.page_limit)
         if 0 < limit < len(page):
             page = page[:limit]
             metadata["continue"] = f"{self._pods.version}.{start + limit}"

@@ -11,7 +11,7 @@ from pgproxy.topology.model import Backend
 from pgproxy.topology.pods import backend_of, why_not
 from pgproxy.topology.podstore import Store, read_page
 from pgproxy.topology.presets import Rules
-from tests.support.pods import pod
+from tests.support.operators import pod
 
 RULES = (
     Rules("app=db", "role", ("primary",), ("replica",)),

@@ -6,7 +6,7 @@ import pytest
 from pgproxy.topology.model import Backend
 from pgproxy.topology.pods import backend_of, name_of, resource_version_of, uid_of, why_not
 from pgproxy.topology.presets import Rules
-from tests.support.pods import pod
+from tests.support.operators import pod
 
 RULES = Rules("app=db", "role", ("primary",), ("replica",))
 NAMED = Rules("app=db", ports=("pg", "postgresql"))

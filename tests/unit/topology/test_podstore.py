@@ -13,7 +13,7 @@ from pgproxy.topology.podstore import (
 )
 from pgproxy.topology.presets import Rules
 from pgproxy.topology.schedule import Outcome
-from tests.support.pods import pod
+from tests.support.operators import pod
 
 RULES = Rules("app=db", "role", ("primary",), ("replica",))
 PRIMARY = {"role": "primary"}

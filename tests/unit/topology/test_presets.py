@@ -8,7 +8,7 @@ from pgproxy.config import Kubernetes, PresetName
 from pgproxy.topology.pods import backend_of
 from pgproxy.topology.presets import PRESETS, Rules, rules_of
 from tests.fakes.kube_selectors import parse_selector
-from tests.support.pods import FLEETS, Fixture, pod
+from tests.support.operators import FLEETS, Fixture, pod
 
 FREE = {"selector": "app=db", "role_label": "role"}
 VALUES = {"primary_values": ("leader",), "replica_values": ("follower", "sync")}

@@ -1,0 +1,294 @@
+"""The watch of the pods on the fake API server: what it does on any, and each way to misbehave."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from kubernetes.aio.config import incluster_config
+
+from pgproxy import config
+from tests.fakes.kube_api import FakeKubeApi
+from tests.support.kube import mount
+from tests.support.kube_watching import (
+    LABELS,
+    PRIMARY,
+    QUICK,
+    REPLICA,
+    Following,
+    WatchContract,
+    following,
+    poll,
+)
+
+Misbehave = Callable[[FakeKubeApi], Any]
+
+
+@pytest_asyncio.fixture
+async def kube_api() -> AsyncIterator[FakeKubeApi]:
+    async with FakeKubeApi() as api:
+        yield api
+
+
+@pytest_asyncio.fixture
+async def pair(kube_api: FakeKubeApi) -> FakeKubeApi:
+    await kube_api.create_pod("db-0", PRIMARY)
+    await kube_api.create_pod("db-1", REPLICA)
+    return kube_api
+
+
+class TestOnTheFake(WatchContract):
+    pass
+
+
+def ends(how: Any) -> Misbehave:
+    def order(api: FakeKubeApi) -> None:
+        api.faults.every_watch_ends = how
+        api.end_watches(how)
+
+    return order
+
+
+def refuses(status: int, **how: Any) -> Misbehave:
+    def order(api: FakeKubeApi) -> None:
+        api.answer_with(status, **how)
+        api.end_watches("reset")
+
+    return order
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "outcome", "relists"),
+    [
+        pytest.param(ends("eof"), ("watch", "ok"), False, id="ends each watch at once"),
+        pytest.param(ends("cut"), ("watch", "ok"), False, id="ends each in the middle of a line"),
+        pytest.param(ends("reset"), ("watch", "unreachable"), False, id="resets each"),
+        pytest.param(ends("expired"), ("watch", "gone"), True, id="410 within each"),
+        pytest.param(refuses(410, verb="watch"), ("watch", "gone"), True, id="410 to each"),
+        pytest.param(refuses(500), ("watch", "error"), True, id="500"),
+        pytest.param(refuses(504, verb="watch"), ("watch", "error"), True, id="504"),
+        pytest.param(refuses(429, retry_after=1), ("watch", "throttled"), False, id="429"),
+        pytest.param(refuses(403), ("watch", "forbidden"), False, id="403"),
+        pytest.param(refuses(401), ("watch", "unauthorized"), False, id="401"),
+        pytest.param(refuses(302), ("watch", "rejected"), True, id="redirects"),
+        pytest.param(refuses(204), ("watch", "rejected"), True, id="204"),
+    ],
+)
+async def test_as_long_as_it_misbehaves_nothing_changes_and_then_all_is_well(
+    pair: FakeKubeApi, tmp_path: Path, misbehave: Misbehave, outcome: tuple[str, str], relists: bool
+) -> None:
+    async with following(pair, tmp_path) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        misbehave(pair)
+        began, before = time.monotonic(), len(pair.requests)
+        await poll(lambda: len(pair.requests) >= before + 4)
+        assert len(pair.requests) - before <= 2 * (time.monotonic() - began) + 2
+        assert watch.pods.requests[outcome] >= 2
+        assert watch.snapshots == [watch.pods.backends]
+        pair.heal()
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+        assert (set(watch.pods.relists) > {"start"}) == relists
+
+
+@pytest.mark.parametrize(
+    ("line", "outcome"),
+    [
+        (b"nonsense\n", "garbled"),
+        (b"\n", "garbled"),
+        (b"\x00\xff\n", "garbled"),
+        ({"type": "SYNC", "object": {}}, "garbled"),
+        ({"type": "DELETED", "object": {}}, "garbled"),
+        ({"type": "ERROR", "object": {"code": 410}}, "gone"),
+        ({"type": "ERROR", "object": {"code": 500}}, "error"),
+        ({"type": "ERROR", "object": None}, "error"),
+    ],
+)
+async def test_a_line_that_ends_the_watch(
+    pair: FakeKubeApi, tmp_path: Path, line: Any, outcome: str
+) -> None:
+    async with following(pair, tmp_path) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        pair.send(line)
+        await watch.until_outcome(outcome)
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+
+
+async def test_an_odd_pod_hurts_no_other(pair: FakeKubeApi, tmp_path: Path) -> None:
+    async with following(pair, tmp_path) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        odd = {"metadata": {"name": "db-9", "labels": None}, "spec": None, "status": []}
+        pair.send({"type": "ADDED", "object": odd})
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+        assert watch.pods.status()["not_backends"] == {"db-9": "it has no name or no uid"}
+
+
+async def test_lines_of_a_megabyte_and_a_half(pair: FakeKubeApi, tmp_path: Path) -> None:
+    async with following(pair, tmp_path) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        await pair.patch_annotations("db-0", {"big": "x" * 1_500_000})
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+        assert watch.pods.requests.get(("watch", "garbled"), 0) == 0
+
+
+async def test_a_line_that_comes_in_drops(pair: FakeKubeApi, tmp_path: Path) -> None:
+    pair.faults.drip = 0.005
+    async with following(pair, tmp_path) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+
+
+async def test_a_new_authority(pair: FakeKubeApi, tmp_path: Path) -> None:
+    async with following(pair, tmp_path) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        pair.rotate_ca()
+        await watch.until_outcome("tls", count=2)
+        assert watch.pods.status()["failing"] == "tls"
+        await mount(pair, tmp_path)
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+
+
+async def test_a_version_from_the_future_is_silent_until_the_next_list(
+    pair: FakeKubeApi, tmp_path: Path
+) -> None:
+    """etcd was restored from a backup under a server that goes on: no watch ends, none speaks."""
+    async with following(pair, tmp_path, replace(QUICK, repair=(2.0, 3.0))) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        token = (tmp_path / "token").read_text()
+        pair.lose_history()
+        await mount(pair, tmp_path)
+        assert (tmp_path / "token").read_text() != token
+        await pair.create_pod("db-5", PRIMARY)
+        await watch.until_roles(db_5="primary")
+        assert watch.pods.relists.get("repair", 0) >= 1
+
+
+async def test_a_list_in_pages(kube_api: FakeKubeApi, tmp_path: Path) -> None:
+    for number in range(7):
+        await kube_api.create_pod(f"db-{number}", REPLICA)
+    kube_api.page_limit = 3
+    async with following(kube_api, tmp_path) as watch:
+        await watch.pods.synced.wait()
+        assert len(watch.pods.backends) == 7
+        assert [one.query.get("continue", "") != "" for one in kube_api.requests][:3] == [
+            False,
+            True,
+            True,
+        ]
+
+
+async def test_a_failover_is_one_snapshot(pair: FakeKubeApi, tmp_path: Path) -> None:
+    """Both patches lie within the debounce, and come to the proxy as one change."""
+    async with following(pair, tmp_path, replace(QUICK, debounce=0.3)) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await pair.patch_labels("db-1", {"role": "primary"})
+        await watch.until_roles(db_0="replica", db_1="primary")
+        assert len(watch.snapshots) == 2
+
+
+async def test_a_flood_of_events_delays_no_snapshot(pair: FakeKubeApi, tmp_path: Path) -> None:
+    """As many as come in while the label changes: the snapshot does not wait for their end."""
+    stop = asyncio.Event()
+
+    async def flood() -> None:
+        number = 0
+        while not stop.is_set():
+            for _ in range(20):
+                number += 1
+                await pair.patch_annotations("db-1", {"status": f"{number:06}" + "x" * 4000})
+            await asyncio.sleep(0.02)
+
+    async with following(pair, tmp_path) as watch, asyncio.TaskGroup() as group:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        group.create_task(flood())
+        await poll(lambda: watch.pods.events.get("modified", 0) > 500)
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+        stop.set()
+        assert len(watch.snapshots) == 2
+
+
+async def test_as_a_pod_with_its_service_account(
+    pair: FakeKubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mount(pair, tmp_path)
+    host, _, port = pair.url.removeprefix("https://").partition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr("pgproxy.topology.apiserver._NAMESPACE_FILE", tmp_path / "namespace")
+    async with following(pair, tmp_path, namespace="", kubeconfig=None) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        assert watch.pods.status()["namespace"] == pair.namespace
+        await pair.revoke_tokens()
+        await watch.until_outcome("unauthorized")
+        await mount(pair, tmp_path)
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "nonsense", "[]", "{}", '{"current-context": "x", "contexts": [], "clusters": []}', "\t:"],
+)
+async def test_a_kubeconfig_that_is_none_is_read_again(
+    pair: FakeKubeApi, tmp_path: Path, content: str
+) -> None:
+    """An editor or a kubelet may be about to write it."""
+    good = tmp_path / "good"
+    good.mkdir()
+    broken = tmp_path / "broken"
+    broken.write_text(content)
+    async with following(pair, good, kubeconfig=broken) as watch:
+        await watch.until_outcome("credentials", verb="list", count=2)
+        broken.write_bytes((good / "kubeconfig").read_bytes())
+        await watch.until_roles(db_0="primary", db_1="replica")
+
+
+async def test_outside_of_a_cluster_and_without_a_kubeconfig(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    watch = Following(config.Kubernetes(selector="app=db"), QUICK)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch.pods.run())
+        await watch.until_outcome("credentials", verb="list")
+        assert watch.pods.status()["namespace"] == "default"
+        assert json.dumps(watch.pods.status())
+        await watch.pods.close()
+
+
+async def test_closed_before_it_ran() -> None:
+    watch = Following(config.Kubernetes(selector="app=db"), QUICK)
+    await watch.pods.close()
+    await watch.pods.run()
+    assert watch.pods.requests == {}
+
+
+async def test_the_probe_decides_where_no_label_does(pair: FakeKubeApi, tmp_path: Path) -> None:
+    nothing: dict[str, Any] = {"role_label": "", "primary_values": (), "replica_values": ()}
+    async with following(pair, tmp_path, **nothing) as watch:
+        await watch.until_roles(db_0="auto", db_1="auto")
+        assert not watch.backend("db-0").hinted
+        await pair.create_pod("db-2", LABELS)
+        await watch.until_roles(db_0="auto", db_1="auto", db_2="auto")
