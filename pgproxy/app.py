@@ -142,6 +142,7 @@ class Proxy:
                 counters=self.counters,
                 session_mode=config.pool.mode == "session",
                 watermark=config.consistency.read_your_writes,
+                rerun_limit=config.health.rerun_limit,
                 on_statement=on_statement,
             ),
             self.counters,

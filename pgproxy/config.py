@@ -210,6 +210,7 @@ class Health(_Section):
     database: Name = "postgres"
     failover_wait: Seconds = 30.0
     switchover_grace: Seconds = 10.0
+    rerun_limit: Count = 65_536
 
 
 class Backend(_Section):

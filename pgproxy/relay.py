@@ -22,6 +22,7 @@ from mypy_extensions import i64
 from pgproxy.errors import CONNECTION_FAILURE, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import (
+    B_COMMAND_COMPLETE,
     B_ERROR_RESPONSE,
     B_PORTAL_SUSPENDED,
     B_READY_FOR_QUERY,
@@ -29,7 +30,8 @@ from pgproxy.frames.codes import (
     STATUS_IDLE,
     STATUS_IN_TRANSACTION,
 )
-from pgproxy.frames.splitter import NEED_DATA
+from pgproxy.frames.read import is_shutdown
+from pgproxy.frames.splitter import NEED_DATA, Splitter
 from pgproxy.protocol.inflight import (
     FORWARD,
     HIDDEN_QUERY,
@@ -72,10 +74,11 @@ from pgproxy.routing.decision import (
     Pin,
     Reason,
 )
-from pgproxy.routing.front import Front
+from pgproxy.routing.front import IN_FAILED_TRANSACTION, READY, Front
+from pgproxy.routing.journal import CUT_OFF, UNDONE, UNKNOWN, Journal, Sent
 from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.router import Router
-from pgproxy.servers.cluster import PoolGroup
+from pgproxy.servers.cluster import STILL_THERE, PoolGroup
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.ledger import Profile, Slot
 from pgproxy.telemetry.counters import Counters
@@ -88,6 +91,16 @@ FAILING_QUERY: Final = write.query(b"pgproxy refused this statement")
 
 UNSAFE: Final = Decision(
     PRIMARY, Reason.UNSAFE_ENCODING, pin=Pin.UNPARSED, unparsed=True, known_write=True
+)
+
+DIFFERS: Final = PgError(
+    "40001",
+    "the transaction could not be continued on another server",
+    detail=(
+        "The server it ran on has gone. Its statements, run again on another, gave other results "
+        "than the client has seen. Nothing of the transaction has taken effect."
+    ),
+    hint="Run the transaction again.",
 )
 
 # Reasons that only the relay can know.
@@ -135,6 +148,7 @@ class RelayContext:
         counters: Counters,
         session_mode: bool,
         watermark: str,
+        rerun_limit: int = 0,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
     ) -> None:
         self.router = router
@@ -143,6 +157,7 @@ class RelayContext:
         self.session_mode = session_mode
         self.shared_watermark = Watermark() if watermark == "global" else None
         self.keeps_watermark = watermark != "off"
+        self.rerun_limit = rerun_limit
         self.on_statement = on_statement
 
 
@@ -183,6 +198,11 @@ class Relay(Owner):
         self.pin_is_new = False  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
+        # Its server went away in the middle (routing/journal.py).
+        self.journal = Journal(context.rerun_limit)
+        self.is_rerunning = False
+        self.has_next = False  # the next batch waits for the replies of those before
+        self.farewell = b""  # the server's last words, if it stays after all
         self.writing = False  # since the last watermark something may have been written
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
@@ -311,6 +331,7 @@ class Relay(Owner):
     def _pass(self, end: i64) -> None:
         """Copy data, and the rest of frames too large to hold, follow what went before."""
         splitter = self.batch.input
+        self.journal.give_up()  # copy data is not kept
         if self.server is not None:
             self.server.write(splitter.data[splitter.keep : end])
         splitter.keep = end
@@ -384,8 +405,11 @@ class Relay(Owner):
         return target
 
     def _lease(self) -> bool:
-        target = self._target()
-        self.on_replica = target == REPLICA
+        if self.is_rerunning:
+            target: i64 = REPLICA if self.on_replica else PRIMARY
+        else:
+            target = self._target()
+            self.on_replica = target == REPLICA
         server = self.group.acquire(target, self.profile, self, self.watermark.wrote_at)
         if server is None:
             self._enter(WAITING)
@@ -395,14 +419,19 @@ class Relay(Owner):
 
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
+        resumes = not self.is_rerunning  # else `_has_rerun` does
         try:
             self._take(slot)
-            self._resume()
+            if resumes:
+                self._resume()
         except PgError as error:
             self.fail(error)
 
     def refused(self, error: PgError) -> None:
         self._enter(FREE)
+        if self.is_rerunning:
+            self._cannot_rerun(error)
+            return
         # A log-in to a server that failed was FATAL there; this client's session goes on.
         self._answer_error(
             PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
@@ -414,8 +443,9 @@ class Relay(Owner):
 
     def reroute(self) -> None:
         self._enter(FREE)
+        resumes = not self.is_rerunning
         try:
-            if self._lease():
+            if self._lease() and resumes:
                 self._resume()
         except PgError as error:
             self.fail(error)
@@ -433,7 +463,10 @@ class Relay(Owner):
             self._read_client()
         if self.context.session_mode:
             self.pin = Pin.POOL_MODE
-        self._send(server)
+        if self.is_rerunning:
+            self._rerun(server)
+        else:
+            self._send(server)
 
     def _resume(self) -> None:
         """Goes on with what came in meanwhile."""
@@ -460,43 +493,51 @@ class Relay(Owner):
 
     def _send(self, server: ServerConnection) -> None:
         batch = self.batch
-        splitter = batch.input
-        inflight = self.inflight
-        pipelined = not inflight.settled
+        front = self.front
+        pipelined = not self.inflight.settled
         first = b""
-        if self.front.held:
-            first = self.front.held
-            inflight.push(HIDDEN_QUERY)
-            server.prepared.unnamed = None  # a simple Query drops it
+        if front.held:
+            first = front.held
             self.begun = first if self.on_replica and self._can_move(first) else b""
-            self.front.held = b""
-        self._account(server)
+            front.held = b""
+        in_block = front.status == STATUS_IN_TRANSACTION and not pipelined
+        sent = Sent(batch, first, in_block)
+        if batch.ending == CUT:
+            self.journal.give_up()
+        else:
+            self.journal.sent(sent)
+        self._account(server, pipelined=pipelined)
         self.pin_is_new = False  # an error may be this batch's
         if batch.may_write and not self.on_replica and self.context.keeps_watermark:
             self.writing = True
         if batch.pin is not None or batch.unparsed:
             if batch.pin in NEVER_UNDONE:
                 server.doomed = True
-            self._set_pin()
-        data = splitter.data
+            self._set_pin(pipelined=pipelined)
         if batch.simple:
             batch.unnamed = None
-            server.prepared.unnamed = None
-            inflight.push(OWED_QUERY)
-        elif batch.edits:
-            data = rewrite(batch, server.prepared, inflight, pipelined=pipelined)
-            server.write(first + data if first else data)
-            self._sent()
-            return
-        else:
-            for owed in batch.owed:
-                inflight.push(owed)
-            if batch.new_unnamed is not None:
-                server.prepared.unnamed = batch.new_unnamed
-        if batch.start > 0 or batch.end < splitter.size:
-            data = data[batch.start : batch.end]
-        server.write(first + data if first else data)
+        self._transmit(server, sent, pipelined=pipelined)
         self._sent()
+
+    def _transmit(self, server: ServerConnection, sent: Sent, *, pipelined: bool) -> None:
+        inflight = self.inflight
+        first = sent.first
+        if first:
+            inflight.push(HIDDEN_QUERY)
+            server.prepared.unnamed = None  # a simple Query drops it
+        if sent.edits:
+            data = rewrite(sent, server.prepared, inflight, pipelined=pipelined)
+        else:
+            data = sent.raw()
+            if sent.simple:
+                server.prepared.unnamed = None
+                inflight.push(OWED_QUERY)
+            else:
+                for owed in sent.owed:
+                    inflight.push(owed)
+                if sent.new_unnamed is not None:
+                    server.prepared.unnamed = sent.new_unnamed
+        server.write(first + data if first else data)
 
     def _sent(self) -> None:
         batch = self.batch
@@ -517,19 +558,26 @@ class Relay(Owner):
                 batch.forget_all()
                 self.server.prepared = PreparedOnServer(int(self.server.prepared.limit))
         if not batch.simple:
-            answers = self.inflight.due()
-            if answers:
-                self.client.write(answers)
+            self._give_due()
             if self.inflight.has_void and self.server is not None:
                 self._undo(self.server)
         batch.done()
 
-    def _account(self, server: ServerConnection) -> None:
+    def _give_due(self) -> None:
+        answers = self.inflight.due()
+        if answers:
+            self.client.write(answers)
+            self.journal.is_partial = True
+            self.journal.given(answers)
+
+    def _account(self, server: ServerConnection, *, pipelined: bool) -> None:
         decision = self.batch.decision
         if decision is None:
             return
         target: i64 = PRIMARY if server.backend.writable else REPLICA
-        code = decision.code if decision.target == target else self._why(target)
+        code = (
+            decision.code if decision.target == target else self._why(target, pipelined=pipelined)
+        )
         self.counters.routed[code * 2 + target] += 1
         last = self.front.last_route
         last.decision = decision
@@ -540,7 +588,7 @@ class Relay(Owner):
             fields = last.fields()
             self.context.on_statement(self.batch.sql(), fields[2], fields[0], fields[1])
 
-    def _why(self, target: i64) -> i64:
+    def _why(self, target: i64, *, pipelined: bool) -> i64:
         """The reason for which a statement runs elsewhere than the router alone would have it."""
         if self.pin is not None:
             return PINNED
@@ -554,18 +602,18 @@ class Relay(Owner):
             return IN_TRANSACTION
         if self.batch.ending == CUT:
             return CUT_BY_FLUSH
-        if not self.inflight.settled:
+        if pipelined:
             return BEHIND_WRITE
         return NOT_FRESH if self.group.has_replicas else NO_REPLICA
 
-    def _set_pin(self) -> None:
+    def _set_pin(self, *, pipelined: bool) -> None:
         if self.pin is not None:
             return
         self.pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
         # Only the sole statement in flight can be told from others when an error comes.
         executed = self.batch.executed
         self.pin_is_new = (
-            self.inflight.settled
+            not pipelined
             and executed is not None
             and executed is self.batch.decision
             and (executed.pin_is_undone or executed.unparsed)
@@ -589,6 +637,7 @@ class Relay(Owner):
         batch = self.batch
         server = self.server
         assert server is not None
+        self.journal.give_up()
         if batch.simple:
             self.inflight.push(Owed(QUERY, error=answer))
             server.write(FAILING_QUERY)
@@ -626,6 +675,7 @@ class Relay(Owner):
             self.front.held = self.begun
             self.front.held_read_only = False
             self.begun = b""
+            self.journal.clear()
             self.counters.moved_transactions += 1
             self._enter(FREE)
             self.server = None
@@ -655,9 +705,12 @@ class Relay(Owner):
         splitter = server.splitter
         inflight = self.inflight
         batch = self.batch
+        journal = self.journal
         pieces: list[bytes] | None = None
         done: i64 = 0
         ready = False
+        ready_at: i64 = -1  # the end of the last ReadyForQuery for the client
+        completed = False  # a CommandComplete has come since
         try:
             splitter.feed(chunk)
             while True:
@@ -673,6 +726,9 @@ class Relay(Owner):
                         pieces.append(splitter.data[done : splitter.start])
                     done = splitter.end
                     continue
+                if kind == B_ERROR_RESPONSE and self._may_hide_farewell(ready_at, completed):
+                    self._farewell(server, pieces, done, ready_at)
+                    return
                 verdict = inflight.reply(kind)
                 if verdict != FORWARD:
                     if pieces is None:
@@ -683,10 +739,19 @@ class Relay(Owner):
                     if verdict != HIDE:
                         pieces.append(inflight.replacement)
                     elif kind == B_ERROR_RESPONSE:
+                        if journal.is_checking:
+                            self._differs(server)
+                            return
                         raise self._begin_failed()
                 if kind == B_READY_FOR_QUERY:
                     self.front.status = splitter.data[splitter.start + 5]
                     ready = True
+                    if verdict == FORWARD:
+                        ready_at = splitter.end
+                        completed = False
+                        journal.ready()
+                elif kind == B_COMMAND_COMPLETE:
+                    completed = verdict == FORWARD
                 elif kind == B_ERROR_RESPONSE:
                     self._server_error()
                     if verdict == FORWARD and splitter.end <= splitter.size:
@@ -713,20 +778,42 @@ class Relay(Owner):
             self._break(server, error)
             return
         passed: i64 = splitter.passed
-        if pieces is None:
-            if passed == splitter.size:
-                if passed > 0:
-                    self.client.write(splitter.data)
-            elif passed > 0:
-                self.client.write(splitter.data[:passed])
-        else:
-            if passed > done:
-                pieces.append(splitter.data[done:passed])
-            if pieces:
-                self.client.write(b"".join(pieces))
+        data = self._pieces(splitter, pieces, done, passed)
         splitter.keep = passed
+        if journal.is_checking:
+            if not journal.check(data):
+                self._differs(server)
+                return
+            if inflight.settled:
+                self._has_rerun(server)
+            return
+        self._forward(data, ready_at, passed)
         if ready and inflight.settled:
             self._settled(server)
+
+    def _pieces(self, splitter: Splitter, pieces: list[bytes] | None, done: i64, end: i64) -> bytes:
+        """What of the chunk up to `end` is the client's."""
+        if pieces is None:
+            return splitter.data if end == splitter.size else splitter.data[:end]
+        if end > done:
+            pieces.append(splitter.data[done:end])
+        return b"".join(pieces)
+
+    def _forward(self, data: bytes, ready_at: i64, end: i64) -> None:
+        """Gives the client what came up to `end`, the last ReadyForQuery in it ending at
+        `ready_at`."""
+        journal = self.journal
+        if data:
+            self.client.write(data)
+        if ready_at >= 0:
+            journal.is_partial = end > ready_at
+            if self.front.status == STATUS_IDLE:
+                if not self.inflight.settled:
+                    journal.committed()
+                return
+        elif data:
+            journal.is_partial = True
+        journal.given(data)
 
     def _is_done_with_server(self) -> bool:
         """It will be released as soon as what has come is read."""
@@ -743,6 +830,7 @@ class Relay(Owner):
         if self.batch.continues:
             return
         if self.front.status == STATUS_IDLE:
+            self.journal.clear()
             if self.writing:
                 self.writing = False
                 self.watermark.wrote_at = time.monotonic()
@@ -801,6 +889,9 @@ class Relay(Owner):
         if self.phase == GONE or server is None:
             return
         said_goodbye = self.server_said_goodbye
+        if not said_goodbye and self._may_rerun(CUT_OFF if server.was_cut else UNKNOWN, False):
+            self._start_again(server, b"")
+            return
         self.inflight.clear()
         if said_goodbye:
             self.client_gone()
@@ -853,7 +944,8 @@ class Relay(Owner):
                     server.prepared.restore(owed.name)
                 else:
                     server.prepared.doubt(owed.statement)
-        self.batch.undo([owed for owed in void if not owed.hidden])
+        if not self.journal.is_checking:
+            self.batch.undo([owed for owed in void if not owed.hidden])
 
     def _begin_failed(self) -> PgError:
         return PgError(
@@ -867,6 +959,143 @@ class Relay(Owner):
         self.server = None
         self.group.pool_of(server).discard(server)
         self.fail(error)
+
+    # --- a server that went away in the middle ------------------------------------------------
+
+    def _may_rerun(self, end: int, completed: bool) -> bool:
+        """Whether the client need not hear that its server is gone."""
+        return (
+            self.pin is None
+            and not self.batch.continues
+            and not self.inflight.copying
+            and not self.inflight.skipping
+            and self.journal.may_run_again(end, completed)
+        )
+
+    def _may_hide_farewell(self, ready_at: i64, completed: bool) -> bool:
+        """The server says FATAL 57P01, and what it was asked can be asked of another."""
+        server = self.server
+        assert server is not None
+        splitter = server.splitter
+        if ready_at >= 0 and ready_at != splitter.start:
+            return False  # the answer to the next batch has begun behind this ReadyForQuery
+        return is_shutdown(splitter.data[splitter.start : splitter.end]) and self._may_rerun(
+            UNDONE, completed
+        )
+
+    def _farewell(
+        self, server: ServerConnection, pieces: list[bytes] | None, done: i64, ready_at: i64
+    ) -> None:
+        """What was answered before is the client's; the beginning of an answer is not."""
+        splitter = server.splitter
+        start = splitter.start
+        frame = splitter.data[start : splitter.end]
+        if ready_at >= 0:
+            self._forward(self._pieces(splitter, pieces, done, start), ready_at, start)
+        self.server = None
+        self.group.pool_of(server).discard(server)
+        self._start_again(server, frame)
+
+    def _start_again(self, lost: ServerConnection, farewell: bytes) -> None:
+        """The client's transaction, and what it has in flight, go to another server. If `lost`
+        only ended this connection and stays what it is, the client is given the farewell."""
+        if not self.is_rerunning:
+            self.is_rerunning = True
+            self.has_next = self.phase == SETTLING
+        self.journal.is_checking = False
+        self.inflight.clear()
+        self.farewell = farewell
+        self._enter(FREE)
+        if not farewell:
+            self._lease()
+            return
+        target = REPLICA if self.on_replica else PRIMARY
+        server = self.group.succeed(
+            lost.backend, target, self.profile, self, self.watermark.wrote_at
+        )
+        if server is None:
+            self._enter(WAITING)
+        else:
+            self._take(server)
+
+    def _rerun(self, server: ServerConnection) -> None:
+        """The transaction so far, once more; until it is answered the client's input waits."""
+        journal = self.journal
+        self._enter(SETTLING)
+        journal.start_checking()
+        pipelined = False
+        for sent in journal.history:
+            self._transmit(server, sent, pipelined=pipelined)
+            pipelined = True
+            if not journal.check(self.inflight.due()):
+                self._differs(server)
+                return
+        if not pipelined:
+            self._has_rerun(server)
+
+    def _has_rerun(self, server: ServerConnection) -> None:
+        """The transaction stands where it stood; what was in flight is asked again."""
+        journal = self.journal
+        if not journal.stop_checking():
+            self._differs(server)
+            return
+        self.is_rerunning = False
+        self.counters.reruns += 1
+        self._enter(LEASED)
+        pipelined = False
+        for sent in journal.unanswered:
+            self._transmit(server, sent, pipelined=pipelined)
+            pipelined = True
+            self._give_due()
+        if not self.has_next:
+            self._resume()
+        elif self.inflight.settled:
+            self._again()
+        else:
+            self._enter(SETTLING)
+
+    def _differs(self, server: ServerConnection) -> None:
+        self.server = None
+        self.group.pool_of(server).discard(server)
+        self._enter(FREE)
+        self._cannot_rerun(DIFFERS)
+
+    def _cannot_rerun(self, error: PgError) -> None:
+        """The transaction has failed, and with it all that was in flight."""
+        front = self.front
+        journal = self.journal
+        self.is_rerunning = False
+        journal.is_checking = False
+        self.inflight.clear()
+        self.counters.reruns_failed += 1
+        if error is STILL_THERE:
+            self.client.write(self.farewell)
+            self.client_gone()
+            self.client.close()
+            return
+        unanswered = journal.unanswered
+        in_block = len(journal.history) > 0 or (len(unanswered) > 0 and unanswered[0].in_block)
+        front.status = STATUS_FAILED if in_block else STATUS_IDLE
+        front.session.broken = True
+        self.begun = b""
+        failure = PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
+        for sent in reversed(unanswered):
+            self.batch.undo([owed for owed in sent.owed if not owed.hidden])
+        if not unanswered:
+            front.failure = failure
+        for sent in unanswered:
+            if sent.ends:
+                front.status = STATUS_IDLE
+                front.session.end(committed=False)
+            self.counters.proxy_errors += 1
+            self.client.write(write.error_response(failure) + READY[int(front.status)])
+            if front.status == STATUS_FAILED:
+                failure = IN_FAILED_TRANSACTION
+        journal.clear()
+        if self.has_next:
+            self._again()
+        else:
+            self._resume()
 
     # --- phases -------------------------------------------------------------------------------
 

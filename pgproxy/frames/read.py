@@ -228,3 +228,9 @@ def ready_status(body: bytes) -> int:
     ):
         raise _bad_format()
     return status
+
+
+def is_shutdown(frame: bytes) -> bool:
+    """Whether an ErrorResponse says FATAL 57P01: the server ends the connection, and what was in
+    progress on it is undone."""
+    return b"\x00VFATAL\x00" in frame and b"\x00C57P01\x00" in frame

@@ -54,6 +54,7 @@ from pgproxy.protocol.inflight import (
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
 from pgproxy.routing.decision import (
+    ALONE,
     DEALLOCATE,
     DEALLOCATE_ALL,
     PLAIN,
@@ -151,6 +152,8 @@ class BatchReader:
         self.changes_schema = False
         self.executes = False
         self.may_write = False  # a statement bound here may, when it is executed
+        self.again: i64 = ALONE  # NEVER, IN_BLOCK or ALONE: where it may be run again
+        self.ends = False  # it has a COMMIT or ROLLBACK
         self.executed: Decision | None = None  # of the last statement bound
         self.executed_statement: Statement | None = None
         self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
@@ -279,6 +282,8 @@ class BatchReader:
         self.executes = True
         self.changes_schema = decision.changes_schema
         self.may_write = decision.may_write
+        self.again = decision.again
+        self.ends = decision.ends_transaction
         self.own = self._own_kind(decision)
         return BATCH
 
@@ -302,6 +307,8 @@ class BatchReader:
         self.changes_schema = False
         self.executes = False
         self.may_write = False
+        self.again = ALONE
+        self.ends = False
         if not self.continues:
             self.new_unnamed = None
 
@@ -410,6 +417,9 @@ class BatchReader:
             self.known_write = True
         if decision.may_write:
             self.may_write = True
+        self.again = min(self.again, decision.again)
+        if decision.ends_transaction:
+            self.ends = True
         if decision.discards:
             self.discards = True
         if decision.changes_schema:

@@ -18,6 +18,7 @@ from pglast.parser import ParseError, parse_sql_json
 
 from pgproxy.routing.decision import (
     EMPTY,
+    NEVER,
     NO_HINT,
     PLAIN,
     PRIMARY,
@@ -198,6 +199,8 @@ def combine(decisions: list[Decision]) -> Decision:
         ends_transaction=ends,
         movable=target == REPLICA and all(decision.movable for decision in decisions),
         exact=any(decision.exact for decision in decisions),
+        # With a COMMIT among them part of it may be done for good.
+        again=NEVER if ends else min(int(decision.again) for decision in decisions),
     )
 
 

@@ -18,6 +18,12 @@ REPLICA: Final = 1
 # Hints: PRIMARY, REPLICA or
 NO_HINT: Final = -1
 
+# May a statement be run again where its server ended it, with an error that says that it is undone
+# (routing/journal.py)?
+NEVER: Final = 0
+IN_BLOCK: Final = 1  # in a transaction block, which nothing in it can commit
+ALONE: Final = 2  # also by itself: all that it does comes with its one commit
+
 # The detail of that statement's decision, by which the relay knows it.
 DEALLOCATE_ALL: Final = "DEALLOCATE ALL"
 
@@ -192,6 +198,39 @@ UNDONE_BY_ERROR: Final = frozenset(
 NEVER_UNDONE: Final = frozenset({Pin.LOAD, Pin.SETSEED, Pin.REPLICATION})
 
 
+# What they do is not all undone by a rollback, or their data is not kept.
+_NEVER_AGAIN: Final = frozenset({Reason.COPY_IN, Reason.COPY_FILE, Reason.FUNCTION_CALL})
+_AGAIN_ALONE: Final = frozenset(
+    {
+        Reason.READ,
+        Reason.SHOW,
+        Reason.EXPLAIN,
+        Reason.COPY_OUT,
+        Reason.EMPTY,
+        Reason.BEGIN_READ_ONLY,
+        Reason.WRITE,
+        Reason.LOCKING_CLAUSE,
+        Reason.LOCK,
+        Reason.WRITING_FUNCTION,
+        Reason.VOLATILE_FUNCTION,
+        Reason.UNKNOWN_FUNCTION,
+        Reason.UNKNOWN_TYPE,
+        Reason.UNKNOWN_OPERATOR,
+        Reason.PRIMARY_FUNCTION,
+        Reason.SERVER_ROLE,
+        Reason.TEMP_TABLE,
+        Reason.TRANSACTION_CONTROL,
+        Reason.SERIALIZABLE,
+    }
+)
+
+
+def _again(reason: Reason, detail: str) -> int:
+    if reason in _NEVER_AGAIN or "dblink" in detail:
+        return NEVER
+    return ALONE if reason in _AGAIN_ALONE else IN_BLOCK
+
+
 def lasting_pin(pins: list[Pin]) -> Pin | None:
     """The pin that counts of several: the one that is hardest to undo."""
     for pin in pins:
@@ -225,6 +264,7 @@ class Decision:
     starts_transaction, ends_transaction
                     one of its statements is BEGIN …; COMMIT, ROLLBACK or PREPARE TRANSACTION
     movable         a plain read without effect on its transaction
+    again           NEVER, IN_BLOCK or ALONE: where it may be run again
     exact           made from the literals too: may stand only for exactly this text
     """
 
@@ -249,6 +289,7 @@ class Decision:
         ends_transaction: bool = False,
         movable: bool = False,
         exact: bool = False,
+        again: int = -1,
     ) -> None:
         self.target: i64 = target
         self.reason = reason
@@ -275,6 +316,7 @@ class Decision:
         self.ends_transaction = ends_transaction
         self.movable = movable
         self.exact = exact
+        self.again: i64 = again if again >= 0 else _again(reason, detail)
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
         """This decision under a hint, which changes the target or leaves it."""
@@ -298,6 +340,7 @@ class Decision:
             ends_transaction=self.ends_transaction,
             movable=self.movable,
             exact=self.exact,
+            again=int(self.again),
         )
 
     def fields(self) -> tuple[object, ...]:
@@ -321,6 +364,7 @@ class Decision:
             self.movable,
             self.exact,
             self.changes_schema,
+            int(self.again),
         )
 
     def __repr__(self) -> str:

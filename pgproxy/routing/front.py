@@ -37,6 +37,12 @@ READY: Final = {
 }
 
 
+IN_FAILED_TRANSACTION: Final = PgError(
+    "25P02",
+    "current transaction is aborted, commands ignored until end of transaction block",
+)
+
+
 @final
 class LastRoute:
     """Where the previous statement went, kept as it was decided and put into words on demand."""
@@ -67,6 +73,7 @@ class Front:
         self.held = b""  # the frame of a BEGIN that the client believes executed
         self.held_read_only = False
         self.held_needs_primary = False  # READ WRITE or SERIALIZABLE: a standby refuses it
+        self.failure = IN_FAILED_TRANSACTION  # what the next statement of a failed one gets
         self._holds_begin = holds_begin
 
     def answer(self, batch: BatchReader) -> bytes | None:
@@ -158,12 +165,15 @@ class Front:
         """It failed before a server was found for it, so no server knows of it."""
         if decision is not None and decision.kind == END and batch.ending == AT_READY:
             self.session.end(committed=False)
+            failure, self.failure = self.failure, IN_FAILED_TRANSACTION
+            if decision.tag == b"COMMIT" and failure is not IN_FAILED_TRANSACTION:
+                # The client does not know yet that there is nothing to commit.
+                self.status = STATUS_IDLE
+                raise failure
             return self._tag(batch, b"ROLLBACK", STATUS_IDLE)
         if decision is None:
             answer = self._bookkeeping(batch)
             if answer is not None:
                 return answer
-        raise PgError(
-            "25P02",
-            "current transaction is aborted, commands ignored until end of transaction block",
-        )
+        failure, self.failure = self.failure, IN_FAILED_TRANSACTION
+        raise failure

@@ -9,13 +9,14 @@ from pgproxy.frames import write
 from pgproxy.protocol.inflight import Inflight, Owed
 from pgproxy.protocol.prepared import PreparedOnServer, Statement
 from pgproxy.protocol.states import CLOSE, PARSE
-from pgproxy.routing.batch import MAKE, USE, USE_UNNAMED, BatchReader
+from pgproxy.routing.batch import MAKE, USE, USE_UNNAMED
+from pgproxy.routing.journal import Sent
 
 
 def rewrite(
-    batch: BatchReader, prepared: PreparedOnServer, inflight: Inflight, *, pipelined: bool
+    sent: Sent, prepared: PreparedOnServer, inflight: Inflight, *, pipelined: bool
 ) -> bytes:
-    """What to send for `batch`; all its replies are then owed by `inflight`.
+    """What to send for a batch; all its replies are then owed by `inflight`.
 
     `pipelined`: what was sent before is not answered yet. After an error in it the server neither
     closes nor makes what it was told to. So what is made again is closed again first, and what was
@@ -23,14 +24,15 @@ def rewrite(
     """
     if not pipelined:
         prepared.settle()
-    data = batch.input.data
+    data = sent.data
+    owings = sent.owed
     pieces: list[bytes] = []
-    done = batch.start
+    done = sent.start
     pushed = 0
     made: set[Statement] = set()  # in this batch: an error before skips the uses as well
-    for edit in batch.edits:
+    for edit in sent.edits:
         while pushed < edit.at:
-            inflight.push(batch.owed[pushed])
+            inflight.push(owings[pushed])
             pushed += 1
         if edit.start > done:
             pieces.append(data[done : edit.start])
@@ -38,7 +40,7 @@ def rewrite(
         statement = edit.statement
         if edit.kind == MAKE:
             assert statement is not None
-            owed = batch.owed[edit.at]
+            owed = owings[edit.at]
             pushed += 1
             if not prepared.touch(statement):
                 _make_room(statement, prepared, inflight, pieces)
@@ -67,13 +69,13 @@ def rewrite(
                 prepared.unnamed = statement
                 _prepare(statement, prepared, inflight, pieces)
         pieces.append(edit.frame)
-    while pushed < len(batch.owed):
-        inflight.push(batch.owed[pushed])
+    while pushed < len(owings):
+        inflight.push(owings[pushed])
         pushed += 1
-    if batch.new_unnamed is not None:
-        prepared.unnamed = batch.new_unnamed
-    if batch.end > done:
-        pieces.append(data[done : batch.end])
+    if sent.new_unnamed is not None:
+        prepared.unnamed = sent.new_unnamed
+    if sent.end > done:
+        pieces.append(data[done : sent.end])
     return b"".join(pieces)
 
 

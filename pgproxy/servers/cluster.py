@@ -29,6 +29,12 @@ REMOVED = "it does not belong to the cluster any more"
 NEVER = float("inf")
 
 
+# Seconds in which a server that has ended a connection by itself must have left its role, or the
+# end was meant for that connection alone (pg_terminate_backend).
+PATIENCE = 0.5
+STILL_THERE = PgError("57P01", "terminating connection due to administrator command")
+
+
 class PoolSettings:
     def __init__(
         self,
@@ -63,6 +69,8 @@ class _Homeless:
         self.profile = profile
         self.after = after
         self.deadline = 0.0
+        self.lost: Backend | None = None  # waits for this one to leave its role
+        self.patience = 0.0  # until then
 
 
 @final
@@ -99,6 +107,21 @@ class PoolGroup:
         if self.primary is not None:
             return self.primary.acquire(profile, waiter)
         self.cluster.shelter(_Homeless(waiter, self, int(target), profile, after))
+        return None
+
+    def succeed(
+        self, lost: Backend, target: i64, profile: Profile, waiter: Waiter, after: float
+    ) -> ServerConnection | None:
+        """As `acquire`, for one whose server has just said goodbye: waits until that server is
+        seen to have left its role. If it stays, the waiter is refused with `STILL_THERE`."""
+        cluster = self.cluster
+        if not cluster.serves(lost):
+            return self.acquire(target, profile, waiter, after)
+        entry = _Homeless(waiter, self, int(target), profile, after)
+        entry.lost = lost
+        entry.patience = time.monotonic() + PATIENCE
+        cluster.shelter(entry)
+        cluster.context.unreachable(lost.name)
         return None
 
     @property
@@ -329,6 +352,10 @@ class Cluster:
         if self.homeless:
             self._house()
 
+    def serves(self, backend: Backend) -> bool:
+        """It has a role."""
+        return backend is self.primary or backend in self.replicas
+
     def leave(self, waiter: Waiter) -> None:
         self.homeless = [entry for entry in self.homeless if entry.waiter is not waiter]
 
@@ -344,6 +371,10 @@ class Cluster:
                 self._cut(name, DEPOSED, at_rest=end > now)
         if not self.homeless:
             return
+        patient = [entry for entry in self.homeless if entry.lost and entry.patience <= now]
+        for entry in patient:
+            self.leave(entry.waiter)
+            entry.waiter.refused(STILL_THERE)
         late = [entry for entry in self.homeless if entry.deadline <= now]
         if late:
             self.homeless = [entry for entry in self.homeless if entry.deadline > now]
@@ -399,6 +430,11 @@ class Cluster:
         entries = self.homeless
         self.homeless = []
         for entry in entries:
+            if entry.lost is not None:
+                if self.serves(entry.lost):
+                    self.homeless.append(entry)
+                    continue
+                entry.lost = None
             can_read = entry.target == REPLICA and any(
                 backend.fresh_as_of >= entry.after for backend in self.replicas
             )

@@ -60,3 +60,5 @@ class Counters:
         self.cancels: i64 = 0
         self.pins: dict[str, int] = {}
         self.moved_transactions: i64 = 0
+        self.reruns: i64 = 0  # transactions that went on on another server
+        self.reruns_failed: i64 = 0

@@ -50,6 +50,8 @@ CATALOGUE: Final = (
     ("pgproxy_errors_total", "counter", "source", "ErrorResponses of servers and of the proxy."),
     ("pgproxy_pins_total", "counter", "reason", "Sessions that had to keep their connection."),
     ("pgproxy_moved_transactions_total", "counter", "", "Moved from a replica to the primary."),
+    ("pgproxy_reruns_total", "counter", "", "Run again on another server, unnoticed."),
+    ("pgproxy_reruns_failed_total", "counter", "", "Could not be: other answers, or no server."),
     ("pgproxy_servers_opened_total", "counter", "", "Server connections opened."),
     ("pgproxy_servers_lost_total", "counter", "", "Server connections lost while at work."),
     ("pgproxy_servers_cut_total", "counter", "", "Server connections at work cut by the proxy."),
@@ -170,6 +172,8 @@ class ProxyCollector(Collector):
         yield _histogram("pgproxy_failover_wait_seconds", counters.failover_waits)
         yield _counter("pgproxy_failover_timeouts_total", counters.failover_timeouts)
         yield _counter("pgproxy_moved_transactions_total", counters.moved_transactions)
+        yield _counter("pgproxy_reruns_total", counters.reruns)
+        yield _counter("pgproxy_reruns_failed_total", counters.reruns_failed)
         yield _counter("pgproxy_servers_opened_total", counters.servers_opened)
         yield _counter("pgproxy_servers_lost_total", counters.servers_lost)
         yield _counter("pgproxy_servers_cut_total", counters.servers_cut)

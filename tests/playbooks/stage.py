@@ -235,6 +235,7 @@ class Stage:
         session_mode: bool = False,
         watermark: str = "off",
         max_logins: int = 8,
+        rerun_limit: int = 10_000,
     ) -> None:
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
@@ -253,6 +254,7 @@ class Stage:
             counters=self.counters,
             session_mode=session_mode,
             watermark=watermark,
+            rerun_limit=rerun_limit,
         )
         self.cluster = Cluster(
             PoolContext(

@@ -180,7 +180,7 @@ class TestServerLost:
         client, primary = stage.client(), stage["p"]
         client >> INSERT
         primary << INSERT
-        words = error("terminating connection", "57P01", "FATAL")
+        words = error("terminating connection due to idle-session timeout", "57P05", "FATAL")
         primary >> words
         client << words
         primary.leaves()

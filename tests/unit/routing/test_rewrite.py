@@ -7,6 +7,7 @@ import pytest
 from pgproxy.protocol.inflight import Inflight
 from pgproxy.protocol.prepared import PreparedOnServer, StatementRegistry
 from pgproxy.routing.batch import BATCH, BatchReader
+from pgproxy.routing.journal import Sent
 from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.router import Router
 from tests.support.wire import SYNC, bind, close, execute, parse
@@ -24,7 +25,7 @@ class Session:
         self.inflight = Inflight()
         self.batch.feed(data)
         assert self.batch.read() == BATCH
-        frames = rewrite(self.batch, server, self.inflight, pipelined=pipelined)
+        frames = rewrite(Sent(self.batch, b"", False), server, self.inflight, pipelined=pipelined)
         self.batch.done()
         return frames
 

@@ -1,0 +1,186 @@
+"""HOT, PURE. What a client has done since its last commit, so that it can be done again elsewhere.
+
+When a server goes away in the middle of a transaction, nothing of the transaction took effect. If
+another server gives the same answers to the same statements, the client need not hear of it: then
+no observer can tell that the transaction did not run there from the beginning. So the batches and
+the answers of the open transaction are kept, within a limit, and compared byte for byte when it is
+run again. (Oracle calls the idea Application Continuity.)
+
+What was in flight is run again only if the server itself said that it was undone: FATAL 57P01,
+which PostgreSQL does not send once a commit has begun (HOLD_INTERRUPTS in CommitTransaction; a
+commit that waits for a synchronous standby ends with a WARNING instead), or if nothing in flight
+could commit and we closed the connection ourselves. Whatever else ends a connection may be the
+statement's own doing.
+"""
+
+from typing import Final, final
+
+from mypy_extensions import i64
+
+from pgproxy.routing.batch import BatchReader, Edit
+from pgproxy.routing.decision import ALONE, IN_BLOCK
+
+# Attempts to find a server that lives long enough.
+ATTEMPTS: Final = 3
+
+# Why a server that was lost does not answer any more.
+UNKNOWN: Final = 0
+UNDONE: Final = 1  # it said so: what was in flight has not taken effect
+CUT_OFF: Final = 2  # we have closed the connection
+
+_NO_EDITS: Final[list[Edit]] = []
+
+
+@final
+class Sent:
+    """One batch as it was sent. `first` is the held-back BEGIN in front of it, if any; `in_block`:
+    it was certain to run inside a transaction block."""
+
+    def __init__(self, batch: BatchReader, first: bytes, in_block: bool) -> None:
+        self.data = batch.input.data
+        self.start = batch.start
+        self.end = batch.end
+        self.simple = batch.simple
+        self.owed = batch.owed
+        self.edits = batch.edits if batch.edits and not batch.simple else _NO_EDITS
+        self.new_unnamed = batch.new_unnamed
+        self.first = first
+        self.in_block = in_block
+        self.ends = batch.ends  # it has a COMMIT or ROLLBACK
+        self.again = batch.again
+
+    def raw(self) -> bytes:
+        """The client's bytes."""
+        if self.start == 0 and self.end == len(self.data):
+            return self.data
+        return self.data[self.start : self.end]
+
+    @property
+    def may_run_again(self) -> bool:
+        return self.again >= (IN_BLOCK if self.in_block and not self.ends else ALONE)
+
+
+@final
+class Journal:
+    """One client's. `limit`: bytes of one transaction, both directions; 0 keeps none."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit: i64 = limit
+        self.is_kept = limit > 0  # and not given up in this transaction
+        self.is_partial = False  # since the last ReadyForQuery the client has been given something
+        self.is_checking = False  # the answers that come are compared, not given
+        self.attempts: i64 = 0
+        self._entries: list[Sent] = []
+        self._answered: i64 = 0  # of them: the client has their ReadyForQuery
+        self._given: list[bytes] = []
+        self._size: i64 = 0
+        self._expected = b""
+        self._checked: i64 = 0
+
+    # --- keeping ------------------------------------------------------------------------------
+
+    def sent(self, entry: Sent) -> None:
+        if not self.is_kept:
+            return
+        self._size += entry.end - entry.start
+        if self._size > self.limit:
+            self.give_up()
+            return
+        self._entries.append(entry)
+
+    def ready(self) -> None:
+        """The client is told ReadyForQuery."""
+        if not self.is_checking:
+            self._answered += 1
+
+    def given(self, data: bytes) -> None:
+        """The client was given this, and the transaction goes on."""
+        if not self.is_kept:
+            return
+        self._size += len(data)
+        if self._size > self.limit:
+            self.give_up()
+            return
+        self._given.append(data)
+
+    def committed(self) -> None:
+        """No transaction is open behind the last ReadyForQuery, but batches are in flight."""
+        if not self.is_kept:
+            return
+        del self._entries[: int(self._answered)]
+        self._answered = 0
+        self._given.clear()
+        if self.is_partial:
+            self.give_up()
+
+    def clear(self) -> None:
+        """No transaction is open and nothing is in flight."""
+        self._entries.clear()
+        self._answered = 0
+        self._size = 0
+        self.is_kept = self.limit > 0
+        self.is_partial = False
+        self.attempts = 0
+        if self._given:
+            self._given.clear()
+
+    def give_up(self) -> None:
+        """This transaction cannot be run again."""
+        self.is_kept = False
+        self._entries.clear()
+        self._given.clear()
+
+    # --- running again ------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[Sent]:
+        """Batches whose answers the client has."""
+        return self._entries[: int(self._answered)]
+
+    @property
+    def unanswered(self) -> list[Sent]:
+        return self._entries[int(self._answered) :]
+
+    def may_run_again(self, end: int, completed: bool) -> bool:
+        """Whether the client need not be told that its server has gone.
+
+        `end` is UNKNOWN, UNDONE or CUT_OFF; `completed`: since the last ReadyForQuery a
+        CommandComplete has come, of which the client does not know yet.
+        """
+        if not self.is_kept or not self._entries or self.attempts >= ATTEMPTS:
+            return False
+        unanswered = self.unanswered
+        if not unanswered or self.is_checking:
+            return True
+        if self.is_partial or end == UNKNOWN:
+            return False
+        oldest = unanswered[0]
+        if completed and (oldest.ends or (oldest.simple and not oldest.in_block)):
+            return False  # it says that the commit is done
+        for entry in unanswered:
+            if not entry.may_run_again:
+                return False
+            if end == CUT_OFF and (not entry.in_block or entry.ends):
+                return False
+        return True
+
+    def start_checking(self) -> None:
+        """The history is sent again: its answers must be those that the client has."""
+        self.attempts += 1
+        self.is_checking = True
+        self._expected = b"".join(self._given)
+        self._checked = 0
+
+    def check(self, answer: bytes) -> bool:
+        """Whether the answers are the same so far."""
+        end = self._checked + len(answer)
+        same = self._expected[self._checked : end] == answer
+        self._checked = end
+        return same
+
+    def stop_checking(self) -> bool:
+        """Everything has been answered again: whether it is the same."""
+        self.is_checking = False
+        same = self._checked == len(self._expected)
+        self._expected = b""
+        return same
