@@ -889,7 +889,7 @@ class Relay(Owner):
         if self.phase == GONE or server is None:
             return
         said_goodbye = self.server_said_goodbye
-        if not said_goodbye and self._may_rerun(CUT_OFF if server.was_cut else UNKNOWN, False):
+        if not said_goodbye and self._may_rerun(CUT_OFF if server.cut_because else UNKNOWN, False):
             self._start_again(server, b"")
             return
         self.inflight.clear()

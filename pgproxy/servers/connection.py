@@ -98,7 +98,6 @@ class ServerConnection(Slot):
         self.release_pending = False  # released, but a cancel is still on its way
         self.reading = True
         self.write_paused = False
-        self.was_cut = False  # we ended it, whatever its owner was doing
         self.at_work = False  # perhaps in the middle of a query
         self.cut_because = ""
 

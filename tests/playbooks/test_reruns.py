@@ -254,8 +254,7 @@ class TestTheClientHearsNothing:
         stage["p"] << UPDATE
         stage.topology("r1", "r2", dead=("p",))
         server, _ = stage["p"].connections[-1]
-        server.was_cut = True
-        server.abort()
+        server.cut("it is not the primary any more")
         stage.settle()
         new = stage["r1"]
         answers_as_before(new)
@@ -384,8 +383,7 @@ class TestOneError:
         client = in_transaction(stage)
         client >> COMMIT
         server, _ = stage["p"].connections[-1]
-        server.was_cut = True
-        server.abort()
+        server.cut("it is not the primary any more")
         stage.settle()
         assert fields(client.take() + IDLE)["C"] == "08006"
 
