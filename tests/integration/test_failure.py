@@ -132,26 +132,37 @@ async def test_a_primary_is_killed_and_a_replica_promoted(
         await Wire.connect(proxy) as idle,
         await Wire.connect(proxy) as writer,
         await Wire.connect(proxy) as extended,
-        await Wire.connect(proxy) as cut,
+        await Wire.connect(proxy) as unseen,
+        await Wire.connect(proxy) as seen,
+        await Wire.connect(proxy) as busy,
         await Wire.connect(proxy) as reader,
     ):
         assert _value(await idle.ask(INSERT)) == str(old.port)
         await extended.ask(wire.parse("INSERT INTO t VALUES (7)", name="mine"), wire.SYNC)
-        await cut.ask(wire.query("BEGIN"), INSERT, ready=2)
+        await unseen.ask(wire.query("BEGIN"), wire.query("INSERT INTO t VALUES (8)"), ready=2)
+        await seen.ask(wire.query("BEGIN"), INSERT, ready=2)
+        await busy.send(SLEEP)
+        await _until_sleeping(old, 1)
         await asyncio.to_thread(old.kill9)
-        # A transaction cannot go on elsewhere.
-        assert _fatal(await cut.until(b"Z"))["C"] in CUT
+        # Nobody knows what became of a statement in flight.
+        assert _fatal(await busy.until(b"Z"))["C"] in CUT
         await eventually(lambda: old.name not in _roles(proxy))
         # Reads go on, writes wait.
         assert _value(await reader.ask(WHICH)) in {str(new.port), str(other.port)}
         await writer.send(INSERT)
         await extended.send(wire.bind(statement="mine"), wire.execute(), wire.SYNC)
-        await eventually(lambda: "pgproxy_homeless 2.0" in proxy.get("/metrics")[1])
+        await eventually(lambda: "pgproxy_homeless 4.0" in proxy.get("/metrics")[1])
         assert _value(await reader.ask(WHICH)) in {str(new.port), str(other.port)}
         await asyncio.to_thread(new.promote)
         assert _value(await writer.until(b"Z")) == str(new.port)
         assert wire.errors(await extended.until(b"Z")) == []
         assert _value(await idle.ask(INSERT)) == str(new.port)
+        # A transaction goes on where its statements have given the same answers. This one has seen
+        # on which server it was.
+        assert wire.errors(await unseen.ask(wire.query("COMMIT"))) == []
+        frames = await seen.ask(wire.query("COMMIT"))
+        assert (wire.errors(frames), frames[-1]) == (["40001"], (b"Z", b"I"))
+        assert new.psql("SELECT count(*) FROM t WHERE n = 8") == "1"
         # The old primary comes back and believes it still is one.
         await asyncio.to_thread(old.start)
         known = len(old.psql("SELECT n FROM t").splitlines())
