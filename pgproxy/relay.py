@@ -24,6 +24,7 @@ from pgproxy.frames import write
 from pgproxy.frames.codes import (
     B_COMMAND_COMPLETE,
     B_ERROR_RESPONSE,
+    B_PARAMETER_STATUS,
     B_PORTAL_SUSPENDED,
     B_READY_FOR_QUERY,
     STATUS_FAILED,
@@ -730,6 +731,8 @@ class Relay(Owner):
                     self._farewell(server, pieces, done, ready_at)
                     return
                 verdict = inflight.reply(kind)
+                if kind == B_PARAMETER_STATUS and journal.is_checking:
+                    verdict = HIDE  # a setting of the new server: in_hot_standby after a promotion
                 if verdict != FORWARD:
                     if pieces is None:
                         pieces = []

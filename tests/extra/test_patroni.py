@@ -86,7 +86,6 @@ def perform(kube: KubeServer, tmp_path: Path) -> Iterator[Perform]:
         yield start
 
 
-@pytest.mark.xfail(reason="an unfinished transaction is not run again on the new primary yet")
 @pytest.mark.parametrize("synchronous", [False, True], ids=["asynchronous", "synchronous"])
 def test_switchover_fails_no_transaction(perform: Perform, synchronous: bool) -> None:
     stage = perform(synchronous_mode=synchronous)

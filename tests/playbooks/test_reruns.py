@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgproxy.frames import write
-from pgproxy.frames.codes import B_DATA_ROW, STATUS_IDLE
+from pgproxy.frames.codes import B_DATA_ROW, B_PARAMETER_STATUS, STATUS_IDLE
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -239,6 +239,20 @@ class TestTheClientHearsNothing:
         stage.topology("p", "r1", "r2")
         answers_as_before(stage["p"])
         client << b""
+
+    def test_a_setting_that_the_promotion_has_changed(self, stage: Stage) -> None:
+        """A connection from when the new primary was a replica reports in_hot_standby."""
+        client = in_transaction(stage)
+        stage["p"] >> FAREWELL
+        new = failover(stage)
+        new << BEGIN + INSERT
+        report = write.frame(B_PARAMETER_STATUS, b"in_hot_standby\0off\0")
+        new >> report + BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+        client << b""
+        client >> COMMIT
+        new << COMMIT
+        new >> COMMITTED + IDLE
+        client << COMMITTED + IDLE
 
     def test_a_connection_that_breaks_while_nothing_is_in_flight(self, stage: Stage) -> None:
         client = in_transaction(stage)
