@@ -105,7 +105,7 @@ def test_switchover_fails_no_transaction(perform: Perform, synchronous: bool) ->
     assert new is candidate
     # What there is to go by: the old primary's label outlives its sessions; no other comes before.
     order = [
-        stage.timeline.first(old.name, "sql", "lost: 57P01", began),
+        stage.timeline.first(old.name, "sql", "lost", began),
         stage.timeline.first(old.name, "label", "-", began),
         stage.timeline.first(new.name, "label", "primary", began),
         stage.timeline.first(old.name, "sql", "standby", began),

@@ -79,10 +79,12 @@ class Timeline:
             return sorted(self._events, key=lambda event: event.at)
 
     def first(self, who: str, what: str, value: str, after: float = 0) -> float:
-        """When it became so, after a moment. Raises `KeyError` if it has not."""
+        """When it became so (what it is begins with `value`), after a moment. Raises `KeyError` if it
+        has not."""
         for event in self.events():
-            if (event.who, event.what, event.value) == (who, what, value) and event.at >= after:
-                return event.at
+            if (event.who, event.what) == (who, what) and event.at >= after:
+                if event.value.startswith(value):
+                    return event.at
         raise KeyError(f"{who} {what} {value}:\n{self.text()}")
 
     def state(self, who: str, what: str) -> str | None:
