@@ -6,7 +6,10 @@ ended. What follows is client-go's way where that has proven itself:
 - LIST gives a resource version, WATCH goes on from it. The version is opaque: never compared but
   for equality, never made up.
 - A watch that ends by itself (each has a time limit) is begun anew from the same version.
-- What the API server has forgotten (410), and what was not understood, is listed anew.
+- What the API server has forgotten (410), and what was not understood, is listed anew. So it is
+  after the server was away, or did not know our token or we not its certificate: it may have come
+  back with another history, in which our version means another moment, and a watch from there
+  would not tell what is different.
 - Any other failure keeps the version and waits: 0.8 s, doubled each time, times 1 to 2 by chance,
   so that many replicas do not come back in one moment. After 60 s of watching, all told, the
   waiting begins anew.
@@ -70,6 +73,10 @@ _RENEWS: Final = frozenset(
 _RETRIED_AT_ONCE: Final = frozenset({Outcome.UNAUTHORIZED, Outcome.TLS})
 # Seconds: a Retry-After is honoured up to here.
 _LONGEST_RETRY_AFTER: Final = 60.0
+# After these the version is of no use.
+_FORGOTTEN: Final = frozenset({Outcome.GONE, Outcome.GARBLED})
+# After these the history may be another one.
+_DOUBTED: Final = frozenset({Outcome.UNREACHABLE, Outcome.UNAUTHORIZED, Outcome.TLS})
 # So many watches in a row that the server answers with such an error, and the version is suspect.
 _SUSPECT: Final = frozenset({Outcome.REJECTED, Outcome.ERROR})
 _SUSPICION: Final = 3
@@ -89,7 +96,7 @@ class Request:
     renew: bool = False
     resource_version: str = ""
     timeout_seconds: int = 0  # of a watch
-    reason: str = ""  # of a list: start, repair, gone, garbled, error
+    reason: str = ""  # of a list: start, repair, error, or an outcome's value
 
 
 @final
@@ -171,7 +178,7 @@ class Schedule:
             self._not_before = began + self._timing.smallest_gap
             return
         self._suspicion = self._suspicion + 1 if outcome in _SUSPECT else 0
-        if outcome in (Outcome.GONE, Outcome.GARBLED) or self._suspicion >= _SUSPICION:
+        if outcome in _FORGOTTEN or outcome in _DOUBTED or self._suspicion >= _SUSPICION:
             self._relist("error" if outcome in _SUSPECT else outcome.value)
         self._fail(now, outcome, retry_after)
 
