@@ -24,7 +24,7 @@ from tests.support.place import cluster_parent
 from tests.support.processes import Leash, wait_ended
 from tests.support.proxy import ProxyProcess
 
-pytest.register_assert_rewrite("tests.support.kube_contract")
+pytest.register_assert_rewrite("tests.support.kube_contract", "tests.support.kube_trouble")
 
 # In the environment of every process that a test starts, and so in that of what those start.
 _MARK: Final = "PROCESS_OF_TEST_SESSION"

@@ -147,6 +147,7 @@ class FakeKubeApi:
             self._transports.clear()
             self.faults.thawed.set()
             await runner.cleanup()
+            await asyncio.sleep(0)  # the loop closes a connection in the turn after its abort
 
     async def start(self, *, history_lost: bool = False) -> None:
         if history_lost:

@@ -173,8 +173,8 @@ async def mount(api: KubeApi, directory: Path, lifetime: float = 3600) -> None:
         new.replace(directory / name)
 
 
-async def write_kubeconfig(api: KubeApi, directory: Path) -> Path:
-    """The path of a kubeconfig in `directory` with the files of `mount`."""
+async def write_kubeconfig(api: KubeApi, directory: Path, url: str = "") -> Path:
+    """The path of a kubeconfig in `directory` with the files of `mount`, and another `url` if given."""
     await mount(api, directory)
     config = {
         "apiVersion": "v1",
@@ -183,7 +183,7 @@ async def write_kubeconfig(api: KubeApi, directory: Path) -> Path:
             {
                 "name": "test",
                 "cluster": {
-                    "server": api.url,
+                    "server": url or api.url,
                     "certificate-authority": str(directory / "ca.crt"),
                 },
             }
