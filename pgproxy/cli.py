@@ -117,6 +117,7 @@ def check(path: Path | None) -> None:
     from pgproxy.config import notices
     from pgproxy.configfile import origins
     from pgproxy.protocol.userlist import parse_userlist
+    from pgproxy.topology.presets import describe_rules, rules_of
 
     config = _load(path)
     users_file = config.auth.users_file
@@ -132,6 +133,8 @@ def check(path: Path | None) -> None:
     width = max(len(line) for line, _ in lines if len(line) <= 60)
     for line, origin in lines:
         click.echo(f"{line:<{width}}  # {origin}")
+    if config.discovery.mode == "kubernetes":
+        click.echo(f"# pods: {describe_rules(rules_of(config.discovery.kubernetes))}")
     for notice in notices(config):
         click.echo(f"# note: {notice}")
 

@@ -138,3 +138,13 @@ def rules_of(settings: Kubernetes) -> Rules:
         replica_values=settings.replica_values or preset.replica_values,
         ports=((int(port) if port.isdigit() else port),) if port else preset.ports,
     )
+
+
+def describe_rules(rules: Rules) -> str:
+    """One line for people: what a preset and the keys that overrule it come to."""
+    role = "the server alone tells its role"
+    if rules.role_label:
+        primary, replica = "|".join(rules.primary_values), "|".join(rules.replica_values)
+        role = f"{rules.role_label}={primary} is the primary, ={replica} a replica"
+    ports = " or ".join([str(port) for port in rules.ports])
+    return f"{rules.selector}; port {ports}; {role}"

@@ -102,6 +102,20 @@ def test_check_shows_each_value_with_its_origin(
     assert any(line.startswith("# note: consistency") for line in lines)
 
 
+def test_check_shows_what_a_preset_comes_to(path: Path) -> None:
+    path.write_text(
+        '[auth]\nmethod = "trust"\n[discovery]\nmode = "kubernetes"\n'
+        '[discovery.kubernetes]\npreset = "zalando"\ncluster = "main"\n'
+    )
+    result = run("check", "--config", path)
+    assert result.exit_code == 0, result.output
+    assert (
+        "# pods: application=spilo,cluster-name=main; port 5432; spilo-role=master is the primary,"
+        " =replica a replica" in result.stdout.splitlines()
+    )
+    assert run("route", "--config", path, "SELECT 1").exit_code == 0
+
+
 def test_check_prints_a_line_for_each_fault_and_exits_with_2(path: Path) -> None:
     path.write_text(BACKENDS + "[pool]\nsise = 5\nmode = 'fast'\n")
     result = run("check", "--config", path)

@@ -6,7 +6,7 @@ import pytest
 
 from pgproxy.config import Kubernetes, PresetName
 from pgproxy.topology.pods import backend_of
-from pgproxy.topology.presets import PRESETS, Rules, rules_of
+from pgproxy.topology.presets import PRESETS, Rules, describe_rules, rules_of
 from tests.fakes.kube_selectors import parse_selector
 from tests.support.operators import FLEETS, Fixture, pod
 
@@ -88,3 +88,14 @@ def test_without_a_label_the_server_is_asked() -> None:
 )
 def test_a_label_of_one_s_own(labels: dict[str, str], role: str) -> None:
     assert rules_of(Kubernetes(**FREE, **VALUES)).role(labels) == role
+
+
+def test_what_a_preset_comes_to() -> None:
+    assert describe_rules(rules_of(Kubernetes(preset="percona", cluster="main", port="pg"))) == (
+        "postgres-operator.crunchydata.com/cluster=main,postgres-operator.crunchydata.com/instance;"
+        " port pg; postgres-operator.crunchydata.com/role=primary|master is the primary,"
+        " =replica a replica"
+    )
+    assert describe_rules(rules_of(Kubernetes(selector="app=db"))) == (
+        "app=db; port 5432; the server alone tells its role"
+    )
