@@ -82,9 +82,9 @@ class Timeline:
         """When it became so (what it is begins with `value`), after a moment. Raises `KeyError` if it
         has not."""
         for event in self.events():
-            if (event.who, event.what) == (who, what) and event.at >= after:
-                if event.value.startswith(value):
-                    return event.at
+            is_it = (event.who, event.what) == (who, what) and event.value.startswith(value)
+            if is_it and event.at >= after:
+                return event.at
         raise KeyError(f"{who} {what} {value}:\n{self.text()}")
 
     def state(self, who: str, what: str) -> str | None:
