@@ -31,7 +31,6 @@ from pgproxy.frames.codes import (
     STATUS_IDLE,
     STATUS_IN_TRANSACTION,
 )
-from pgproxy.frames.read import is_shutdown
 from pgproxy.frames.splitter import NEED_DATA, Splitter
 from pgproxy.protocol.inflight import (
     FORWARD,
@@ -57,6 +56,7 @@ from pgproxy.protocol.states import (
     SETTLING,
     WAITING,
 )
+from pgproxy.rerun import Rerun
 from pgproxy.routing.batch import (
     AT_READY,
     BATCH,
@@ -75,11 +75,11 @@ from pgproxy.routing.decision import (
     Pin,
     Reason,
 )
-from pgproxy.routing.front import IN_FAILED_TRANSACTION, READY, Front
-from pgproxy.routing.journal import CUT_OFF, UNDONE, UNKNOWN, Journal, Sent
+from pgproxy.routing.front import Front
+from pgproxy.routing.journal import CUT_OFF, UNKNOWN, Journal, Sent
 from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.router import Router
-from pgproxy.servers.cluster import STILL_THERE, PoolGroup
+from pgproxy.servers.cluster import PoolGroup
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.ledger import Profile, Slot
 from pgproxy.telemetry.counters import Counters
@@ -92,16 +92,6 @@ FAILING_QUERY: Final = write.query(b"pgproxy refused this statement")
 
 UNSAFE: Final = Decision(
     PRIMARY, Reason.UNSAFE_ENCODING, pin=Pin.UNPARSED, unparsed=True, known_write=True
-)
-
-DIFFERS: Final = PgError(
-    "40001",
-    "the transaction could not be continued on another server",
-    detail=(
-        "The server it ran on has gone. Its statements, run again on another, gave other results "
-        "than the client has seen. Nothing of the transaction has taken effect."
-    ),
-    hint="Run the transaction again.",
 )
 
 # Reasons that only the relay can know.
@@ -199,11 +189,8 @@ class Relay(Owner):
         self.pin_is_new = False  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
-        # Its server went away in the middle (routing/journal.py).
         self.journal = Journal(context.rerun_limit)
-        self.is_rerunning = False
-        self.has_next = False  # the next batch waits for the replies of those before
-        self.farewell = b""  # the server's last words, if it stays after all
+        self.rerun = Rerun(self, self.journal)
         self.writing = False  # since the last watermark something may have been written
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
@@ -236,7 +223,7 @@ class Relay(Owner):
         server = self.server
         if self.phase == WAITING:
             self.group.cancel_wait(self)
-        self._enter(GONE)
+        self.enter(GONE)
         self.backlog.clear()
         self.profile.clients -= 1
         self.batch.forget_all()
@@ -264,7 +251,7 @@ class Relay(Owner):
         if self.server is not None:
             self.server.set_reading(writable)
         # PostgreSQL does not read a client either that does not take its answers.
-        self._read_client()
+        self.read_client()
 
     @property
     def at_rest(self) -> bool:
@@ -279,6 +266,8 @@ class Relay(Owner):
 
     def cancel(self) -> None:
         """The client asks to cancel what it is doing now."""
+        if self.rerun.is_on and not self.journal.unanswered:
+            return  # it is doing nothing, as far as it knows
         if self.server is not None and not self.inflight.settled:
             self.group.pool_of(self.server).cancel_query(self.server)
         elif self.phase == WAITING:
@@ -354,7 +343,7 @@ class Relay(Owner):
                 self._send(server)
                 return True
             if not inflight.settled:
-                self._enter(SETTLING)
+                self.enter(SETTLING)
                 return False
             if kind != PLAIN or self._ends_here() or not self._leave_replica(server):
                 self._send(server)
@@ -406,53 +395,52 @@ class Relay(Owner):
         return target
 
     def _lease(self) -> bool:
-        if self.is_rerunning:
-            target: i64 = REPLICA if self.on_replica else PRIMARY
-        else:
-            target = self._target()
-            self.on_replica = target == REPLICA
+        target = self._target()
+        self.on_replica = target == REPLICA
         server = self.group.acquire(target, self.profile, self, self.watermark.wrote_at)
         if server is None:
-            self._enter(WAITING)
+            self.enter(WAITING)
             return False
-        self._take(server)
+        self.take(server)
         return True
 
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
-        resumes = not self.is_rerunning  # else `_has_rerun` does
+        resumes = not self.rerun.is_on  # which goes on by itself
         try:
-            self._take(slot)
+            self.take(slot)
             if resumes:
-                self._resume()
+                self.resume()
         except PgError as error:
             self.fail(error)
 
     def refused(self, error: PgError) -> None:
-        self._enter(FREE)
-        if self.is_rerunning:
-            self._cannot_rerun(error)
+        self.enter(FREE)
+        if self.rerun.is_on:
+            self.rerun.fail(error)
             return
         # A log-in to a server that failed was FATAL there; this client's session goes on.
         self._answer_error(
             PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
         )
         try:
-            self._resume()
+            self.resume()
         except PgError as fatal:
             self.fail(fatal)
 
     def reroute(self) -> None:
-        self._enter(FREE)
-        resumes = not self.is_rerunning
+        self.enter(FREE)
+        if self.rerun.is_on:
+            self.rerun.lease()
+            return
         try:
-            if self._lease() and resumes:
-                self._resume()
+            if self._lease():
+                self.resume()
         except PgError as error:
             self.fail(error)
 
-    def _take(self, server: ServerConnection) -> None:
-        self._enter(LEASED)
+    def take(self, server: ServerConnection) -> None:
+        self.enter(LEASED)
         self.server = server
         self.server_is_full = server.write_paused
         server.owner = self
@@ -461,15 +449,15 @@ class Relay(Owner):
         if self.client.write_paused:
             server.set_reading(False)
         if self.server_is_full:
-            self._read_client()
+            self.read_client()
         if self.context.session_mode:
             self.pin = Pin.POOL_MODE
-        if self.is_rerunning:
-            self._rerun(server)
+        if self.rerun.is_on:
+            self.rerun.start(server)
         else:
             self._send(server)
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """Goes on with what came in meanwhile."""
         if self.phase == GONE:
             return
@@ -480,9 +468,9 @@ class Relay(Owner):
             self.batch.feed(chunk)
             self._pump()
         if self.phase != GONE:
-            self._read_client()
+            self.read_client()
 
-    def _read_client(self) -> None:
+    def read_client(self) -> None:
         """Reads the client, unless what it sends or is sent would pile up here."""
         self.client.set_reading(
             not self.server_is_full
@@ -517,10 +505,10 @@ class Relay(Owner):
             self._set_pin(pipelined=pipelined)
         if batch.simple:
             batch.unnamed = None
-        self._transmit(server, sent, pipelined=pipelined)
+        self.transmit(server, sent, pipelined=pipelined)
         self._sent()
 
-    def _transmit(self, server: ServerConnection, sent: Sent, *, pipelined: bool) -> None:
+    def transmit(self, server: ServerConnection, sent: Sent, *, pipelined: bool) -> None:
         inflight = self.inflight
         first = sent.first
         if first:
@@ -559,12 +547,12 @@ class Relay(Owner):
                 batch.forget_all()
                 self.server.prepared = PreparedOnServer(int(self.server.prepared.limit))
         if not batch.simple:
-            self._give_due()
+            self.give_due()
             if self.inflight.has_void and self.server is not None:
                 self._undo(self.server)
         batch.done()
 
-    def _give_due(self) -> None:
+    def give_due(self) -> None:
         answers = self.inflight.due()
         if answers:
             self.client.write(answers)
@@ -678,7 +666,7 @@ class Relay(Owner):
             self.begun = b""
             self.journal.clear()
             self.counters.moved_transactions += 1
-            self._enter(FREE)
+            self.enter(FREE)
             self.server = None
             self.group.pool_of(server).reset(server, transaction=True, session=False)
             return True
@@ -727,8 +715,12 @@ class Relay(Owner):
                         pieces.append(splitter.data[done : splitter.start])
                     done = splitter.end
                     continue
-                if kind == B_ERROR_RESPONSE and self._may_hide_farewell(ready_at, completed):
-                    self._farewell(server, pieces, done, ready_at)
+                if kind == B_ERROR_RESPONSE and self.rerun.may_hide(server, ready_at, completed):
+                    if ready_at >= 0:
+                        self.forward(
+                            self.pieces_until(splitter, pieces, done, ready_at), ready_at, ready_at
+                        )
+                    self.rerun.leave(server)
                     return
                 verdict = inflight.reply(kind)
                 if kind == B_PARAMETER_STATUS and journal.is_checking:
@@ -743,7 +735,7 @@ class Relay(Owner):
                         pieces.append(inflight.replacement)
                     elif kind == B_ERROR_RESPONSE:
                         if journal.is_checking:
-                            self._differs(server)
+                            self.rerun.differs(server)
                             return
                         raise self._begin_failed()
                 if kind == B_READY_FOR_QUERY:
@@ -781,20 +773,21 @@ class Relay(Owner):
             self._break(server, error)
             return
         passed: i64 = splitter.passed
-        data = self._pieces(splitter, pieces, done, passed)
+        data = self.pieces_until(splitter, pieces, done, passed)
         splitter.keep = passed
         if journal.is_checking:
             if not journal.check(data):
-                self._differs(server)
-                return
-            if inflight.settled:
-                self._has_rerun(server)
+                self.rerun.differs(server)
+            elif inflight.settled:
+                self.rerun.finish(server)
             return
-        self._forward(data, ready_at, passed)
+        self.forward(data, ready_at, passed)
         if ready and inflight.settled:
             self._settled(server)
 
-    def _pieces(self, splitter: Splitter, pieces: list[bytes] | None, done: i64, end: i64) -> bytes:
+    def pieces_until(
+        self, splitter: Splitter, pieces: list[bytes] | None, done: i64, end: i64
+    ) -> bytes:
         """What of the chunk up to `end` is the client's."""
         if pieces is None:
             return splitter.data if end == splitter.size else splitter.data[:end]
@@ -802,7 +795,7 @@ class Relay(Owner):
             pieces.append(splitter.data[done:end])
         return b"".join(pieces)
 
-    def _forward(self, data: bytes, ready_at: i64, end: i64) -> None:
+    def forward(self, data: bytes, ready_at: i64, end: i64) -> None:
         """Gives the client what came up to `end`, the last ReadyForQuery in it ending at
         `ready_at`."""
         journal = self.journal
@@ -848,13 +841,13 @@ class Relay(Owner):
                     return
                 self._release(server)
                 if waited:
-                    self._again()
+                    self.next_again()
                 return
         elif self.front.status == STATUS_IN_TRANSACTION:
             self.front.session.broken = False  # a savepoint has saved it
         if self.phase == SETTLING:
-            self._enter(LEASED)
-            self._again()
+            self.enter(LEASED)
+            self.next_again()
 
     def _session_ends_transaction(self) -> None:
         session = self.front.session
@@ -869,20 +862,20 @@ class Relay(Owner):
             self._release(server)
 
     def _release(self, server: ServerConnection) -> None:
-        self._enter(FREE)
+        self.enter(FREE)
         self.server = None
         if self.server_is_full:
             # Of a copy that has failed; the server reads and ignores it.
             self.server_is_full = False
-            self._read_client()
+            self.read_client()
         self.counters.transactions.observe(time.perf_counter() - self.leased_at)
         server.keeper.release(server)
 
-    def _again(self) -> None:
+    def next_again(self) -> None:
         """The batch that had to wait for replies goes on."""
         try:
             if self._dispatch():
-                self._resume()
+                self.resume()
         except PgError as error:
             self.fail(error)
 
@@ -892,8 +885,10 @@ class Relay(Owner):
         if self.phase == GONE or server is None:
             return
         said_goodbye = self.server_said_goodbye
-        if not said_goodbye and self._may_rerun(CUT_OFF if server.cut_because else UNKNOWN, False):
-            self._start_again(server, b"")
+        if not said_goodbye and self.rerun.may_begin(
+            CUT_OFF if server.cut_because else UNKNOWN, completed=False
+        ):
+            self.rerun.begin()
             return
         self.inflight.clear()
         if said_goodbye:
@@ -913,7 +908,7 @@ class Relay(Owner):
 
     def server_writable(self, writable: bool) -> None:
         self.server_is_full = not writable
-        self._read_client()
+        self.read_client()
 
     def _server_error(self) -> None:
         server = self.server
@@ -963,146 +958,9 @@ class Relay(Owner):
         self.group.pool_of(server).discard(server)
         self.fail(error)
 
-    # --- a server that went away in the middle ------------------------------------------------
-
-    def _may_rerun(self, end: int, completed: bool) -> bool:
-        """Whether the client need not hear that its server is gone."""
-        return (
-            self.pin is None
-            and not self.batch.continues
-            and not self.inflight.copying
-            and not self.inflight.skipping
-            and self.journal.may_run_again(end, completed)
-        )
-
-    def _may_hide_farewell(self, ready_at: i64, completed: bool) -> bool:
-        """The server says FATAL 57P01, and what it was asked can be asked of another."""
-        server = self.server
-        assert server is not None
-        splitter = server.splitter
-        if ready_at >= 0 and ready_at != splitter.start:
-            return False  # the answer to the next batch has begun behind this ReadyForQuery
-        return is_shutdown(splitter.data[splitter.start : splitter.end]) and self._may_rerun(
-            UNDONE, completed
-        )
-
-    def _farewell(
-        self, server: ServerConnection, pieces: list[bytes] | None, done: i64, ready_at: i64
-    ) -> None:
-        """What was answered before is the client's; the beginning of an answer is not."""
-        splitter = server.splitter
-        start = splitter.start
-        frame = splitter.data[start : splitter.end]
-        if ready_at >= 0:
-            self._forward(self._pieces(splitter, pieces, done, start), ready_at, start)
-        self.server = None
-        self.group.pool_of(server).discard(server)
-        self._start_again(server, frame)
-
-    def _start_again(self, lost: ServerConnection, farewell: bytes) -> None:
-        """The client's transaction, and what it has in flight, go to another server. If `lost`
-        only ended this connection and stays what it is, the client is given the farewell."""
-        if not self.is_rerunning:
-            self.is_rerunning = True
-            self.has_next = self.phase == SETTLING
-        self.journal.is_checking = False
-        self.inflight.clear()
-        self.farewell = farewell
-        self._enter(FREE)
-        if not farewell:
-            self._lease()
-            return
-        target = REPLICA if self.on_replica else PRIMARY
-        server = self.group.succeed(
-            lost.backend, target, self.profile, self, self.watermark.wrote_at
-        )
-        if server is None:
-            self._enter(WAITING)
-        else:
-            self._take(server)
-
-    def _rerun(self, server: ServerConnection) -> None:
-        """The transaction so far, once more; until it is answered the client's input waits."""
-        journal = self.journal
-        self._enter(SETTLING)
-        journal.start_checking()
-        pipelined = False
-        for sent in journal.history:
-            self._transmit(server, sent, pipelined=pipelined)
-            pipelined = True
-            if not journal.check(self.inflight.due()):
-                self._differs(server)
-                return
-        if not pipelined:
-            self._has_rerun(server)
-
-    def _has_rerun(self, server: ServerConnection) -> None:
-        """The transaction stands where it stood; what was in flight is asked again."""
-        journal = self.journal
-        if not journal.stop_checking():
-            self._differs(server)
-            return
-        self.is_rerunning = False
-        self.counters.reruns += 1
-        self._enter(LEASED)
-        pipelined = False
-        for sent in journal.unanswered:
-            self._transmit(server, sent, pipelined=pipelined)
-            pipelined = True
-            self._give_due()
-        if not self.has_next:
-            self._resume()
-        elif self.inflight.settled:
-            self._again()
-        else:
-            self._enter(SETTLING)
-
-    def _differs(self, server: ServerConnection) -> None:
-        self.server = None
-        self.group.pool_of(server).discard(server)
-        self._enter(FREE)
-        self._cannot_rerun(DIFFERS)
-
-    def _cannot_rerun(self, error: PgError) -> None:
-        """The transaction has failed, and with it all that was in flight."""
-        front = self.front
-        journal = self.journal
-        self.is_rerunning = False
-        journal.is_checking = False
-        self.inflight.clear()
-        self.counters.reruns_failed += 1
-        if error is STILL_THERE:
-            self.client.write(self.farewell)
-            self.client_gone()
-            self.client.close()
-            return
-        unanswered = journal.unanswered
-        in_block = len(journal.history) > 0 or (len(unanswered) > 0 and unanswered[0].in_block)
-        front.status = STATUS_FAILED if in_block else STATUS_IDLE
-        front.session.broken = True
-        self.begun = b""
-        failure = PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
-        for sent in reversed(unanswered):
-            self.batch.undo([owed for owed in sent.owed if not owed.hidden])
-        if not unanswered:
-            front.failure = failure
-        for sent in unanswered:
-            if sent.ends:
-                front.status = STATUS_IDLE
-                front.session.end(committed=False)
-            self.counters.proxy_errors += 1
-            self.client.write(write.error_response(failure) + READY[int(front.status)])
-            if front.status == STATUS_FAILED:
-                failure = IN_FAILED_TRANSACTION
-        journal.clear()
-        if self.has_next:
-            self._again()
-        else:
-            self._resume()
-
     # --- phases -------------------------------------------------------------------------------
 
-    def _enter(self, phase: i64) -> None:
+    def enter(self, phase: i64) -> None:
         assert LEASE_MOVE[self.phase * PHASES + phase], (self.phase, phase)
         self.phase = phase
 
