@@ -160,6 +160,14 @@ class KubeServer:
         shutil.rmtree(self.directory / "etcd")
         self._start_etcd()
 
+    def save_etcd(self) -> None:
+        """Keep a copy of everything, for `restore_etcd`. Stop the API server first."""
+        self._copy_etcd("etcd", "etcd-saved")
+
+    def restore_etcd(self) -> None:
+        """As it was at `save_etcd`, with the revisions of then. Stop the API server first."""
+        self._copy_etcd("etcd-saved", "etcd")
+
     def compact_etcd(self) -> None:
         """Drop every revision but the last."""
         key = base64.b64encode(b"\0").decode()
@@ -219,6 +227,13 @@ class KubeServer:
         if self._etcd is not None:
             self._etcd.kill()
             self._etcd = None
+
+    def _copy_etcd(self, source: str, target: str) -> None:
+        assert self._apiserver is None
+        self._stop_etcd()
+        shutil.rmtree(self.directory / target, ignore_errors=True)
+        shutil.copytree(self.directory / source, self.directory / target)
+        self._start_etcd()
 
     def _hold(self) -> None:
         programs = [one for one in (self._etcd, self._apiserver) if one is not None]
