@@ -69,9 +69,13 @@ class Following:
         wanted = {name.replace("_", "-"): role for name, role in roles.items()}
         await self.until(lambda: self.roles == wanted)
 
-    async def until_outcome(self, outcome: str, verb: str = "watch", count: int = 1) -> None:
+    def ended(self, outcome: str) -> int:
+        """How many requests have ended so."""
+        return sum([count for (_, one), count in self.pods.requests.items() if one == outcome])
+
+    async def until_outcome(self, outcome: str, count: int = 1) -> None:
         """Wait until so many requests have ended so."""
-        await poll(lambda: self.pods.requests.get((verb, outcome), 0) >= count)
+        await poll(lambda: self.ended(outcome) >= count)
 
 
 async def poll(condition: Callable[[], bool]) -> None:
@@ -238,7 +242,7 @@ class WatchContract:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(watch.pods.run())
-            await watch.until_outcome("unreachable", verb="list", count=2)
+            await watch.until_outcome("unreachable", count=2)
             assert not watch.pods.synced.is_set()
             assert watch.snapshots == []
             await cluster_of_pods.start()
@@ -301,13 +305,13 @@ class WatchContract:
         self, kube_api: KubeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with following(kube_api, tmp_path, namespace=kube_api.elsewhere) as watch:
-            await watch.until_outcome("forbidden", verb="list", count=2)
+            await watch.until_outcome("forbidden", count=2)
             assert not watch.pods.synced.is_set()
             assert "forbidden" in str(watch.pods.status()["last_error"])
 
     async def test_a_selector_that_is_none(self, kube_api: KubeApi, tmp_path: Path) -> None:
         async with following(kube_api, tmp_path, selector="app==db==x") as watch:
-            await watch.until_outcome("rejected", verb="list", count=2)
+            await watch.until_outcome("rejected", count=2)
             assert "HTTP 400" in str(watch.pods.status()["last_error"])
 
 
