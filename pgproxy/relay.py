@@ -891,7 +891,8 @@ class Relay(Owner):
             self.rerun.begin()
             return
         self.inflight.clear()
-        if said_goodbye:
+        if said_goodbye or server.splitter.passing:
+            # It has had the server's own words; or is in the middle of a row, where none may stand.
             self.client_gone()
             self.client.close()
             return

@@ -187,6 +187,16 @@ class TestServerLost:
         client << b""
         assert client.own_transport.closed
 
+    def test_in_the_middle_of_a_row_no_word_is_said(self, stage: Stage) -> None:
+        client, primary = stage.client(), stage["p"]
+        client >> INSERT
+        half = write.data_row([b"x" * 100])[:50]
+        primary >> half
+        client << half
+        primary.leaves()
+        client << b""
+        assert client.own_transport.closed
+
     def test_idle_is_not_noticed(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
         client >> INSERT
