@@ -257,7 +257,7 @@ class Pool(Keeper):
         ledger = self.ledger
         is_wanted = profile in ledger.queues and not ledger.closed_for_good
         if is_wanted and not self._pausing:
-            self.context.spawn(self._open_in_turn(profile))
+            self.context.spawn(self._open_in_turn(profile, self._drained))
             return True
         ledger.open_failed(profile, time.monotonic(), retry=not is_wanted)
         self._carry_out()
@@ -268,15 +268,14 @@ class Pool(Keeper):
         self._retry_pause = RETRY_FIRST
         self._retry()
 
-    async def _open_in_turn(self, profile: Profile) -> None:
+    async def _open_in_turn(self, profile: Profile, drained: i64) -> None:
         try:
-            await self._open(profile)
+            await self._open(profile, drained)
         finally:
             self.backend.logins.leave()
 
-    async def _open(self, profile: Profile) -> None:
+    async def _open(self, profile: Profile, drained: i64) -> None:
         server = ServerConnection(profile, self.backend, self, self.context.max_prepared)
-        drained = self._drained
         try:
             await self.context.open_server(server, self.database, self.user)
         except PgError as error:

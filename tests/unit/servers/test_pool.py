@@ -146,6 +146,21 @@ def test_a_log_in_from_before_the_drain_is_not_used_after_it(stage: Stage) -> No
     assert (second.closed, second.take()) == (False, INSERT)
 
 
+def test_nor_is_one_that_was_only_about_to_begin(stage: Stage) -> None:
+    client = stage.client()
+    client.connection.data_received(INSERT)
+    assert len(stage.tasks) == 1
+    assert stage["p"].connections == []
+    pool = stage["p"].pool
+    (waiter,) = pool.evict_waiters()
+    pool.drain()
+    stage.settle()
+    assert pool.ledger.total == 0
+    waiter.reroute()
+    stage.settle()
+    assert len(stage["p"].connections) == 2
+
+
 def test_a_cut_ends_a_transaction_and_tells_why(stage: Stage) -> None:
     client = stage.client()
     client >> INSERT
