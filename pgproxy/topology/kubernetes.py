@@ -170,7 +170,7 @@ class Kubernetes:
         self._schedule.after_list(
             time.monotonic(), Outcome.OK, resource_version=page.resource_version
         )
-        self._publish()
+        self._publish_in(0.0)
 
     async def _read_list(self) -> Page:
         """Every page. The version is the first one's: all show the same moment."""
@@ -225,9 +225,8 @@ class Kubernetes:
                 return  # the end; what it cut off was not said
             event, has_changed = self._store.take(line)
             self._take(event)
-            if has_changed and self._publishing is None:
-                loop = asyncio.get_running_loop()
-                self._publishing = loop.call_later(self._timing.debounce, self._publish)
+            if has_changed:
+                self._publish_in(self._timing.debounce)
             taken += 1
             if taken % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -259,10 +258,14 @@ class Kubernetes:
 
     # --- what follows
 
+    def _publish_in(self, seconds: float) -> None:
+        """By the loop: what goes wrong in those who are told does not end the watch."""
+        if self._publishing is None:
+            loop = asyncio.get_running_loop()
+            self._publishing = loop.call_later(seconds, self._publish)
+
     def _publish(self) -> None:
-        if self._publishing is not None:
-            self._publishing.cancel()
-            self._publishing = None
+        self._publishing = None
         backends = self._store.snapshot()
         is_first = not self.synced.is_set()
         if is_first:

@@ -301,9 +301,7 @@ class WatchContract:
             await cluster_of_pods.patch_labels("db-0", {"role": "replica"})
             await watch.until_roles(db_0="replica", db_1="replica")
 
-    async def test_without_the_right_it_says_which(
-        self, kube_api: KubeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    async def test_without_the_right_it_says_which(self, kube_api: KubeApi, tmp_path: Path) -> None:
         async with following(kube_api, tmp_path, namespace=kube_api.elsewhere) as watch:
             await watch.until_outcome("forbidden", count=2)
             assert not watch.pods.synced.is_set()
