@@ -28,6 +28,10 @@ REMOVED = "it does not belong to the cluster any more"
 
 NEVER = float("inf")
 
+# Seconds in which nothing new begins on a primary that is about to be stopped, so that what runs
+# there can end; if it goes on as primary, it was not meant so.
+HOLD = 1.0
+
 
 # Seconds in which a server that has ended a connection by itself must have left its role, or the
 # end was meant for that connection alone (pg_terminate_backend).
@@ -104,7 +108,7 @@ class PoolGroup:
                 return self.replicas[chosen].acquire(profile, waiter)
             if self.replicas:
                 self.cluster.wants_fresher = True
-        if self.primary is not None:
+        if self.primary is not None and not self.cluster.is_holding:
             return self.primary.acquire(profile, waiter)
         self.cluster.shelter(_Homeless(waiter, self, int(target), profile, after))
         return None
@@ -255,6 +259,8 @@ class Cluster:
         # Former primaries that may still take writes, and when what still runs there is cut: a
         # monotonic time, or NEVER while it is not known whether they do.
         self.deposed: dict[str, float] = {}
+        self.is_holding = False  # the primary is handing over
+        self._held_until = 0.0
         self._rerouted: Waiter | None = None  # is about to ask again, having waited since
         self._rerouted_since = 0.0
         self.wants_fresher = False  # a read went to the primary for want of a fresh replica
@@ -282,7 +288,8 @@ class Cluster:
             was_writable = backend.writable
             backend.writable = backend is self.primary
             if was_writable == backend.writable and node.role is not Role.NONE:
-                fit.add(node.name)
+                if not (backend.writable and self.is_holding):
+                    fit.add(node.name)
             else:
                 anew.append(node.name)
             self._end_connections(node, was_writable)
@@ -309,8 +316,19 @@ class Cluster:
             backends[node.name] = backend
         self.backends = backends
         self.deposed = {name: end for name, end in self.deposed.items() if name in backends}
-        self.primary = backends[topology.primary.name] if topology.primary is not None else None
+        primary = topology.primary
+        self.primary = backends[primary.name] if primary is not None else None
+        self._hold(primary is not None and primary.handing_over)
         self.replicas = [backends[node.name] for node in topology.replicas]
+
+    def _hold(self, is_handing_over: bool) -> None:
+        """Only the beginning counts: who goes on handing over does not."""
+        if not is_handing_over:
+            self.is_holding = False
+            self._held_until = 0.0
+        elif self._held_until == 0.0:
+            self.is_holding = True
+            self._held_until = time.monotonic() + HOLD
 
     def _end_connections(self, node: Node, was_writable: bool) -> None:
         """What becomes of the connections to a server in its new role."""
@@ -369,6 +387,9 @@ class Cluster:
                 del self.deposed[name]
             if end != NEVER:
                 self._cut(name, DEPOSED, at_rest=end > now)
+        if self.is_holding and self._held_until <= now:
+            self.is_holding = False
+            self._house()
         if not self.homeless:
             return
         patient = [entry for entry in self.homeless if entry.lost and entry.patience <= now]
@@ -438,7 +459,7 @@ class Cluster:
             can_read = entry.target == REPLICA and any(
                 backend.fresh_as_of >= entry.after for backend in self.replicas
             )
-            if self.primary is None and not can_read:
+            if not can_read and (self.primary is None or self.is_holding):
                 self.homeless.append(entry)
                 continue
             waiter = entry.waiter

@@ -54,6 +54,7 @@ def fuse(
                 backend.uid,
                 wrote_on,
                 role is Role.NONE and wrote_on > 0 and is_deposed,
+                role is Role.PRIMARY and backend.handing_over,
             )
         )
 

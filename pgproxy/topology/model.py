@@ -36,6 +36,7 @@ class Backend:
     hinted: bool = False
     ready: bool = True  # Kubernetes' condition of that name
     leaving: bool = False  # terminating, or its phase is not Running: to be drained
+    handing_over: bool = False  # the primary is about to be stopped, or so it seems
 
     @property
     def identity(self) -> tuple[str, str, int, str]:
@@ -84,6 +85,7 @@ class Node:
     uid: str = ""
     wrote_on: int = 0  # the timeline on which it took writes when it answered last; 0: on none
     cut: bool = False
+    handing_over: bool = False  # as `Backend.handing_over`
 
     @property
     def identity(self) -> tuple[str, str, int, str]:
@@ -191,6 +193,7 @@ def _routes_alike(one: Node, other: Node) -> bool:
         and one.alive == other.alive
         and one.timeline == other.timeline
         and one.cut == other.cut
+        and one.handing_over == other.handing_over
         and one.weight == other.weight
         and one.zone == other.zone
     )

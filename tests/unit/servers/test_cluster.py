@@ -10,7 +10,17 @@ from pgproxy.errors import PgError
 from pgproxy.routing.decision import PRIMARY
 from pgproxy.servers.cluster import MAX_PROFILES, OpenedWaiter
 from pgproxy.topology.model import Node, Role, Topology
-from tests.playbooks.stage import IDLE, INSERTED, SELECTED, Client, Stage, fields
+from tests.playbooks.stage import (
+    BEGUN,
+    COMMITTED,
+    IDLE,
+    IN_BLOCK,
+    INSERTED,
+    SELECTED,
+    Client,
+    Stage,
+    fields,
+)
 from tests.support.wire import query
 
 SELECT = query("SELECT 1")
@@ -418,3 +428,62 @@ def test_a_server_that_has_a_role_again_is_tried_at_once(stage: Stage) -> None:
     stage.refuses = None
     stage.apply(P)
     stage["p"] << INSERT
+
+
+# A primary that is about to be stopped
+
+
+def test_nothing_new_begins_on_a_primary_that_hands_over(pair: Stage) -> None:
+    running, fresh = pair.client(), pair.client()
+    running.asks(query("BEGIN"))
+    running >> INSERT
+    pair["p"] << query("BEGIN") + INSERT
+    pair.apply(replace(P, handing_over=True), R1)
+    fresh >> INSERT
+    pair["p"] << b""
+    pair["p"] >> BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+    running >> query("COMMIT")
+    pair["p"] << query("COMMIT")
+    pair["p"] >> COMMITTED + IDLE
+    pair["p"] << b""
+    pair.apply(node("p", Role.NONE, alive=False), node("r1", Role.PRIMARY, wrote_on=2))
+    pair["r1"] << INSERT
+    pair["r1"] >> INSERTED + IDLE
+
+
+def test_who_waits_for_such_a_primary_waits_for_the_next() -> None:
+    stage = Stage(size=1)
+    stage.apply(P, R1)
+    first, second = stage.client(), stage.client()
+    first >> INSERT
+    second >> INSERT
+    stage.apply(replace(P, handing_over=True), R1)
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    assert len(stage.cluster.homeless) == 1
+    stage.apply(P, R1)  # it was something else
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    stage.close()
+
+
+def test_it_may_take_a_moment_only(pair: Stage) -> None:
+    pair.apply(replace(P, handing_over=True), R1)
+    client = pair.client()
+    client >> INSERT
+    assert len(pair.cluster.homeless) == 1
+    pair.time_passes(2)
+    pair["p"] << INSERT
+    pair["p"] >> INSERTED + IDLE
+    pair.apply(replace(P, handing_over=True), R1, node("r2", Role.REPLICA))
+    client >> INSERT
+    pair["p"] << INSERT
+    pair["p"] >> INSERTED + IDLE
+
+
+def test_reads_do_not_wait_for_it(pair: Stage) -> None:
+    pair.apply(replace(P, handing_over=True), R1)
+    client = pair.client()
+    client >> SELECT
+    pair["r1"] << SELECT
+    pair["r1"] >> SELECTED + IDLE

@@ -1,7 +1,7 @@
 """What discovery's hints and the servers' own answers make of each server."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -523,3 +523,15 @@ def test_no_history_gives_a_role_that_the_evidence_denies(
             assert (topology.version > before.version) == (not diff(before, topology).is_empty)
         # Nothing new is no change.
         assert fuse(backends, evidence, topology).version == topology.version
+
+
+def test_a_primary_that_hands_over_is_primary_still_and_says_so() -> None:
+    first = history({"a": primary(), "b": replica()})
+    handing_over = replace(A, handing_over=True)
+    probes = {"a": primary(), "b": replica()}
+    second = fuse((handing_over, replace(B, handing_over=True), C), probes, first)
+    assert [(one.role, one.handing_over) for one in second.nodes[:2]] == [
+        (Role.PRIMARY, True),
+        (Role.REPLICA, False),
+    ]
+    assert second.version == first.version + 1

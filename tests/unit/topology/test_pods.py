@@ -150,3 +150,23 @@ def test_things_that_are_no_pods(thing: object) -> None:
 def test_what_a_pod_is_known_by() -> None:
     one = pod("db-7", uid="u-7")
     assert (name_of(one), uid_of(one), resource_version_of(one)) == ("db-7", "u-7", "81236")
+
+
+@pytest.mark.parametrize(
+    ("status", "is_handing_over"),
+    [
+        ('{"role":"primary","state":"running","version":"4.1.5"}', True),
+        ('{"role":"master","state":"running"}', True),
+        ('{"role":"primary","state":"running","timeline":1}', False),
+        ('{"role":"replica","state":"running"}', False),
+        ('{"role":"primary","state":"stopping"}', False),
+        ('{"role":"primary","state":"running"', False),
+        ('["primary", "running"]', False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_patroni_is_about_to_stop_its_primary(status: object, is_handing_over: bool) -> None:
+    backend = backend_of(changed("metadata.annotations", {"status": status}), RULES)
+    assert backend is not None
+    assert backend.handing_over is is_handing_over
