@@ -34,7 +34,7 @@ class AsyncpgSimple:
     @classmethod
     async def connect(cls, dsn: str) -> Self:
         """Log in."""
-        return cls(await asyncpg.connect(dsn, timeout=60, command_timeout=60))
+        return cls(await asyncpg.connect(dsn))
 
     async def run(self, statement: str, *numbers: int) -> int:
         """How many rows it gave or touched, by the command's tag."""
@@ -68,9 +68,7 @@ class PsycopgSimple:
     async def connect(cls, dsn: str) -> Self:
         """Log in."""
         return cls(
-            await psycopg.AsyncConnection.connect(
-                dsn, autocommit=True, cursor_factory=cls.cursors, connect_timeout=60
-            )
+            await psycopg.AsyncConnection.connect(dsn, autocommit=True, cursor_factory=cls.cursors)
         )
 
     async def run(self, statement: str, *numbers: int) -> int:

@@ -38,6 +38,7 @@ ROWS: Final = "SELECT id FROM ledger"
 _INSERT: Final = "INSERT INTO ledger (id, client) VALUES ({0}, {1}) RETURNING id"
 _FIND: Final = "SELECT id FROM ledger WHERE id = {0}"
 _READ: Final = "SELECT id FROM ledger WHERE client = {0} ORDER BY id LIMIT 3"
+_PATIENCE: Final = 60.0  # seconds for one statement
 _PAUSE: Final = 0.004  # seconds: the load shall not be the machine's limit
 
 
@@ -142,7 +143,8 @@ class _Client:
             self._rows, self._statement, self._at_commit = [], "connect", False
             try:
                 if session is None:
-                    session = await self._driver.connect(self._dsn)
+                    async with asyncio.timeout(_PATIENCE):
+                        session = await self._driver.connect(self._dsn)
                 else:
                     await self._unit(session)
             except Exception as error:  # noqa: BLE001 - whatever a driver makes of it
@@ -210,7 +212,8 @@ class _Client:
 
     async def _say(self, session: Session, statement: str, *numbers: int) -> int:
         self._statement = statement
-        return await session.run(statement, *numbers)
+        async with asyncio.timeout(_PATIENCE):
+            return await session.run(statement, *numbers)
 
 
 # What 32 clients are, in turns: reads, writes, transactions of each protocol and driver.
