@@ -18,7 +18,6 @@ from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.servers.connection import Backend, Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import CLOSED, IDLE, LEASED, RESETTING, Ledger, Profile, Waiter
-from pgproxy.servers.turns import Turn
 from pgproxy.telemetry.counters import Counters
 
 # Seconds to clean a connection before it is closed instead.
@@ -250,7 +249,7 @@ class Pool(Keeper):
             assert isinstance(slot, ServerConnection)
             slot.leave()
         while ledger.to_open:
-            self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)))
+            self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)).begin)
 
     def may_open(self, profile: Profile) -> bool:
         """Its turn to log in has come; False if nobody waits for the connection any more."""
@@ -339,8 +338,8 @@ class Pool(Keeper):
 
 
 @final
-class _Opening(Turn):
-    """A connection that a pool wants to open."""
+class _Opening:
+    """A connection that a pool wants to open, in its turn."""
 
     def __init__(self, pool: Pool, profile: Profile) -> None:
         self.pool = pool

@@ -5,17 +5,10 @@ everybody comes at once, hundreds of them would each take as long as all togethe
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import final
 
 from mypy_extensions import i64
-
-
-class Turn:
-    """A log-in that waits for its turn."""
-
-    def begin(self) -> bool:
-        """It is its turn. False: it is not needed any more, and takes no place."""
-        raise NotImplementedError
 
 
 @final
@@ -25,10 +18,12 @@ class Turns:
     def __init__(self, limit: int) -> None:
         self.limit: i64 = limit
         self.taken: i64 = 0
-        self.waiting: deque[Turn] = deque()
+        self.waiting: deque[Callable[[], bool]] = deque()
 
-    def ask(self, turn: Turn) -> None:
-        self.waiting.append(turn)
+    def ask(self, begin: Callable[[], bool]) -> None:
+        """`begin` is called in its turn. It returns False if it is not needed any more and takes no
+        place."""
+        self.waiting.append(begin)
         self._next()
 
     def leave(self) -> None:
@@ -39,5 +34,5 @@ class Turns:
         # `begin` may ask again: the place is taken first.
         while self.waiting and self.taken < self.limit:
             self.taken += 1
-            if not self.waiting.popleft().begin():
+            if not self.waiting.popleft()():
                 self.taken -= 1

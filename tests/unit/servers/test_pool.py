@@ -259,11 +259,8 @@ def test_log_ins_begin_in_the_order_in_which_they_were_asked_for() -> None:
     one >> INSERT
     other >> INSERT
     stage.refuses = None
-    stage.logins_end = False
-    (timer,) = stage.timers
-    timer.callback()
-    timer.cancel()
-    begun = [opening.cr_frame.f_locals["profile"] for opening in stage.tasks]
+    stage.timers_fire()
+    begun = [server.profile for server, _ in stage["p"].connections]
     assert begun == [one.relay.profile, other.relay.profile]
     stage.close()
 

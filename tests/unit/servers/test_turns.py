@@ -3,16 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgproxy.servers.turns import Turn, Turns
+from pgproxy.servers.turns import Turns
 
 
-class Log(Turn):
+class Log:
     def __init__(self, begun: list[int], number: int, *, needed: bool = True) -> None:
         self.begun = begun
         self.number = number
         self.needed = needed
 
-    def begin(self) -> bool:
+    def __call__(self) -> bool:
         self.begun.append(self.number)
         return self.needed
 
@@ -46,9 +46,9 @@ def test_who_asks_while_beginning_waits_behind_the_others() -> None:
     begun: list[int] = []
 
     class Again(Log):
-        def begin(self) -> bool:
+        def __call__(self) -> bool:
             turns.ask(Log(begun, self.number + 10))
-            return super().begin()
+            return super().__call__()
 
     turns.ask(Again(begun, 0, needed=False))
     turns.ask(Log(begun, 1))
