@@ -161,6 +161,7 @@ class Proxy:
             self.clock,
             refresh_users=self.users.refresh,
             probe_all=self.monitor.probe_all,
+            no_primary=self._no_primary,
         )
 
     async def run(self, on_ready: Callable[[Ready], None] | None) -> None:
@@ -299,6 +300,10 @@ class Proxy:
         if not self.backend_seen:
             return "no backend has answered yet"
         return None
+
+    def _no_primary(self) -> None:
+        if self.pods is not None:
+            self.pods.look_again()
 
     def _topology_changed(self, topology: Topology) -> None:
         self.cluster.apply(topology)

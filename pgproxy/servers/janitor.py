@@ -24,11 +24,13 @@ class Janitor:
         *,
         refresh_users: Callable[[], None],
         probe_all: Callable[[], None],
+        no_primary: Callable[[], None],
     ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._refresh_users = refresh_users
         self._probe_all = probe_all
+        self._no_primary = no_primary
 
     async def run(self) -> None:
         swept = hurried = time.monotonic()
@@ -45,3 +47,5 @@ class Janitor:
                 swept = now
                 self._cluster.retire(now)
                 self._refresh_users()
+                if self._cluster.primary is None:
+                    self._no_primary()

@@ -87,6 +87,10 @@ class Kubernetes:
         self._publishing: asyncio.TimerHandle | None = None
         self._created: Final = time.monotonic()
         self._last_contact = 0.0  # 0: never
+        self._listed_at = 0.0
+        self._watching: asyncio.Timeout | None = None
+        self._looks_again = False
+        self._is_listed = False  # what is to be published comes from a list alone
         self._version_at = 0.0  # when the resource version last moved
         self._failing: Outcome | None = None
         self._last_error = ""
@@ -115,6 +119,14 @@ class Kubernetes:
             "backends": len(self.backends),
             "not_backends": self._store.reasons,
         }
+
+    def look_again(self) -> None:
+        """There is no primary. Its label may be there already, and the watch dead without a word
+        (half-open): list the pods instead of waiting until that is certain."""
+        if self._watching is None or time.monotonic() - self._listed_at < self._timing.look_again:
+            return
+        self._looks_again = True
+        self._watching.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Follow until `close` (then it returns) or until it is cancelled."""
@@ -165,11 +177,12 @@ class Kubernetes:
             self._failed(Verb.LIST, error)
             return
         self._store.replace(page.items)
-        self._version_at = time.monotonic()
+        self._version_at = self._listed_at = time.monotonic()
         self._done(Verb.LIST, Outcome.OK)
         self._schedule.after_list(
             time.monotonic(), Outcome.OK, resource_version=page.resource_version
         )
+        self._is_listed = True
         self._publish_in(0.0)
 
     async def _read_list(self) -> Page:
@@ -203,15 +216,22 @@ class Kubernetes:
         try:
             # The server ends the stream at `timeoutSeconds`: later than this, it is dead.
             async with (
-                asyncio.timeout(request.timeout_seconds + self._timing.grace),
+                asyncio.timeout(request.timeout_seconds + self._timing.grace) as self._watching,
                 self._get(query) as response,
             ):
                 opened = time.monotonic()
                 self._recovered()
                 await self._read_events(response)
         except Exception as error:  # noqa: BLE001 - nothing that a peer sends may end the watch
-            self._failed(Verb.WATCH, error, began, opened)
+            if self._looks_again:
+                self._count(Verb.WATCH, Outcome.OK)
+                self._schedule.list_now(time.monotonic(), "no_primary")
+            else:
+                self._failed(Verb.WATCH, error, began, opened)
             return
+        finally:
+            self._watching = None
+            self._looks_again = False
         self._done(Verb.WATCH, Outcome.OK)
         now = time.monotonic()
         self._schedule.after_watch(now, Outcome.OK, began=began, watched=now - opened)
@@ -226,6 +246,7 @@ class Kubernetes:
             event, has_changed = self._store.take(line)
             self._take(event)
             if has_changed:
+                self._is_listed = False
                 self._publish_in(self._timing.debounce)
             taken += 1
             if taken % _EVENTS_AT_ONCE == 0:
@@ -285,7 +306,12 @@ class Kubernetes:
                 namespace=self._namespace,
                 selector=self._rules.selector,
                 not_backends=self._store.reasons,
+                kept=len(self.backends),
             )
+            if self.backends and self._is_listed:
+                # No event has told that they are gone: more likely the API server has lost them
+                # (etcd made anew). If they are gone all the same, the monitor sees it.
+                return
         self.backends = backends
         self._on_backends(backends)
 

@@ -39,6 +39,7 @@ class Timing:
     longest_wait: float = 15.0  # before chance, which at most doubles it
     healthy: float = 60.0
     repair: tuple[float, float] = (300.0, 600.0)
+    look_again: float = 5.0  # from one list to the next while there is no primary
     debounce: float = 0.03  # a failover is two or three changes of pods
 
 
@@ -96,7 +97,7 @@ class Request:
     renew: bool = False
     resource_version: str = ""
     timeout_seconds: int = 0  # of a watch
-    reason: str = ""  # of a list: start, repair, error, or an outcome's value
+    reason: str = ""  # of a list: start, repair, error, no_primary, or an outcome's value
 
 
 @final
@@ -142,6 +143,11 @@ class Schedule:
         low, high = self._timing.watch
         seconds = min(low + int(self._chance() * (high - low + 1)), high)
         return Request(Verb.WATCH, at, renew, self.resource_version, seconds)
+
+    def list_now(self, now: float, reason: str) -> None:
+        """Somebody cannot wait for the watch to end."""
+        self._relist(reason)
+        self._not_before = now
 
     def after_list(
         self, now: float, outcome: Outcome, *, resource_version: str = "", retry_after: float = 0.0

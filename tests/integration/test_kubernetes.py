@@ -192,6 +192,40 @@ async def test_a_version_from_the_future_is_silent_until_the_next_list(
         assert watch.pods.relists.get("repair", 0) >= 1
 
 
+async def test_a_primary_is_looked_for_where_the_watch_is_silent(
+    pair: FakeKubeApi, tmp_path: Path
+) -> None:
+    """A watch that is dead and does not say so hides the label of the new primary."""
+    async with following(pair, tmp_path, replace(QUICK, watch=(60, 60), look_again=0.0)) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.watched()
+        future = {"kind": "Pod", "metadata": {"resourceVersion": "999999999"}}
+        pair.send({"type": "BOOKMARK", "object": future})
+        await poll(lambda: watch.pods.status()["resource_version"] == "999999999")
+        pair.end_watches("eof")
+        await poll(lambda: sum([one.verb == "watch" for one in pair.requests]) == 2)
+        await pair.patch_labels("db-1", {"role": "primary"})
+        watch.pods.look_again()
+        await watch.until_roles(db_0="primary", db_1="primary")
+        assert watch.pods.relists == {"start": 1, "no_primary": 1}
+        assert watch.pods.status()["failing"] == ""
+
+
+async def test_a_list_without_pods_is_not_believed(pair: FakeKubeApi, tmp_path: Path) -> None:
+    """The database is there, and the API server has forgotten its pods."""
+    async with following(pair, tmp_path) as watch:
+        await watch.until_roles(db_0="primary", db_1="replica")
+        await pair.stop()
+        pair.lose_history()
+        await pair.start()
+        await mount(pair, tmp_path)
+        await poll(lambda: sum(watch.pods.relists.values()) >= 2 and watch.pods.age() < 1)
+        await poll(lambda: watch.pods.status()["pods"] == 0)
+        assert len(watch.snapshots) == 1
+        await pair.create_pod("db-1", PRIMARY)
+        await watch.until_roles(db_1="primary")
+
+
 async def test_a_list_in_pages(kube_api: FakeKubeApi, tmp_path: Path) -> None:
     for number in range(7):
         await kube_api.create_pod(f"db-{number}", REPLICA)
