@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from pgproxy.embedded import Cluster
 from tests.support.kube import KubeApi, write_kubeconfig
-from tests.support.kube_trouble import SELECTOR
 from tests.support.ledger import INDEX, ROWS, TABLE, Audit, Load
 from tests.support.proxy import ProxyProcess
 
@@ -40,7 +39,7 @@ class KubeStage:
         discovery: dict[str, object] = {
             "kubeconfig": str(kubeconfig),
             "namespace": api.namespace,
-            "selector": SELECTOR,
+            "selector": "app=db",
             "role_label": "role",
             "primary_values": ["primary"],
             "replica_values": ["replica"],
