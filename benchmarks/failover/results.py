@@ -150,9 +150,12 @@ def draw(results: Results, path: Path) -> bool:
         panels = [("failed", "failed transactions", "{:.0f}")]
         panels += [("first_write", "promotion to first write, s", "{:.2f}")]
         for axis, (metric, title, shape) in zip(row, panels, strict=True):
-            values = [results.median(event, name, metric) or 0.0 for name in names]
-            bars = axis.barh(names, values, color=[_COLOURS.get(name) for name in names])
-            axis.bar_label(bars, [shape.format(value) for value in values], padding=3, fontsize=8)
+            values = [results.median(event, name, metric) for name in names]
+            # Who never came to it has no bar: a short one would say the contrary.
+            lengths = [value or 0.0 for value in values]
+            labels = ["never" if value is None else shape.format(value) for value in values]
+            bars = axis.barh(names, lengths, color=[_COLOURS.get(name) for name in names])
+            axis.bar_label(bars, labels, padding=3, fontsize=8)
             axis.invert_yaxis()
             axis.margins(x=0.15)
             axis.set_title(f"{EVENTS[event]}: {title}", fontsize=9)
