@@ -109,7 +109,7 @@ class Haproxy:
 
     name = "HAProxy"
     settings = (
-        "Patroni's haproxy.cfg: checks of /primary and /replica, inter 1s fall 3 rise 2,"
+        "the usual configuration for Patroni: checks of /primary and /replica, inter 1s fall 3 rise 2,"
         " on-marked-down shutdown-sessions; reads go to a port of their own"
     )
 
