@@ -5,8 +5,10 @@ timeline, and of which discovery says nothing else. A role label is patched onto
 before or after the fact, so it is a hint: a server may do less for it, never more.
 
 Timelines decide between two servers that take writes, since each promotion starts a higher one.
-A timeline once seen on any server is remembered from topology to topology, so that the primary of
-before a failover gets no write when it comes back, not even while the new one is away. The system
+A timeline once seen is remembered from topology to topology, so that the primary of before a
+failover gets no write when it comes back, not even while the new one is away. Only one that takes
+writes although its label says replica (somebody has promoted it by hand, or its label is late) is
+forgotten with it: it forbids the others to write as long as it is there. The system
 identifier, which initdb draws and replicas copy, tells servers of another cluster apart.
 """
 
@@ -30,7 +32,7 @@ def fuse(
     alive = [backend for backend in backends if _probe(backend, probes).alive]
     timelines = _timelines(alive, probes, before)
     cluster = _cluster(alive, probes, before)
-    timeline = timelines.get(cluster, 0)
+    timeline = max(timelines.get(cluster, 0), _strays(alive, probes, cluster))
     primary = _best_writer(alive, probes, before, cluster, timeline)
 
     nodes = []
@@ -84,10 +86,27 @@ def _timelines(
     newest = dict(before.timelines)
     for backend in alive:
         probe = probes[backend.name]
-        if probe.system_identifier != 0:
+        if probe.system_identifier != 0 and not _is_stray(backend, probe):
             known = newest.get(probe.system_identifier, 0)
             newest[probe.system_identifier] = max(known, probe.timeline)
     return newest
+
+
+def _strays(alive: Sequence[Backend], probes: Mapping[str, Probe], cluster: int) -> int:
+    """The highest timeline of those in the cluster that write without being meant to."""
+    return max(
+        [
+            probes[backend.name].timeline
+            for backend in alive
+            if _is_stray(backend, probes[backend.name])
+            and probes[backend.name].system_identifier == cluster != 0
+        ],
+        default=0,
+    )
+
+
+def _is_stray(backend: Backend, probe: Probe) -> bool:
+    return backend.hinted and backend.role in ("replica", "none") and not probe.in_recovery
 
 
 def _cluster(alive: Sequence[Backend], probes: Mapping[str, Probe], before: Topology) -> int:

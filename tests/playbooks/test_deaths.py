@@ -56,9 +56,9 @@ class Postgres:
 
     @property
     def is_clean(self) -> bool:
-        """Ready for anybody: asked nothing, in no transaction, in no copy."""
+        """Ready for anybody: asked nothing, in no transaction, in no copy. Flush has no answer."""
         return (
-            not self.messages
+            all(kind == "H" for kind, _ in self.messages)
             and not self.unread
             and self.status == STATUS_IDLE
             and not self.ignoring

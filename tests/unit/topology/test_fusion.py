@@ -535,3 +535,30 @@ def test_a_primary_that_hands_over_is_primary_still_and_says_so() -> None:
         (Role.REPLICA, False),
     ]
     assert second.version == first.version + 1
+
+
+def test_a_replica_promoted_by_hand_forbids_writes_as_long_as_it_is_there() -> None:
+    leader = replace(A, role="primary", hinted=True)
+    stray = replace(B, role="replica", hinted=True)
+    one = {"a": primary(1), "b": replica(1)}
+    first = fuse((leader, stray), one)
+    promoted = fuse((leader, stray), {"a": primary(1), "b": primary(2)}, first)
+    assert promoted.primary is None
+    assert [one.role for one in promoted.nodes] == [Role.NONE, Role.NONE]
+    healed = fuse((leader,), {"a": primary(1)}, promoted)
+    assert healed.primary is not None
+    rebuilt = fuse((leader, stray), one, promoted)
+    assert rebuilt.primary is not None
+
+
+def test_a_late_label_makes_it_the_primary_and_is_remembered() -> None:
+    leader = replace(A, role="primary", hinted=True)
+    late = replace(B, role="replica", hinted=True)
+    first = fuse((leader, late), {"a": primary(1), "b": primary(2)})
+    second = fuse(
+        (leader, replace(late, role="primary")), {"a": primary(1), "b": primary(2)}, first
+    )
+    assert second.primary is not None
+    assert second.primary.name == "b"
+    third = fuse((leader, replace(late, role="primary")), {"a": primary(1), "b": DEAD}, second)
+    assert third.primary is None
