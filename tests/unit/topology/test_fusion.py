@@ -482,14 +482,18 @@ def test_no_history_gives_a_role_that_the_evidence_denies(
     rounds: list[tuple[list[Backend], dict[str, Probe]]],
 ) -> None:
     topology: Topology | None = None
-    seen: dict[int, int] = {}  # by system the newest timeline that any server has shown
+    seen: dict[int, int] = {}  # by system the newest timeline that is to be remembered
     for backends, evidence in rounds:
         before, topology = topology, fuse(backends, evidence, topology)
+        now: dict[int, int] = {}  # the newest that any server shows
         for backend in backends:
             probe = evidence.get(backend.name, DEAD)
             if probe.alive:
-                newest = seen.get(probe.system_identifier, 0)
-                seen[probe.system_identifier] = max(newest, probe.timeline)
+                system = probe.system_identifier
+                now[system] = max(now.get(system, 0), probe.timeline)
+                is_meant = backend.role in ("auto", "primary") or not backend.hinted
+                if is_meant or probe.in_recovery:
+                    seen[system] = max(seen.get(system, 0), probe.timeline)
         assert [found.identity for found in topology.nodes] == [
             backend.identity for backend in backends
         ]
@@ -507,6 +511,7 @@ def test_no_history_gives_a_role_that_the_evidence_denies(
             if found.role is Role.PRIMARY:
                 assert backend.role in ("auto", "primary")
                 assert probe.timeline == seen[probe.system_identifier]
+                assert probe.timeline == now[probe.system_identifier]
             else:
                 assert backend.ready
                 assert backend.hinted or backend.role != "primary"
@@ -516,9 +521,12 @@ def test_no_history_gives_a_role_that_the_evidence_denies(
             writes = probe.alive and not probe.in_recovery
             if leader is not None and writes and found is not leader:
                 assert found.cut, "a second writer keeps its connections"
-        same_cluster = before is not None and before.system_identifier == topology.system_identifier
-        if before is not None and same_cluster:
-            assert topology.timeline >= before.timeline
+        if before is not None:
+            assert all(
+                topology.timelines[system] >= timeline
+                for system, timeline in before.timelines.items()
+            )
+        assert topology.timelines == seen
         if before is not None:
             assert (topology.version > before.version) == (not diff(before, topology).is_empty)
         # Nothing new is no change.
