@@ -715,6 +715,18 @@ class Relay(Owner):
                         pieces.append(splitter.data[done : splitter.start])
                     done = splitter.end
                     continue
+                if kind == B_ERROR_RESPONSE and self.rerun.is_over(server):
+                    # It has done all it was asked but say so.
+                    server.doomed = True
+                    inflight.clear()
+                    self.front.status = STATUS_IDLE
+                    ready = True
+                    if pieces is None:
+                        pieces = []
+                    pieces.append(splitter.data[done : splitter.start])
+                    pieces.append(write.READY_IDLE)
+                    done = ready_at = splitter.end
+                    continue
                 if kind == B_ERROR_RESPONSE and self.rerun.may_hide(server, ready_at, completed):
                     if ready_at >= 0:
                         self.forward(

@@ -74,6 +74,20 @@ class Rerun:
             UNDONE, completed=completed
         )
 
+    def is_over(self, server: ServerConnection) -> bool:
+        """Whether the ErrorResponse at hand is a FATAL 57P01 behind the answer to a COMMIT of which
+        nothing but ReadyForQuery is owed."""
+        relay = self.relay
+        splitter = server.splitter
+        if relay.pin is not None or not relay.inflight.only_ready_owed or self.is_on:
+            return False
+        unanswered = self.journal.unanswered
+        return (
+            len(unanswered) == 1
+            and unanswered[0].is_ended
+            and is_shutdown(splitter.data[splitter.start : splitter.end])
+        )
+
     def leave(self, server: ServerConnection) -> None:
         """The server has said goodbye."""
         relay = self.relay

@@ -106,6 +106,12 @@ class Inflight:
         return self._head == len(self._queue) and not self.skipping and not self.copying
 
     @property
+    def only_ready_owed(self) -> bool:
+        """Everything up to one Sync, the last, is answered."""
+        head = self._head
+        return head == len(self._queue) - 1 and self._queue[head].kind == SYNC
+
+    @property
     def in_query(self) -> bool:
         """The newest message owed, ends of copies aside, is a Query."""
         index: i64 = len(self._queue) - 1

@@ -18,7 +18,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.routing.batch import BatchReader, Edit
-from pgproxy.routing.decision import ALONE, IN_BLOCK
+from pgproxy.routing.decision import ALONE, END, IN_BLOCK
 
 # Attempts to find a server that lives long enough.
 ATTEMPTS: Final = 3
@@ -47,6 +47,8 @@ class Sent:
         self.first = first
         self.in_block = in_block
         self.ends = batch.ends  # it has a COMMIT or ROLLBACK
+        executed = batch.executed
+        self.is_ended = executed is not None and executed.kind == END  # by its last statement
         self.again = batch.again
 
     def raw(self) -> bytes:

@@ -183,6 +183,17 @@ class TestTheClientHearsNothing:
         new >> PARSED + BOUND + INSERTED + IDLE
         client << PARSED + BOUND + INSERTED + IDLE
 
+    def test_committed_but_for_the_last_word(self, stage: Stage) -> None:
+        """Between two messages the server looks whether it is to end: here behind COMMIT."""
+        client = in_transaction(stage)
+        batch = parse("COMMIT") + bind() + execute() + SYNC
+        client >> batch
+        stage["p"] << batch
+        stage["p"] >> PARSED + BOUND + COMMITTED + FAREWELL
+        client << PARSED + BOUND + COMMITTED + IDLE
+        assert client.relay.server is None
+        assert stage["p"].open == 0
+
     def test_a_savepoint_that_was_rolled_back_to(self, stage: Stage) -> None:
         client = in_transaction(stage)
         steps = (
