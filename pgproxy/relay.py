@@ -443,6 +443,7 @@ class Relay(Owner):
         self.enter(LEASED)
         self.server = server
         self.server_is_full = server.write_paused
+        self.server_said_goodbye = False
         server.owner = self
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = time.perf_counter()
@@ -756,7 +757,7 @@ class Relay(Owner):
                     if verdict == FORWARD:
                         ready_at = splitter.end
                         completed = False
-                        journal.ready()
+                        journal.ready(self.front.status)
                 elif kind == B_COMMAND_COMPLETE:
                     completed = verdict == FORWARD
                 elif kind == B_ERROR_RESPONSE:
@@ -900,6 +901,8 @@ class Relay(Owner):
         if not said_goodbye and self.rerun.may_begin(
             CUT_OFF if server.cut_because else UNKNOWN, completed=False
         ):
+            if not server.cut_because:
+                self.group.pool_of(server).drain()  # those that are idle may be dead as well
             self.rerun.begin()
             return
         self.inflight.clear()

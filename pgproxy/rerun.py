@@ -151,6 +151,7 @@ class Rerun:
             self.differs(server)
             return
         self.is_on = False
+        relay.front.session.broken = relay.front.status == STATUS_FAILED
         relay.counters.reruns += 1
         relay.enter(LEASED)
         pipelined = False

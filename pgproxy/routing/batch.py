@@ -57,6 +57,7 @@ from pgproxy.routing.decision import (
     ALONE,
     DEALLOCATE,
     DEALLOCATE_ALL,
+    NEVER,
     PLAIN,
     PRIMARY,
     REPLICA,
@@ -375,6 +376,7 @@ class BatchReader:
                 decision = self.fixed
             self._note(decision)
             self._note_executed(decision)
+            self.again = NEVER  # it commits what is in front of it before it says so
             self.executes = True
             self.unnamed = None
             return self._complete(OWED_QUERY)

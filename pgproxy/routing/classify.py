@@ -214,6 +214,8 @@ def _pin_among_others(decision: Decision) -> Pin | None:
 def under_hint(sql: bytes, decisions: list[Decision]) -> Decision:
     """The decision for the statements together, and for the hint at their beginning."""
     decision = combine(decisions)
+    if b"dblink" in sql.lower():
+        decision = decision.never_again()
     hint = leading_hint(sql)
     if hint == NO_HINT:
         return decision

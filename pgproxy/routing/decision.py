@@ -225,8 +225,9 @@ _AGAIN_ALONE: Final = frozenset(
 )
 
 
-def _again(reason: Reason, detail: str) -> int:
-    if reason in _NEVER_AGAIN or "dblink" in detail:
+def _again(reason: Reason, *, discards: bool) -> int:
+    # What discards takes away what the proxy believes prepared on the server.
+    if reason in _NEVER_AGAIN or discards:
         return NEVER
     return ALONE if reason in _AGAIN_ALONE else IN_BLOCK
 
@@ -316,14 +317,21 @@ class Decision:
         self.ends_transaction = ends_transaction
         self.movable = movable
         self.exact = exact
-        self.again: i64 = again if again >= 0 else _again(reason, detail)
+        self.again: i64 = again if again >= 0 else _again(reason, discards=discards)
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
         """This decision under a hint, which changes the target or leaves it."""
-        changed = target != self.target
+        reason = Reason.HINT if target != self.target else self.reason
+        return self._altered(target, reason, hint, int(self.again))
+
+    def never_again(self) -> "Decision":
+        """This decision for a text that acts elsewhere too, which a rollback does not undo."""
+        return self._altered(self.target, self.reason, self.hint, NEVER)
+
+    def _altered(self, target: i64, reason: Reason, hint: i64, again: int) -> "Decision":
         return Decision(
             target,
-            Reason.HINT if changed else self.reason,
+            reason,
             kind=self.kind,
             pin=self.pin,
             detail=self.detail,
@@ -340,7 +348,7 @@ class Decision:
             ends_transaction=self.ends_transaction,
             movable=self.movable,
             exact=self.exact,
-            again=int(self.again),
+            again=again,
         )
 
     def fields(self) -> tuple[object, ...]:

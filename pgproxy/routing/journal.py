@@ -17,8 +17,9 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.frames.codes import B_PARAMETER_STATUS, STATUS_IDLE
 from pgproxy.routing.batch import BatchReader, Edit
-from pgproxy.routing.decision import ALONE, END, IN_BLOCK
+from pgproxy.routing.decision import ALONE, END, IN_BLOCK, NEVER
 
 # Attempts to find a server that lives long enough.
 ATTEMPTS: Final = 3
@@ -74,6 +75,7 @@ class Journal:
         self.attempts: i64 = 0
         self._entries: list[Sent] = []
         self._answered: i64 = 0  # of them: the client has their ReadyForQuery
+        self._is_behind_commit = False  # of them: one ended its transaction
         self._given: list[bytes] = []
         self._size: i64 = 0
         self._expected = b""
@@ -85,15 +87,23 @@ class Journal:
         if not self.is_kept:
             return
         self._size += entry.end - entry.start
-        if self._size > self.limit:
+        if self._size > self.limit or entry.again == NEVER:
             self.give_up()
             return
         self._entries.append(entry)
 
-    def ready(self) -> None:
-        """The client is told ReadyForQuery."""
-        if not self.is_checking:
-            self._answered += 1
+    def ready(self, status: i64) -> None:
+        """The client is told ReadyForQuery with this status."""
+        if self.is_checking or not self.is_kept:
+            return
+        ended = self._entries[self._answered].ends or self._is_behind_commit
+        self._answered += 1
+        if status == STATUS_IDLE:
+            self._is_behind_commit = True
+        elif ended:
+            # COMMIT AND CHAIN, or COMMIT and BEGIN with answers in one chunk: what is kept is
+            # committed, a part of it at least.
+            self.give_up()
 
     def given(self, data: bytes) -> None:
         """The client was given this, and the transaction goes on."""
@@ -111,6 +121,7 @@ class Journal:
             return
         del self._entries[: int(self._answered)]
         self._answered = 0
+        self._is_behind_commit = False
         self._given.clear()
         if self.is_partial:
             self.give_up()
@@ -119,6 +130,7 @@ class Journal:
         """No transaction is open and nothing is in flight."""
         self._entries.clear()
         self._answered = 0
+        self._is_behind_commit = False
         self._size = 0
         self.is_kept = self.limit > 0
         self.is_partial = False
@@ -170,7 +182,7 @@ class Journal:
         """The history is sent again: its answers must be those that the client has."""
         self.attempts += 1
         self.is_checking = True
-        self._expected = b"".join(self._given)
+        self._expected = _without_settings(b"".join(self._given))
         self._checked = 0
 
     def check(self, answer: bytes) -> bool:
@@ -186,3 +198,18 @@ class Journal:
         same = self._checked == len(self._expected)
         self._expected = b""
         return same
+
+
+def _without_settings(frames: bytes) -> bytes:
+    """Without ParameterStatus: a server also reports settings of its own (in_hot_standby)."""
+    pieces: list[bytes] = []
+    done = 0
+    start = 0
+    while start + 5 <= len(frames):
+        end = start + 1 + int.from_bytes(frames[start + 1 : start + 5], "big")
+        if frames[start] == B_PARAMETER_STATUS:
+            pieces.append(frames[done:start])
+            done = end
+        start = end
+    pieces.append(frames[done:])
+    return b"".join(pieces)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pgproxy.frames import write
+from pgproxy.frames.codes import B_PARAMETER_STATUS, STATUS_IDLE, STATUS_IN_TRANSACTION
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.routing.batch import BATCH, BatchReader
 from pgproxy.routing.journal import ATTEMPTS, CUT_OFF, UNDONE, UNKNOWN, Journal, Sent
@@ -22,7 +24,7 @@ COMMIT = query("COMMIT")
 
 def with_history(journal: Journal) -> None:
     journal.sent(sent(INSERT, in_block=True))
-    journal.ready()
+    journal.ready(STATUS_IN_TRANSACTION)
     journal.given(b"answer")
 
 
@@ -98,10 +100,34 @@ def test_what_is_committed_is_forgotten_and_what_follows_is_kept(journal: Journa
     with_history(journal)
     journal.sent(sent(COMMIT, in_block=True))
     journal.sent(sent(INSERT))
-    journal.ready()
+    journal.ready(STATUS_IDLE)
     journal.committed()
     assert [entry.raw() for entry in journal.unanswered] == [INSERT]
     assert not journal.history
+
+
+@pytest.mark.parametrize("status", [STATUS_IDLE, STATUS_IN_TRANSACTION])
+def test_behind_a_commit_nothing_is_kept_that_is_not_told_apart(
+    journal: Journal, status: int
+) -> None:
+    with_history(journal)
+    journal.sent(sent(query("COMMIT AND CHAIN"), in_block=True))
+    journal.sent(sent(INSERT))
+    journal.ready(status)
+    journal.ready(STATUS_IN_TRANSACTION)
+    assert not journal.may_run_again(UNDONE, False)
+    assert not journal.history
+
+
+def test_settings_are_not_compared(journal: Journal) -> None:
+    journal.sent(sent(INSERT, in_block=True))
+    journal.ready(STATUS_IN_TRANSACTION)
+    report = write.frame(B_PARAMETER_STATUS, b"search_path\0a\0")
+    journal.given(report + write.PARSE_COMPLETE + report[:3])
+    journal.given(report[3:] + write.BIND_COMPLETE)
+    journal.start_checking()
+    assert journal.check(write.PARSE_COMPLETE + write.BIND_COMPLETE)
+    assert journal.stop_checking()
 
 
 def test_answers_are_compared_however_they_are_cut(journal: Journal) -> None:
