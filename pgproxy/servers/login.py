@@ -17,10 +17,13 @@ UNABLE_TO_CONNECT = "08001"
 LOGIN_TIMEOUT = 15.0
 # Bytes of one frame of a log-in; PostgreSQL's largest are error messages.
 MAX_LOGIN_FRAME = 1 << 20
-# Seconds after which an unanswered probe or unacknowledged data means that the peer is dead.
+# Seconds: a peer that has been silent so long is probed, so often, so many times.
 KEEPALIVE_IDLE = 30
 KEEPALIVE_INTERVAL = 10
 KEEPALIVE_COUNT = 3
+# Milliseconds in which a server's machine must acknowledge what it is sent (tcp(7),
+# TCP_USER_TIMEOUT): a pod whose node has died answers nothing, not even a refusal.
+SERVER_USER_TIMEOUT = 15_000
 
 
 class ServerLogin:
@@ -81,7 +84,7 @@ class ServerLogin:
             ) from None
         except OSError as error:
             raise _unreachable(backend, error.strerror or str(error)) from None
-        keep_alive(transport.get_extra_info("socket"))
+        keep_alive(transport.get_extra_info("socket"), SERVER_USER_TIMEOUT)
         return exchange
 
     async def _log_in(
@@ -150,8 +153,9 @@ async def read_frame(exchange: Exchange, limit: int = MAX_LOGIN_FRAME) -> tuple[
     return header[0], await exchange.read(length - 4)
 
 
-def keep_alive(sock: socket.socket) -> None:
-    """Makes a vanished peer (node gone, firewall forgot) an error in about a minute."""
+def keep_alive(sock: socket.socket, user_timeout: int = 0) -> None:
+    """Makes a vanished peer (node gone, firewall forgot) an error in about a minute, with
+    `user_timeout` (milliseconds) in that time if it has anything to acknowledge."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -159,6 +163,8 @@ def keep_alive(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+    if user_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout)
 
 
 def _unreachable(backend: Backend, why: str) -> PgError:
