@@ -16,7 +16,7 @@ from pgproxy.servers.balance import NONE, least_loaded
 from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.ledger import LEASED, Ledger, Profile, Slot, Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
-from pgproxy.topology.model import Node, Role, Topology
+from pgproxy.topology.model import Node, Role, Topology, is_one_history
 
 # Distinct start-up parameter sets kept per group; beyond it, unused ones are forgotten.
 MAX_PROFILES = 256
@@ -275,8 +275,7 @@ class Cluster:
 
     def apply(self, topology: Topology) -> None:
         """Takes over a new snapshot: roles first, then those who waited on the wrong backend."""
-        if self.topology is not None and self.topology.timeline != topology.timeline:
-            # Positions of different timelines do not compare.
+        if self.topology is not None and not is_one_history(self.topology, topology):
             for known in self.backends.values():
                 known.fresh_as_of = 0.0
         before, self.topology = self.topology, topology

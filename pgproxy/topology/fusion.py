@@ -31,7 +31,7 @@ def fuse(
     before = previous if previous is not None else Topology(0, ())
     alive = [backend for backend in backends if _probe(backend, probes).alive]
     timelines = _timelines(alive, probes, before)
-    cluster = _cluster(alive, probes, before)
+    cluster = _cluster(alive, probes, before, len(alive) == len(backends))
     timeline = max(timelines.get(cluster, 0), _strays(alive, probes, cluster))
     primary = _best_writer(alive, probes, before, cluster, timeline)
 
@@ -109,11 +109,14 @@ def _is_stray(backend: Backend, probe: Probe) -> bool:
     return backend.hinted and backend.role in ("replica", "none") and not probe.in_recovery
 
 
-def _cluster(alive: Sequence[Backend], probes: Mapping[str, Probe], before: Topology) -> int:
+def _cluster(
+    alive: Sequence[Backend], probes: Mapping[str, Probe], before: Topology, are_all: bool
+) -> int:
     """The system identifier that counts; 0 if none is known yet.
 
-    The one so far holds as long as any server has it; after that whoever takes writes has it. At
-    the beginning replicas that agree will do.
+    The one so far holds as long as any server has it; after that whoever takes writes has it.
+    Replicas that agree will do at the beginning, and if they are all that there is (a standby
+    cluster that was made anew): a server that is only away may have the one so far.
     """
     known = before.system_identifier
     found = {probes[backend.name].system_identifier for backend in alive} - {0}
@@ -122,7 +125,7 @@ def _cluster(alive: Sequence[Backend], probes: Mapping[str, Probe], before: Topo
     writer = _best_writer(alive, probes, before, 0, 0)
     if writer is not None:
         return probes[writer.name].system_identifier
-    if known == 0 and len(found) == 1:
+    if len(found) == 1 and (known == 0 or are_all):
         return next(iter(found))
     return known
 

@@ -123,10 +123,13 @@ class Kubernetes:
     def look_again(self) -> None:
         """There is no primary. Its label may be there already, and the watch dead without a word
         (half-open): list the pods instead of waiting until that is certain."""
-        if self._watching is None or time.monotonic() - self._listed_at < self._timing.look_again:
+        watching = self._watching
+        if watching is None or watching.expired():
+            return
+        if time.monotonic() - self._listed_at < self._timing.look_again:
             return
         self._looks_again = True
-        self._watching.reschedule(asyncio.get_running_loop().time())
+        watching.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Follow until `close` (then it returns) or until it is cancelled."""

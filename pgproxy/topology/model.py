@@ -172,6 +172,11 @@ def diff(old: Topology, new: Topology) -> Diff:
     return Diff(tuple(added), tuple(removed), tuple(changed))
 
 
+def is_one_history(old: Topology, new: Topology) -> bool:
+    """Whether positions of the one and of the other compare."""
+    return (old.system_identifier, old.timeline) == (new.system_identifier, new.timeline)
+
+
 def parse_lsn(text: str) -> int:
     """`16/B374D848` as the number of the byte; ValueError if it is no LSN."""
     high, slash, low = text.partition("/")

@@ -20,7 +20,7 @@ import structlog
 from pgproxy.config import Health
 from pgproxy.topology.freshness import Freshness
 from pgproxy.topology.fusion import fuse
-from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff
+from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff, is_one_history
 from pgproxy.topology.prober import Prober
 
 # Seconds between two questions while there is no primary, to those who may become it and to the
@@ -184,13 +184,13 @@ class Monitor:
         old = self._topology
         new = fuse(self._backends, self._probes, None if is_first else old)
         self._topology = new
+        if not is_one_history(old, new):
+            self._freshness.reset()
         if is_first:
             self.first_round.set()
         elif new.version == old.version:
             return
         _log_changes(old, new)
-        if old.timeline != new.timeline:
-            self._freshness.reset()
         if new.primary is None and (old.primary is not None or is_first):
             self._headless_since = time.monotonic()
             self.probe_all()

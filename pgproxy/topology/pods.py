@@ -96,7 +96,7 @@ def _is_handing_over(status: str) -> bool:
         return False
     try:
         told = _table(json.loads(status))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return told.get("state") == "running" and told.get("role") in ("primary", "master")
 

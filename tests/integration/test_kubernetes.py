@@ -226,6 +226,25 @@ async def test_a_list_without_pods_is_not_believed(pair: FakeKubeApi, tmp_path: 
         await watch.until_roles(db_1="primary")
 
 
+async def test_a_watch_that_has_just_run_out_of_time_is_not_told_to_end_again(
+    pair: FakeKubeApi, tmp_path: Path
+) -> None:
+    """Whoever looks for a primary does so in a task that nothing else may end."""
+    async with following(pair, tmp_path, replace(QUICK, look_again=0.0)) as watch:
+        await pair.watched()
+        pods = watch.pods
+        await poll(lambda: pods._watching is not None)
+        watching = pods._watching
+        assert watching is not None
+        watching.reschedule(asyncio.get_running_loop().time())
+        while not watching.expired():
+            await asyncio.sleep(0)
+            pods.look_again()
+        pods.look_again()
+        await pair.patch_labels("db-0", {"role": "replica"})
+        await watch.until_roles(db_0="replica", db_1="replica")
+
+
 async def test_a_list_in_pages(kube_api: FakeKubeApi, tmp_path: Path) -> None:
     for number in range(7):
         await kube_api.create_pod(f"db-{number}", REPLICA)

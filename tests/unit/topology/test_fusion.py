@@ -161,6 +161,19 @@ def test_replicas_of_a_cluster_made_anew_wait_for_its_primary() -> None:
     assert roles(topology)["b"] is Role.REPLICA
 
 
+def test_a_standby_cluster_that_was_made_anew_everywhere_is_accepted() -> None:
+    """It has no primary, and may never have one."""
+    before, after = replica(3), replica(1, system=99)
+    first = {"a": before, "b": before, "c": before}
+    moving = history(first, {"a": after, "b": after, "c": DEAD})
+    assert moving.replicas == ()  # the third is only away, and may be of the cluster so far
+    topology = fuse((A, B, C), {"a": after, "b": after, "c": after}, moving)
+    assert len(topology.replicas) == 3
+    assert (topology.timeline, topology.system_identifier) == (1, 99)
+    two = history(first, {"a": after, "b": after, "c": replica(1, system=98)})
+    assert two.replicas == ()
+
+
 def test_the_version_rises_only_with_what_routing_sees() -> None:
     first = history({"a": primary(lsn=1), "b": replica(lsn=1)})
     moved = fuse((A, B, C), {"a": primary(lsn=2), "b": replica(lsn=2)}, first)

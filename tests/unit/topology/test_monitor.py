@@ -16,7 +16,7 @@ import pytest
 from pgproxy.config import Health
 from pgproxy.topology import prober as module
 from pgproxy.topology.fusion import NOT_ASKED
-from pgproxy.topology.model import Backend, Role, Topology
+from pgproxy.topology.model import Backend, Probe, Role, Topology
 from pgproxy.topology.monitor import CALM_INTERVAL, EAGER_INTERVAL, Monitor
 from pgproxy.topology.prober import SMALLEST_GAP
 
@@ -193,6 +193,35 @@ async def test_a_password_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 )
 def test_what_an_error_shows_of_the_server(error: Exception, verdict: str) -> None:
     assert module._judge(error).value == verdict
+
+
+async def test_positions_of_another_cluster_are_not_compared_with_those_so_far() -> None:
+    """A database made anew begins at a low position, on the same timeline as the one before."""
+
+    def primary(system: int, asked_at: float, lsn: int) -> Probe:
+        return Probe(True, False, 1, lsn, system, asked_at=asked_at)
+
+    def replica(system: int, lsn: int) -> Probe:
+        return Probe(True, True, 1, lsn, system)
+
+    fresh: list[float] = []
+    backends = [Backend("a", HOST, 1), Backend("b", HOST, 2)]
+    monitor = Monitor(backends, Health(), lambda _: None, lambda _name, time: fresh.append(time))
+    a, b = monitor._probers.values()
+    async with asyncio.TaskGroup() as group:
+        monitor._group = group  # nobody asks: the answers are these
+        for prober, probe in (
+            (a, primary(7, 1.0, 900_000)),
+            (b, replica(7, 900_000)),
+            (a, primary(7, 2.0, 900_000)),
+            (b, replica(8, 1000)),
+            (a, primary(8, 3.0, 1000)),
+            (a, primary(8, 4.0, 1000)),
+            (b, replica(8, 1000)),
+        ):
+            monitor.report(prober, probe)
+    assert monitor.topology.system_identifier == 8
+    assert fresh[-1] == 4.0
 
 
 # The list changes

@@ -162,6 +162,8 @@ def test_what_a_pod_is_known_by() -> None:
         ('{"role":"primary","state":"stopping"}', False),
         ('{"role":"primary","state":"running"', False),
         ('["primary", "running"]', False),
+        ('"running"' + "[" * 100_000, False),
+        ("[" * 100_000 + '"running"', False),
         ("", False),
         (None, False),
     ],
