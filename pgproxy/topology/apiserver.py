@@ -34,6 +34,8 @@ _CONNECT_TIMEOUT: Final = 5.0
 # acknowledged breaks the connection (in ms for the kernel).
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 _USER_TIMEOUT_MS: Final = 20_000
+# Who has sent no credentials, or a certificate that counts for nothing (RBAC refuses it by name).
+_NOBODY: Final = '"system:anonymous"'
 # Bytes that are read of an answer that is no 200.
 _LONGEST_REFUSAL: Final = 1 << 20
 
@@ -67,7 +69,7 @@ class ApiServer:
     """Credentials as they were when it was opened, and a session; `close` it."""
 
     def __init__(self, client: Any, session: aiohttp.ClientSession, namespace: str) -> None:
-        self.address: Final = str(client.configuration.host)
+        self.address: Final = _without_password(str(client.configuration.host))
         self._client: Final = client  # kubernetes.aio.client.ApiClient
         self._session: Final = session
         self._namespace: Final = namespace
@@ -128,6 +130,10 @@ class ApiServer:
                 proxy_headers=configuration.proxy_headers,
                 server_hostname=configuration.tls_server_name,
             )
+        except aiohttp.ClientError as error:
+            raise api_error(error) from error
+        except ValueError as error:  # no HTTP header can be made of the token
+            raise ApiError(Outcome.CREDENTIALS, describe(error)) from error
         except Exception as error:
             raise api_error(error) from error
 
@@ -152,6 +158,9 @@ async def refusal(response: aiohttp.ClientResponse) -> ApiError:
     status = response.status
     outcome = _STATUS.get(status, Outcome.ERROR if status >= 500 else Outcome.REJECTED)
     said = message_of(await read(response, _LONGEST_REFUSAL))
+    if outcome is Outcome.FORBIDDEN and _NOBODY in said:
+        # The client goes on without a token when a kubeconfig's program gives it none.
+        outcome = Outcome.UNAUTHORIZED
     after = response.headers.get(hdrs.RETRY_AFTER, "")
     seconds = float(after) if after.isascii() and after.isdigit() and len(after) < 10 else 0.0
     return ApiError(outcome, f"HTTP {status}: {said or response.reason}", seconds)
@@ -173,6 +182,13 @@ def api_error(error: Exception) -> ApiError:
 def describe(error: BaseException) -> str:
     """One line for people."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _without_password(url: str) -> str:
+    """As it may stand in the log."""
+    scheme, mark, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:

@@ -44,7 +44,8 @@ _EVENTS_AT_ONCE: Final = 16
 _ADVICE: Final = {
     Outcome.FORBIDDEN: "namespace {namespace} needs a Role that allows the verbs list and watch on"
     " pods, and a RoleBinding of it to the proxy's ServiceAccount",
-    Outcome.UNAUTHORIZED: "the token: is the ServiceAccount's mounted, and of this cluster?",
+    Outcome.UNAUTHORIZED: "the token: is the ServiceAccount's mounted, and of this cluster? With a"
+    " kubeconfig: its user, and the program that gives the token",
     Outcome.UNREACHABLE: "the address, and that a NetworkPolicy lets the proxy reach it",
     Outcome.SILENT: "that a NetworkPolicy lets the proxy reach the address",
     Outcome.TLS: "that the certificate is by the authority of ca.crt or of the kubeconfig",

@@ -14,7 +14,7 @@ from kubernetes.aio.config import incluster_config
 
 from pgproxy import config
 from tests.fakes.kube_api import FakeKubeApi
-from tests.support.kube import mount
+from tests.support.kube import mount, write_kubeconfig
 from tests.support.kube_watching import (
     LABELS,
     PRIMARY,
@@ -329,6 +329,41 @@ async def test_a_kubeconfig_that_is_none_is_read_again(
         await watch.until_outcome("credentials", count=2)
         broken.write_bytes((good / "kubeconfig").read_bytes())
         await watch.until_roles(db_0="primary", db_1="replica")
+
+
+async def as_user(api: FakeKubeApi, directory: Path, user: dict[str, Any]) -> Path:
+    """A kubeconfig with other credentials."""
+    directory.mkdir()
+    path = await write_kubeconfig(api, directory)
+    text = json.loads(path.read_text())
+    text["users"][0]["user"] = user
+    path.write_text(json.dumps(text))
+    return path
+
+
+async def test_the_program_that_gives_the_token_is_run_again_when_it_has_failed(
+    pair: FakeKubeApi, tmp_path: Path
+) -> None:
+    kind = "client.authentication.k8s.io/v1"
+    said = tmp_path / "credential"
+    program = {"apiVersion": kind, "command": "cat", "args": [str(said)]}
+    user = {"exec": program | {"interactiveMode": "Never"}}
+    path = await as_user(pair, tmp_path / "user", user)
+    async with following(pair, tmp_path, kubeconfig=path) as watch:
+        await watch.until_outcome("unauthorized")
+        assert not watch.pods.synced.is_set()
+        credential = {"apiVersion": kind, "kind": "ExecCredential"}
+        said.write_text(json.dumps(credential | {"status": {"token": await pair.token()}}))
+        await watch.until_roles(db_0="primary", db_1="replica")
+
+
+async def test_a_token_of_which_no_header_can_be_made_is_not_told(
+    pair: FakeKubeApi, tmp_path: Path
+) -> None:
+    path = await as_user(pair, tmp_path / "user", {"token": "a secret\nin two lines"})
+    async with following(pair, tmp_path, kubeconfig=path) as watch:
+        await watch.until_outcome("credentials")
+        assert "secret" not in json.dumps(watch.pods.status())
 
 
 async def test_outside_of_a_cluster_and_without_a_kubeconfig(

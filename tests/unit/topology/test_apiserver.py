@@ -31,6 +31,18 @@ def test_the_pod_s_own_namespace(
     assert apiserver.own_namespace() == namespace
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://10.96.0.1:443", "https://10.96.0.1:443"),
+        ("https://user:secret@api.example:6443/k8s/a@b", "https://api.example:6443/k8s/a@b"),
+        ("https://[fd00::1]:6443", "https://[fd00::1]:6443"),
+    ],
+)
+def test_an_address_is_told_without_its_password(url: str, told: str) -> None:
+    assert apiserver._without_password(url) == told
+
+
 def test_outside_of_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apiserver, "_NAMESPACE_FILE", tmp_path / "nothing")
     assert apiserver.own_namespace() == "default"
