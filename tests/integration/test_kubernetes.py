@@ -331,12 +331,11 @@ async def test_a_kubeconfig_that_is_none_is_read_again(
         await watch.until_roles(db_0="primary", db_1="replica")
 
 
-async def as_user(api: FakeKubeApi, directory: Path, user: dict[str, Any]) -> Path:
-    """A kubeconfig with other credentials."""
-    directory.mkdir()
-    path = await write_kubeconfig(api, directory)
-    text = json.loads(path.read_text())
+def as_user(kubeconfig: Path, user: dict[str, Any]) -> Path:
+    """The same cluster, other credentials."""
+    text = json.loads(kubeconfig.read_text())
     text["users"][0]["user"] = user
+    path = kubeconfig.with_name("as-user")
     path.write_text(json.dumps(text))
     return path
 
@@ -348,7 +347,7 @@ async def test_the_program_that_gives_the_token_is_run_again_when_it_has_failed(
     said = tmp_path / "credential"
     program = {"apiVersion": kind, "command": "cat", "args": [str(said)]}
     user = {"exec": program | {"interactiveMode": "Never"}}
-    path = await as_user(pair, tmp_path / "user", user)
+    path = as_user(await write_kubeconfig(pair, tmp_path), user)
     async with following(pair, tmp_path, kubeconfig=path) as watch:
         await watch.until_outcome("unauthorized")
         assert not watch.pods.synced.is_set()
@@ -360,7 +359,7 @@ async def test_the_program_that_gives_the_token_is_run_again_when_it_has_failed(
 async def test_a_token_of_which_no_header_can_be_made_is_not_told(
     pair: FakeKubeApi, tmp_path: Path
 ) -> None:
-    path = await as_user(pair, tmp_path / "user", {"token": "a secret\nin two lines"})
+    path = as_user(await write_kubeconfig(pair, tmp_path), {"token": "a secret\nin two lines"})
     async with following(pair, tmp_path, kubeconfig=path) as watch:
         await watch.until_outcome("credentials")
         assert "secret" not in json.dumps(watch.pods.status())
