@@ -156,6 +156,7 @@ class Proxy:
             window=config.listen.drain_timeout,
         )
         self.backend_seen = False
+        self._failure: Exception | None = None
         self.janitor = Janitor(
             self.cluster,
             self.clock,
@@ -166,7 +167,7 @@ class Proxy:
 
     async def run(self, on_ready: Callable[[Ready], None] | None) -> None:
         """Serves until SIGTERM or SIGINT, then drains; at a second one, or when cancelled, it ends
-        at once."""
+        at once. Drains too when a vital part has failed, and raises what that raised."""
         config = self.config
         for notice in notices(config):
             _log.warning("not_in_effect", notice=notice)
@@ -195,9 +196,9 @@ class Proxy:
         )
         _log.info("http_listening", host=http.host, port=http.port)
         if self.pods is not None:
-            self.tasks.spawn(self.pods.run())
-        self.tasks.spawn(self.monitor.run())
-        self.tasks.spawn(self.janitor.run())
+            self.tasks.spawn(self._vital("discovery", self.pods.run()))
+        self.tasks.spawn(self._vital("monitor", self.monitor.run()))
+        self.tasks.spawn(self._vital("janitor", self.janitor.run()))
         try:
             await self._first_round()
             if self.drain.draining:
@@ -210,6 +211,18 @@ class Proxy:
             await self.drain.run()
         finally:
             await self._close(http.close)
+            if self._failure is not None:
+                raise self._failure
+
+    async def _vital(self, part: str, work: Coroutine[Any, Any, None]) -> None:
+        """Without this part the proxy would go on as if nothing ever changed any more: rather than
+        that it ends, and is started anew by whoever has started it."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - a bug, whatever it is
+            _log.critical("part_failed", part=part, exc_info=error)
+            self._failure = error
+            self.drain.ask()
 
     async def _first_round(self) -> None:
         loop = asyncio.get_running_loop()
@@ -302,7 +315,8 @@ class Proxy:
         return None
 
     def _no_primary(self) -> None:
-        if self.pods is not None:
+        # A standby cluster never has one, and its API server is not asked for ever.
+        if self.pods is not None and self.monitor.is_urgent:
             self.pods.look_again()
 
     def _topology_changed(self, topology: Topology) -> None:

@@ -84,7 +84,12 @@ class Listener:
             return
         # A port that is closed resets whoever is in its queue. So it is emptied through a second
         # descriptor, behind which it stays open after the event loop has let go of it.
-        ports = [socket.socket(fileno=os.dup(port.fileno())) for port in server.sockets]
+        ports = []
+        try:
+            for port in server.sockets:
+                ports.append(socket.socket(fileno=os.dup(port.fileno())))  # noqa: PERF401 - keeps what it has
+        except OSError as error:  # no descriptor is left
+            _log.warning("queue_dropped", reason=str(error))
         server.close()
         queued = [connection for port in ports for connection in _take_queue(port)]
         loop = asyncio.get_running_loop()
@@ -188,5 +193,8 @@ def _take_queue(port: socket.socket) -> list[socket.socket]:
                 return found
             except ConnectionError:  # one that its client has given up
                 continue
+            except OSError as error:  # no descriptor is left
+                _log.warning("queue_dropped", reason=str(error))
+                return found
             connection.setblocking(False)
             found.append(connection)

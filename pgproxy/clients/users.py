@@ -49,7 +49,11 @@ class Users:
 
     def _read(self, path: Path) -> None:
         self._stamp = _stamp(path)
-        entries = parse_userlist(path.read_text("utf-8"), str(path))
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError([f"{path}: is not UTF-8 text"]) from error
+        entries = parse_userlist(text, str(path))
         self.unknown_kind = usual_kind(entries)
         self.entries = entries
 

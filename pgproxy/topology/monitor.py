@@ -138,12 +138,17 @@ class Monitor:
         if is_running:
             await self._stopped.wait()
 
+    @property
+    def is_urgent(self) -> bool:
+        """There is no primary, and there may be one soon."""
+        is_recent = time.monotonic() - self._headless_since < EAGER_TIME
+        return self._topology.primary is None and is_recent
+
     def interval(self, backend: Backend) -> float:
         """Seconds until that backend is asked again."""
         if self._topology.primary is not None:
             return self._health.interval
-        is_urgent = time.monotonic() - self._headless_since < EAGER_TIME
-        if is_urgent and backend.role in ("auto", "primary"):
+        if self.is_urgent and backend.role in ("auto", "primary"):
             return min(self._health.interval, EAGER_INTERVAL)
         return min(self._health.interval, CALM_INTERVAL)
 

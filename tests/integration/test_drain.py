@@ -5,6 +5,7 @@ What pools make of it is in test_rolling_restart.py.
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -180,6 +181,50 @@ async def test_whoever_is_in_the_queue_of_the_port_is_let_in() -> None:
         assert await loop.sock_recv(connection, 1) == b""
         connection.close()
     await eventually(lambda: not proxy.listener.arriving)
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+async def test_the_port_closes_without_descriptors_too(left: int) -> None:
+    """Those in its queue are lost; the clients that are there must not be."""
+    proxy = app.Proxy(_config([]), None)
+    address = await proxy.listener.listen(HOST, 0)
+    queued = [socket.create_connection(address) for _ in range(5)]
+    _, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = [os.dup(0) for _ in range(left + 1)]  # the lowest that are free
+    for descriptor in spare:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(spare), hard))
+    try:
+        await proxy.listener.stop_accepting()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    await proxy.drain.close()
+    for connection in queued:
+        connection.close()
+    await eventually(lambda: not proxy.listener.arriving)
+
+
+@pytest.mark.parametrize("part", ["janitor", "monitor"])
+async def test_it_drains_when_a_vital_part_has_failed(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = app.Proxy(_config([]), None)
+
+    async def fail() -> None:
+        await proxy.monitor.first_round.wait()
+        raise LookupError(part)
+
+    async def fail_at_once() -> None:
+        raise LookupError(part)
+
+    monkeypatch.setattr(
+        getattr(proxy, part), "run", fail if part == "janitor" else fail_at_once, raising=True
+    )
+    with pytest.raises(LookupError, match=part):
+        await proxy.run(None)
+    assert proxy.drain.draining
 
 
 # --- the window

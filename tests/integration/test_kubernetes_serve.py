@@ -10,7 +10,10 @@ from typing import Any, Final
 import psycopg
 import pytest_asyncio
 
+from pgproxy.app import Proxy
+from pgproxy.config import Auth, Config, Discovery, Kubernetes
 from pgproxy.embedded import Cluster, Server
+from pgproxy.topology.monitor import EAGER_TIME
 from tests.fakes.kube_api import FakeKubeApi
 from tests.support.kube import write_kubeconfig
 from tests.support.proxy import ProxyProcess, config_for
@@ -253,3 +256,20 @@ async def test_a_thousand_events_a_second_cost_little(
         }
         assert len(proxy.events("pods_listed")) == 1
         assert len(kube_api.requests) <= 4
+
+
+async def test_a_standby_cluster_s_api_server_is_not_asked_for_a_primary_for_ever() -> None:
+    config = Config(
+        auth=Auth(method="trust", users_file=None),
+        discovery=Discovery(mode="kubernetes", kubernetes=Kubernetes(selector="app=db")),
+    )
+    proxy = Proxy(config, None)
+    assert proxy.pods is not None
+    asked: list[bool] = []
+    proxy.pods.look_again = lambda: asked.append(True)  # type: ignore[method-assign]
+    proxy.monitor.set_backends(())
+    proxy._no_primary()
+    assert asked == [True]
+    proxy.monitor._headless_since -= EAGER_TIME
+    proxy._no_primary()
+    assert asked == [True]

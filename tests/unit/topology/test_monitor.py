@@ -347,5 +347,7 @@ async def test_who_may_become_the_primary_is_asked_eagerly_while_there_is_none()
             ("none", CALM_INTERVAL),
         ):
             assert monitor.interval(Backend("a", HOST, role=role)) == seconds
+        assert monitor.is_urgent
         monitor._headless_since = -1e9
+        assert not monitor.is_urgent
         assert monitor.interval(Backend("a", HOST)) == CALM_INTERVAL
