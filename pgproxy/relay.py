@@ -79,8 +79,8 @@ from pgproxy.routing.front import Front
 from pgproxy.routing.journal import CUT_OFF, UNKNOWN, Journal, Sent
 from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.router import Router
-from pgproxy.servers.cluster import PoolGroup
 from pgproxy.servers.connection import Owner, ServerConnection
+from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot
 from pgproxy.telemetry.counters import Counters
 

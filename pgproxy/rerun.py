@@ -23,8 +23,8 @@ from pgproxy.protocol.states import FREE, LEASED, SETTLING, WAITING
 from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.routing.front import IN_FAILED_TRANSACTION, READY
 from pgproxy.routing.journal import UNDONE, Journal
-from pgproxy.servers.cluster import STILL_THERE
 from pgproxy.servers.connection import Backend, ServerConnection
+from pgproxy.servers.group import STILL_THERE
 
 if TYPE_CHECKING:
     from pgproxy.relay import Relay

@@ -18,8 +18,9 @@ from pgproxy.protocol.startup import (
     StartupMessage,
 )
 from pgproxy.routing.decision import PRIMARY, REPLICA
-from pgproxy.servers.cluster import Cluster, OpenedWaiter, PoolGroup
+from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.exchange import Exchange
+from pgproxy.servers.group import OpenedWaiter, PoolGroup
 from pgproxy.servers.ledger import Profile
 from pgproxy.servers.login import read_frame
 

@@ -1,42 +1,28 @@
-"""HOT. From a decision to a pool: which backend, and what to do while there is none.
+"""HOT. Which backend has which role, and who waits while there is none.
 
-A topology snapshot goes in by `apply`; pools follow the difference. A `PoolGroup` holds the pools
-of one (database, user), one on each backend, and is what a client's relay asks for a lease.
+A topology snapshot goes in by `apply`; the pools, of which each (database, user) has a group
+(group.py), follow the difference.
 """
 
 import time
-from collections.abc import Callable
 from typing import final
 
-from mypy_extensions import i64
-
-from pgproxy.errors import PgError
 from pgproxy.routing.decision import REPLICA
-from pgproxy.servers.balance import NONE, least_loaded
-from pgproxy.servers.connection import Backend, ServerConnection
-from pgproxy.servers.ledger import LEASED, Ledger, Profile, Slot, Waiter
+from pgproxy.servers.connection import Backend
+from pgproxy.servers.group import STILL_THERE, Homeless, PoolGroup
+from pgproxy.servers.ledger import Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
 from pgproxy.topology.model import Node, Role, Topology, is_one_history
-
-# Distinct start-up parameter sets kept per group; beyond it, unused ones are forgotten.
-MAX_PROFILES = 256
 
 # What the owner of a connection is told when it is cut.
 DEPOSED = "it is not the primary any more"
 RESTARTED = "it has become a replica"
-REMOVED = "it does not belong to the cluster any more"
 
 NEVER = float("inf")
 
 # Seconds in which nothing new begins on a primary that is about to be stopped, so that what runs
 # there can end; if it goes on as primary, it was not meant so.
 HOLD = 1.0
-
-
-# Seconds in which a server that has ended a connection by itself must have left its role, or the
-# end was meant for that connection alone (pg_terminate_backend).
-PATIENCE = 0.5
-STILL_THERE = PgError("57P01", "terminating connection due to administrator command")
 
 
 class PoolSettings:
@@ -61,191 +47,6 @@ class PoolSettings:
 
 
 @final
-class _Homeless:
-    """A waiter for whom there is no backend at all."""
-
-    def __init__(
-        self, waiter: Waiter, group: "PoolGroup", target: int, profile: Profile, after: float
-    ) -> None:
-        self.waiter = waiter
-        self.group = group
-        self.target = target
-        self.profile = profile
-        self.after = after
-        self.deadline = 0.0
-        self.lost: Backend | None = None  # waits for this one to leave its role
-        self.patience = 0.0  # until then
-
-
-@final
-class PoolGroup:
-    """The pools of one (database, user)."""
-
-    def __init__(self, cluster: "Cluster", database: str, user: str) -> None:
-        self.cluster = cluster
-        self.database = database
-        self.user = user
-        self.pools: dict[str, Pool] = {}
-        self.primary: Pool | None = None
-        self.replicas: list[Pool] = []
-        self.replica_backends: list[Backend] = []
-        self.profiles: dict[tuple[tuple[bytes, bytes], ...], Profile] = {}
-        self._turn: i64 = 0
-        self._stranded: list[Waiter] = []  # their pool has been closed
-
-    def acquire(
-        self, target: i64, profile: Profile, waiter: Waiter, after: float = 0.0
-    ) -> ServerConnection | None:
-        """A server connection for the target role, leased; None: the waiter will be called.
-
-        Without replicas that show everything committed before `after`, reads go to the primary;
-        without any server, the waiter waits for one to appear, `failover_wait` seconds at most.
-        """
-        if target == REPLICA:
-            self._turn += 1
-            chosen = least_loaded(self.replica_backends, self._turn, after)
-            if chosen != NONE:
-                return self.replicas[chosen].acquire(profile, waiter)
-            if self.replicas:
-                self.cluster.wants_fresher = True
-        if self.primary is not None and not self.cluster.is_holding:
-            return self.primary.acquire(profile, waiter)
-        self.cluster.shelter(_Homeless(waiter, self, int(target), profile, after))
-        return None
-
-    def succeed(
-        self, lost: Backend, target: i64, profile: Profile, waiter: Waiter, after: float
-    ) -> ServerConnection | None:
-        """As `acquire`, for one whose server has just said goodbye: waits until that server is
-        seen to have left its role. If it stays, the waiter is refused with `STILL_THERE`."""
-        cluster = self.cluster
-        if not cluster.serves(lost):
-            return self.acquire(target, profile, waiter, after)
-        entry = _Homeless(waiter, self, int(target), profile, after)
-        entry.lost = lost
-        entry.patience = time.monotonic() + PATIENCE
-        cluster.shelter(entry)
-        cluster.context.unreachable(lost.name)
-        return None
-
-    @property
-    def has_replicas(self) -> bool:
-        return len(self.replicas) > 0
-
-    @property
-    def is_unused(self) -> bool:
-        return not any(profile.clients for profile in self.profiles.values()) and not any(
-            pool.ledger.total or pool.ledger.waiting for pool in self.pools.values()
-        )
-
-    def cancel_wait(self, waiter: Waiter) -> None:
-        for pool in self.pools.values():
-            if pool.cancel_wait(waiter):
-                return
-        self.cluster.leave(waiter)
-
-    def give_back(self, slot: Slot) -> None:
-        """Releases a connection that was only opened, never used.
-
-        Not at once: the next waiter may be such a one as well, and a thousand of them would give it
-        to each other deeper than the stack is.
-        """
-        assert isinstance(slot, ServerConnection)
-        server = slot
-
-        def release() -> None:
-            if server.place == LEASED:  # it may have been lost meanwhile
-                self.pool_of(server).release(server)
-
-        self.cluster.context.call_later(0.0, release)
-
-    def profile(self, parameters: list[tuple[bytes, bytes]]) -> Profile:
-        """The one object for this set of start-up parameters, with one client more."""
-        key = tuple(sorted(parameters))
-        found = self.profiles.get(key)
-        if found is None:
-            if len(self.profiles) >= MAX_PROFILES:
-                self._forget_profiles()
-            found = Profile(list(key))
-            self.profiles[key] = found
-        found.clients += 1
-        return found
-
-    def pool_of(self, server: ServerConnection) -> Pool:
-        keeper = server.keeper
-        assert isinstance(keeper, Pool)
-        return keeper
-
-    def rebuild(self) -> None:
-        """Takes up the backends and the roles of the topology. A pool without its backend ends: it
-        is known to its connections alone, and goes with the last of them."""
-        cluster = self.cluster
-        for name, known in list(self.pools.items()):
-            if cluster.backends.get(name) is not known.backend:
-                self._stranded += known.evict_waiters()
-                known.close()
-                known.cut(REMOVED)
-                del self.pools[name]
-        for name, backend in cluster.backends.items():
-            if name not in self.pools:
-                settings = cluster.settings
-                ledger = Ledger(
-                    settings.size,
-                    idle_timeout=settings.idle_timeout,
-                    lifetime=settings.lifetime,
-                )
-                self.pools[name] = Pool(cluster.context, backend, self.database, self.user, ledger)
-        primary = cluster.primary
-        self.primary = None if primary is None else self.pools[primary.name]
-        self.replica_backends = cluster.replicas
-        self.replicas = [self.pools[backend.name] for backend in cluster.replicas]
-
-    def take_stranded(self) -> list[Waiter]:
-        """Those who waited for a pool that `rebuild` has ended."""
-        stranded, self._stranded = self._stranded, []
-        return stranded
-
-    def _forget_profiles(self) -> None:
-        for key, profile in list(self.profiles.items()):
-            if profile.clients == 0:
-                del self.profiles[key]
-
-
-@final
-class OpenedWaiter(Waiter):
-    """Wants to know that a connection of this profile has been opened, and gives it back at once.
-    `done` is called with the error, if that failed."""
-
-    def __init__(
-        self,
-        group: PoolGroup,
-        target: int,
-        profile: Profile,
-        done: Callable[[PgError | None], None],
-    ) -> None:
-        super().__init__()
-        self.group = group
-        self.target = target
-        self.profile = profile
-        self.done = done
-
-    def ask(self) -> None:
-        server = self.group.acquire(self.target, self.profile, self)
-        if server is not None:
-            self.granted(server)
-
-    def granted(self, slot: Slot) -> None:
-        self.group.give_back(slot)
-        self.done(None)
-
-    def refused(self, error: PgError) -> None:
-        self.done(error)
-
-    def reroute(self) -> None:
-        self.ask()
-
-
-@final
 class Cluster:
     def __init__(self, context: PoolContext, settings: PoolSettings) -> None:
         self.context = context
@@ -254,7 +55,7 @@ class Cluster:
         self.primary: Backend | None = None
         self.replicas: list[Backend] = []
         self.groups: dict[tuple[str, str], PoolGroup] = {}
-        self.homeless: list[_Homeless] = []
+        self.homeless: list[Homeless] = []
         self.topology: Topology | None = None
         # Former primaries that may still take writes, and when what still runs there is cut: a
         # monotonic time, or NEVER while it is not known whether they do.
@@ -350,7 +151,7 @@ class Cluster:
                 self.deposed[name] = time.monotonic() + self.settings.switchover_grace
                 self._cut(name, DEPOSED, at_rest=True)
 
-    def shelter(self, entry: _Homeless) -> None:
+    def shelter(self, entry: Homeless) -> None:
         waiter = entry.waiter
         now = since = time.monotonic()
         if waiter is self._rerouted and self._rerouted_since > 0:

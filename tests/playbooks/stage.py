@@ -24,8 +24,9 @@ from pgproxy.protocol.session import AUTO, Session
 from pgproxy.relay import Relay, RelayContext
 from pgproxy.routing.decision import REASONS
 from pgproxy.routing.router import Router
-from pgproxy.servers.cluster import Cluster, PoolGroup, PoolSettings
+from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.connection import Backend, ServerConnection
+from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.pool import Clock, Pool, PoolContext
 from pgproxy.telemetry.counters import Counters
 from pgproxy.topology.model import Node, Role, Topology

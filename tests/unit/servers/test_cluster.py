@@ -8,7 +8,7 @@ import pytest
 
 from pgproxy.errors import PgError
 from pgproxy.routing.decision import PRIMARY
-from pgproxy.servers.cluster import MAX_PROFILES, OpenedWaiter
+from pgproxy.servers.group import MAX_PROFILES, OpenedWaiter
 from pgproxy.topology.model import Node, Role, Topology
 from tests.playbooks.stage import (
     BEGUN,

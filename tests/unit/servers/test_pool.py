@@ -7,7 +7,7 @@ import pytest
 from pgproxy.errors import PgError
 from pgproxy.frames.write import TERMINATE
 from pgproxy.routing.decision import PRIMARY
-from pgproxy.servers.cluster import OpenedWaiter
+from pgproxy.servers.group import OpenedWaiter
 from tests.playbooks.stage import IDLE, INSERTED, SELECTED, Stage, fields
 from tests.support.wire import query
 
