@@ -72,6 +72,13 @@ ClusterName = Annotated[
         description="the cluster's name, as its pods' label has it",
     ),
 ]
+NamespaceName = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
+        description='the name of a namespace, or "" for the proxy\'s own',
+    ),
+]
 PortOrName = Annotated[
     str,
     BeforeValidator(_number_as_text),
@@ -237,7 +244,7 @@ class Kubernetes(_Section):
     With a preset, `selector`, `role_label`, the values and `port` overrule what is the preset's.
     """
 
-    namespace: Text = ""
+    namespace: NamespaceName = ""
     preset: PresetName = ""
     cluster: ClusterName = ""
     selector: Text = ""

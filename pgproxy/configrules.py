@@ -1,11 +1,12 @@
 """What no single key of the configuration can tell: keys that contradict or need each other."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgproxy.config import Config, Discovery
+from pgproxy.config import Config, Discovery, Kubernetes
 
 ENVIRONMENT_PREFIX: Final = "PGPROXY_"
 
@@ -72,6 +73,18 @@ def _unreadable(key: str, path: Path) -> Iterator[Fault]:
         yield Fault(key, f"{path} cannot be read: {error.strerror}; accepted: a readable file")
 
 
+def _selector(settings: Kubernetes, key: str) -> Iterator[Fault]:
+    if settings.selector and not settings.selector.strip():
+        yield Fault(key, 'is blank, and would take every pod; accepted: one such as "app=postgres"')
+    label = re.escape(settings.role_label)
+    if label and re.search(rf"(^|,)\s*{label}\s*(=|\sin\b)", settings.selector):
+        yield Fault(
+            key,
+            f'has the role label "{settings.role_label}" in it: a pod that changes its role would'
+            " be gone, instead of drained; accepted: labels that stay as they are",
+        )
+
+
 def _kubernetes(discovery: Discovery) -> Iterator[Fault]:
     settings = discovery.kubernetes
     key = "discovery.kubernetes"
@@ -79,6 +92,7 @@ def _kubernetes(discovery: Discovery) -> Iterator[Fault]:
         yield Fault(
             "discovery.backends", 'is for mode = "static"; with "kubernetes" the pods are the list'
         )
+    yield from _selector(settings, f"{key}.selector")
     if settings.preset and not settings.cluster and not settings.selector:
         yield Fault(
             f"{key}.cluster",

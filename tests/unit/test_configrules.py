@@ -10,6 +10,11 @@ from pgproxy.errors import ConfigError
 
 HEAD = '[auth]\nmethod = "trust"\n[discovery]\nmode = "kubernetes"\n[discovery.kubernetes]\n'
 SELECTOR = 'selector = "app=db"\n'
+ROLE = 'role_label = "r"\nprimary_values = ["p"]\nreplica_values = ["s"]\n'
+IN_SELECTOR = (
+    'kubernetes.selector: has the role label "r" in it: a pod that changes its role would be gone, '
+    "instead of drained; accepted: labels that stay as they are"
+)
 
 
 @pytest.fixture
@@ -33,6 +38,7 @@ def refused(path: Path, text: str) -> list[str]:
         'preset = "zalando"\ncluster = "a-b"\nprimary_values = ["boss"]\n',
         SELECTOR,
         SELECTOR + 'role_label = "r"\nprimary_values = ["p"]\nreplica_values = ["s", "a"]\n',
+        'selector = "app=db,r notin (pooler),r!=x,s/r=1"\n' + ROLE,
     ],
 )
 def test_accepted(path: Path, text: str) -> None:
@@ -52,6 +58,18 @@ def test_accepted(path: Path, text: str) -> None:
             'preset = "zalando"\n',
             'kubernetes.cluster: preset = "zalando" needs the name of the cluster whose pods it '
             "selects",
+        ),
+        (
+            'selector = " "\n',
+            "kubernetes.selector: is blank, and would take every pod; accepted: one such as "
+            '"app=postgres"',
+        ),
+        ('selector = "app=db, r = p"\n' + ROLE, IN_SELECTOR),
+        ('selector = "r in (p, s)"\n' + ROLE, IN_SELECTOR),
+        (
+            SELECTOR + 'namespace = "Prod/.."\n',
+            'kubernetes.namespace: "Prod/.." is not accepted; accepted: the name of a namespace, or '
+            '"" for the proxy\'s own',
         ),
         ('cluster = "main"\n', "kubernetes.cluster: needs a preset, which says what label has it"),
         (
