@@ -8,8 +8,9 @@ Timelines decide between two servers that take writes, since each promotion star
 A timeline once seen is remembered from topology to topology, so that the primary of before a
 failover gets no write when it comes back, not even while the new one is away. Only one that takes
 writes although its label says replica (somebody has promoted it by hand, or its label is late) is
-forgotten with it: it forbids the others to write as long as it is there. The system
-identifier, which initdb draws and replicas copy, tells servers of another cluster apart.
+forgotten with it: it forbids the others to write until it answers that it is in recovery, or has
+left the list. The system identifier, which initdb draws and replicas copy, tells servers of another
+cluster apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ def fuse(
     alive = [backend for backend in backends if _probe(backend, probes).alive]
     timelines = _timelines(alive, probes, before)
     cluster = _cluster(alive, probes, before, len(alive) == len(backends))
-    timeline = max(timelines.get(cluster, 0), _strays(alive, probes, cluster))
+    timeline = max(timelines.get(cluster, 0), _strays(backends, probes, before, cluster))
     primary = _best_writer(alive, probes, before, cluster, timeline)
 
     nodes = []
@@ -92,17 +93,19 @@ def _timelines(
     return newest
 
 
-def _strays(alive: Sequence[Backend], probes: Mapping[str, Probe], cluster: int) -> int:
-    """The highest timeline of those in the cluster that write without being meant to."""
-    return max(
-        [
-            probes[backend.name].timeline
-            for backend in alive
-            if _is_stray(backend, probes[backend.name])
-            and probes[backend.name].system_identifier == cluster != 0
-        ],
-        default=0,
-    )
+def _strays(
+    backends: Sequence[Backend], probes: Mapping[str, Probe], before: Topology, cluster: int
+) -> int:
+    """The highest timeline of those in the cluster that write without being meant to. One that is
+    silent counts as it did: its label may only have been late, and what it took is not undone."""
+    found = [0]
+    for backend in backends:
+        probe = _probe(backend, probes)
+        wrote_on = _wrote_on(backend, probe, before)
+        is_ours = probe.system_identifier == cluster if probe.alive else wrote_on <= before.timeline
+        if cluster != 0 and is_ours and _is_stray(backend, probe):
+            found.append(wrote_on)
+    return max(found)
 
 
 def _is_stray(backend: Backend, probe: Probe) -> bool:

@@ -566,6 +566,15 @@ def test_a_replica_promoted_by_hand_forbids_writes_as_long_as_it_is_there() -> N
     promoted = fuse((leader, stray), {"a": primary(1), "b": primary(2)}, first)
     assert promoted.primary is None
     assert [one.role for one in promoted.nodes] == [Role.NONE, Role.NONE]
+    silent = fuse((leader, stray), {"a": primary(1), "b": DEAD}, promoted)
+    silent = fuse((leader, stray), {"a": primary(1), "b": DEAD}, silent)
+    assert silent.primary is None  # that it was promoted by hand is not certain
+    again = fuse((leader, stray), one, silent)
+    assert again.primary is not None
+    healed = fuse((leader,), {"a": primary(1)}, silent)
+    assert healed.primary is not None
+    replaced = fuse((leader, replace(stray, uid="2")), {"a": primary(1), "b": DEAD}, silent)
+    assert replaced.primary is not None
     healed = fuse((leader,), {"a": primary(1)}, promoted)
     assert healed.primary is not None
     rebuilt = fuse((leader, stray), one, promoted)
