@@ -729,7 +729,7 @@ class Relay(Owner):
                     done = ready_at = splitter.end
                     continue
                 if kind == B_ERROR_RESPONSE and self.rerun.may_hide(server, ready_at, completed):
-                    if ready_at >= 0:
+                    if ready_at >= 0 and not journal.is_checking:
                         self.forward(
                             self.pieces_until(splitter, pieces, done, ready_at), ready_at, ready_at
                         )
@@ -750,7 +750,10 @@ class Relay(Owner):
                         if journal.is_checking:
                             self.rerun.differs(server)
                             return
-                        raise self._begin_failed()
+                        frame = splitter.data[splitter.start : splitter.end]
+                        if b"\x00VFATAL\x00" not in frame:
+                            raise self._begin_failed()
+                        pieces.append(frame)
                 if kind == B_READY_FOR_QUERY:
                     self.front.status = splitter.data[splitter.start + 5]
                     ready = True

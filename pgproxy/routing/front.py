@@ -13,7 +13,7 @@ from mypy_extensions import i64
 from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
-from pgproxy.protocol.inflight import OWED_COPY_END, OWED_SYNC
+from pgproxy.protocol.inflight import OWED_COPY_END, OWED_EXECUTE, OWED_SYNC
 from pgproxy.protocol.session import Session
 from pgproxy.protocol.states import PARSE
 from pgproxy.routing.batch import AT_READY, CUT, BatchReader
@@ -163,7 +163,13 @@ class Front:
 
     def _in_failed_transaction(self, batch: BatchReader, decision: Decision | None) -> bytes:
         """It failed before a server was found for it, so no server knows of it."""
-        if decision is not None and decision.kind == END and batch.ending == AT_READY:
+        is_alone = batch.simple or batch.owed.count(OWED_EXECUTE) == 1
+        if (
+            decision is not None
+            and decision.kind == END
+            and is_alone  # else what is in front of it fails, and it is not run
+            and batch.ending == AT_READY
+        ):
             self.session.end(committed=False)
             failure, self.failure = self.failure, IN_FAILED_TRANSACTION
             if decision.tag == b"COMMIT" and failure is not IN_FAILED_TRANSACTION:

@@ -210,3 +210,42 @@ def test_idle_connections_of_a_server_that_has_crashed_are_not_tried() -> None:
     answers_as_before(stage["p"])
     client << b""
     stage.close()
+
+
+def test_answers_that_are_compared_are_not_given_when_that_server_goes_too(stage: Stage) -> None:
+    client = in_transaction(stage)
+    stage["p"] >> FAREWELL
+    new = failover(stage)
+    new << BEGIN + INSERT
+    new >> BEGUN + IN_BLOCK + INSERTED + IN_BLOCK + FAREWELL
+    client << b""
+    stage.topology("r2", dead=("p", "r1"))
+    answers_as_before(stage["r2"])
+    client << b""
+
+
+def test_a_farewell_in_place_of_the_answer_to_begin(stage: Stage) -> None:
+    """Behind it is what cannot be run again: the client gets the server's words."""
+    client = stage.client()
+    client.asks(BEGIN)
+    client >> query("nonsense")
+    stage["p"] << BEGIN + query("nonsense")
+    stage["p"] >> FAREWELL
+    client << FAREWELL
+    stage["p"].leaves()
+    assert client.own_transport.closed
+
+
+def test_a_commit_behind_what_fails_is_not_run(stage: Stage) -> None:
+    """One Sync behind both, in a transaction that has failed: the server would not reach COMMIT."""
+    client = in_transaction(stage)
+    stage["p"] >> FAREWELL
+    new = failover(stage)
+    new << BEGIN + INSERT
+    new >> BEGUN + IN_BLOCK + error() + FAILED
+    assert fields(client.asks(SELECT))["C"] == "40001"
+    insert = parse("INSERT INTO t VALUES (1)") + bind() + execute()
+    commit = parse("COMMIT") + bind() + execute()
+    answer = client.asks(insert + commit + SYNC)
+    assert (fields(answer)["C"], fields(answer)["ready"]) == ("25P02", "E")
+    assert client.asks(commit + SYNC) == PARSED + BOUND + ROLLED_BACK + IDLE
