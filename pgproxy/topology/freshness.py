@@ -33,8 +33,10 @@ class Freshness:
         if position % WAL_PAGE in PAGE_HEADERS:
             position -= position % WAL_PAGE
         samples = self._samples
-        if samples and (asked_at <= samples[-1][0] or position < samples[-1][1]):
+        if samples and asked_at <= samples[-1][0]:
             return
+        while samples and position < samples[-1][1]:
+            samples.pop()  # restored from a copy: what was written up to there is gone
         if len(samples) == SAMPLES:
             samples.popleft()
         samples.append((asked_at, position))

@@ -42,6 +42,16 @@ def test_an_answer_that_comes_late_changes_nothing() -> None:
     assert freshness.replica_at("a", 150) == 0.0
 
 
+def test_a_primary_restored_to_an_older_state_is_believed() -> None:
+    """On the same timeline, as from a snapshot of its volume."""
+    freshness = Freshness()
+    freshness.primary_at(1.0, 100)
+    freshness.primary_at(2.0, 1000)
+    freshness.primary_at(3.0, 150)
+    assert freshness.replica_at("a", 149) == 1.0
+    assert freshness.replica_at("b", 150) == 3.0
+
+
 def test_a_new_timeline_starts_all_over() -> None:
     freshness = Freshness()
     freshness.primary_at(1.0, 100)
