@@ -102,8 +102,9 @@ PRESETS: Final[Mapping[str, Preset]] = {
         ("primary",),
         ("standby",),
     ),
-    "patroni": Preset("cluster-name={cluster}", "role", ("primary",), ("replica",)),
-    "patroni-3": Preset("cluster-name={cluster}", "role", ("master",), ("replica",)),
+    # Patroni 3 says master, 4 primary; during an upgrade a cluster has both.
+    "patroni": Preset("cluster-name={cluster}", "role", ("primary", "master"), ("replica",)),
+    "patroni-3": Preset("cluster-name={cluster}", "role", ("primary", "master"), ("replica",)),
     # repmgr sets no label: every pod has `role: data`.
     "bitnami-ha": Preset(
         "app.kubernetes.io/instance={cluster},app.kubernetes.io/component=postgresql"

@@ -174,11 +174,12 @@ FLEETS: Final[Mapping[str, tuple[Fixture, ...]]] = {
     "patroni": (
         *_labelled({"cluster-name": "main"}, "role", primary="primary", replica="replica"),
         Fixture({"cluster-name": "main", "role": "demoted"}, "none"),
-        Fixture({"cluster-name": "main", "role": "master"}, "none"),
+        Fixture({"cluster-name": "main", "role": "master"}, "primary"),
         Fixture({"cluster-name": "other", "role": "primary"}, None),
     ),
     "patroni-3": (
         *_labelled({"cluster-name": "main"}, "role", primary="master", replica="replica"),
+        Fixture({"cluster-name": "main", "role": "primary"}, "primary"),
         Fixture({"cluster-name": "main", "role": "promoted"}, "none"),
     ),
     "bitnami-ha": (
