@@ -2,6 +2,7 @@
 acknowledged is there once, one that failed is not there, and none is there twice."""
 
 from collections import deque
+from dataclasses import replace
 from itertools import count
 from random import Random
 from typing import Final
@@ -13,6 +14,7 @@ from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
 from pgproxy.servers.connection import ServerConnection
+from pgproxy.topology.model import Node, Role
 from tests.playbooks.mortal import Postgres, Truth, frames
 from tests.playbooks.stage import Client, Stage, error, fields
 from tests.support.wire import FLUSH, SYNC, bind, close, execute, parse, query
@@ -147,6 +149,7 @@ class World(Truth):
         super().__init__()
         self.stage = MovingStage(size=size, max_prepared=max_prepared, replicas=2)
         self.down: set[str] = set()
+        self.fenced: set[str] = set()  # of those
         self.stage.down = self.down
         self.processes: dict[int, Postgres] = {}
         self.clients: list[tuple[Client, list[Unit], deque[int]]] = []
@@ -187,19 +190,32 @@ class World(Truth):
             server.transport.close()
         self.stage.settle()
 
-    def fails_over(self, random: Random, to: str, words: bytes) -> None:
+    def fails_over(self, random: Random, to: str, words: bytes, *, frozen: bool) -> None:
+        """`frozen`: nobody hears that the primary of before has gone, until it is fenced."""
         for server in self.running():
             if server.name == self.primary:
-                server.dies(random, words)
+                server.dies(random, b"" if frozen else words)
         self.down.discard(to)
         if to != self.primary:
             self.down.add(self.primary)
+            if frozen:
+                self.fenced.add(self.primary)
+        self.fenced.discard(to)
         self.primary = to
 
-    def is_seen(self) -> None:
+    def is_seen(self, *, handing_over: bool = False) -> None:
         """The monitor sees how things are."""
-        replicas = [name for name in NAMES if name not in self.down and name != self.primary]
-        self.stage.topology(self.primary, *replicas, dead=tuple(sorted(self.down)))
+        self.fenced &= self.down
+        nodes = []
+        for name in NAMES:
+            role = Role.NONE if name in self.down else Role.REPLICA
+            if name == self.primary:
+                role = Role.PRIMARY
+            node = Node(name, name, 5432, 1, "", role, role is not Role.NONE, 1, None, "")
+            is_fenced = name in self.fenced
+            is_handing = handing_over and role is Role.PRIMARY
+            nodes.append(replace(node, cut=is_fenced, handing_over=is_handing))
+        self.stage.apply(*nodes)
 
     def sends(self, client: Client, script: "deque[int]", size: int) -> None:
         client >> bytes([script.popleft() for _ in range(min(size, len(script)))])
@@ -216,9 +232,10 @@ class World(Truth):
             random.choice(busy or running).dies(random, FAREWELL if step == "fatal" else b"")
         elif step == "move":
             words = random.choice([FAREWELL, FAREWELL, b""])
-            self.fails_over(random, random.choice(NAMES), words)
+            frozen = random.random() < 0.3
+            self.fails_over(random, random.choice(NAMES), words, frozen=frozen)
         elif step == "see":
-            self.is_seen()
+            self.is_seen(handing_over=random.random() < 0.2)
         elif step == "hear" and ended:
             self.is_heard(random.choice(ended), cut)
         elif step == "return" and self.down:
