@@ -823,6 +823,8 @@ class Relay(Owner):
                 if not self.inflight.settled:
                     journal.committed()
                 return
+        elif self.inflight.settled:
+            return  # a notice that answers nothing, such as that the server is about to end
         elif data:
             journal.is_partial = True
         journal.given(data)

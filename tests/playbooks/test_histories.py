@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgproxy.frames import write
-from pgproxy.frames.codes import B_PARAMETER_STATUS
+from pgproxy.frames.codes import B_NOTICE_RESPONSE, B_PARAMETER_STATUS
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -249,3 +249,19 @@ def test_a_commit_behind_what_fails_is_not_run(stage: Stage) -> None:
     answer = client.asks(insert + commit + SYNC)
     assert (fields(answer)["C"], fields(answer)["ready"]) == ("25P02", "E")
     assert client.asks(commit + SYNC) == PARSED + BOUND + ROLLED_BACK + IDLE
+
+
+def test_a_server_that_gives_notice_before_it_breaks_off(stage: Stage) -> None:
+    """As in an immediate shutdown, or after the crash of another process."""
+    client = in_transaction(stage)
+    notice = write.frame(B_NOTICE_RESPONSE, b"SWARNING\0C57P02\0Mcrash\0\0")
+    stage["p"] >> notice
+    client << notice
+    stage.topology("r1", "r2", dead=("p",))
+    stage["p"].leaves()
+    answers_as_before(stage["r1"])
+    client << b""
+    client >> COMMIT
+    stage["r1"] << COMMIT
+    stage["r1"] >> COMMITTED + IDLE
+    client << COMMITTED + IDLE
