@@ -84,7 +84,7 @@ class Rerun:
         unanswered = self.journal.unanswered
         return (
             len(unanswered) == 1
-            and unanswered[0].is_ended
+            and unanswered[0].is_end
             and is_shutdown(splitter.data[splitter.start : splitter.end])
         )
 

@@ -18,6 +18,8 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.frames.codes import B_PARAMETER_STATUS, STATUS_IDLE
+from pgproxy.protocol.inflight import Owed
+from pgproxy.protocol.states import BIND, EXECUTE
 from pgproxy.routing.batch import BatchReader, Edit
 from pgproxy.routing.decision import ALONE, END, IN_BLOCK, NEVER
 
@@ -49,7 +51,8 @@ class Sent:
         self.in_block = in_block
         self.ends = batch.ends  # it has a COMMIT or ROLLBACK
         executed = batch.executed
-        self.is_ended = executed is not None and executed.kind == END  # by its last statement
+        # It is a COMMIT or ROLLBACK alone, which is sure to be executed when it is answered.
+        self.is_end = executed is not None and executed.kind == END and _executes_once(batch.owed)
         self.again = batch.again
 
     def raw(self) -> bytes:
@@ -61,6 +64,11 @@ class Sent:
     @property
     def may_run_again(self) -> bool:
         return self.again >= (IN_BLOCK if self.in_block and not self.ends else ALONE)
+
+
+def _executes_once(owed: list[Owed]) -> bool:
+    kinds = [one.kind for one in owed]
+    return kinds.count(BIND) == 1 and kinds.count(EXECUTE) == 1
 
 
 @final
@@ -86,7 +94,9 @@ class Journal:
     def sent(self, entry: Sent) -> None:
         if not self.is_kept:
             return
-        self._size += entry.end - entry.start
+        # The whole chunk is kept for the batch's sake, once for all its batches.
+        if not self._entries or self._entries[-1].data is not entry.data:
+            self._size += len(entry.data)
         if self._size > self.limit or entry.again == NEVER:
             self.give_up()
             return
@@ -95,6 +105,9 @@ class Journal:
     def ready(self, status: i64) -> None:
         """The client is told ReadyForQuery with this status."""
         if self.is_checking or not self.is_kept:
+            return
+        if self._answered == len(self._entries):
+            self.give_up()  # of what is not in here
             return
         ended = self._entries[self._answered].ends or self._is_behind_commit
         self._answered += 1

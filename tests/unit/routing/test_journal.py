@@ -151,3 +151,25 @@ def test_attempts_are_counted(journal: Journal) -> None:
         journal.start_checking()
         journal.stop_checking()
     assert not journal.may_run_again(UNKNOWN, False)
+
+
+def test_only_a_commit_that_is_executed_is_the_end() -> None:
+    commit = parse("COMMIT") + bind()
+    assert sent(commit + execute() + SYNC).is_end
+    assert not sent(commit + SYNC).is_end
+    insert = parse("INSERT INTO t VALUES (1)") + bind() + execute()
+    assert not sent(insert + commit + SYNC).is_end
+    assert not sent(insert + commit + execute() + SYNC).is_end
+    assert not sent(COMMIT).is_end  # the simple protocol's answer ends with ReadyForQuery at once
+
+
+def test_the_chunk_of_a_batch_counts_and_counts_once() -> None:
+    for limit, is_kept in ((150, False), (300, True)):
+        journal = Journal(limit)
+        batch = BatchReader(Router(), StatementRegistry())
+        batch.feed(INSERT + INSERT + query("SELECT '" + "x" * 100 + "'"))
+        for _ in range(2):
+            assert batch.read() == BATCH
+            journal.sent(Sent(batch, b"", True))
+            batch.done()
+        assert journal.is_kept is is_kept
