@@ -275,18 +275,20 @@ class Relay(Owner):
             self.refused(PgError("57014", "canceling statement due to user request"))
 
     def fail(self, error: PgError) -> None:
-        """Tells the client why it is disconnected."""
+        """Tells the client why it is disconnected, unless it is in the middle of a frame, where a
+        message of ours would be taken for a part of that."""
         if self.phase == GONE:
             return
-        self.counters.proxy_errors += 1
-        fatal = PgError(
-            error.sqlstate,
-            error.message,
-            severity="FATAL",
-            detail=error.detail,
-            hint=error.hint,
-        )
-        self.client.write(write.error_response(fatal))
+        if self.server is None or not self.server.splitter.passing:
+            self.counters.proxy_errors += 1
+            fatal = PgError(
+                error.sqlstate,
+                error.message,
+                severity="FATAL",
+                detail=error.detail,
+                hint=error.hint,
+            )
+            self.client.write(write.error_response(fatal))
         self.client_gone()
         self.client.close()
 

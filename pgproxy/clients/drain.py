@@ -224,12 +224,6 @@ class Drain:
         relay = client.relay
         assert relay is not None
         self.forced += 1
-        server = relay.server
-        if server is not None and server.splitter.pos > server.splitter.size:
-            # In the middle of a frame a message of ours would be taken for a part of it.
-            relay.client_gone()
-            client.close()
-            return
         relay.fail(GOING_AWAY)
 
     def _log_line(self) -> None:

@@ -103,8 +103,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
         ("standby",),
     ),
     # Patroni 3 says master, 4 primary; during an upgrade a cluster has both.
-    "patroni": Preset("cluster-name={cluster}", "role", ("primary", "master"), ("replica",)),
-    "patroni-3": Preset("cluster-name={cluster}", "role", ("primary", "master"), ("replica",)),
+    "patroni": Preset("cluster-name={cluster}", "role", _EITHER, ("replica",)),
+    "patroni-3": Preset("cluster-name={cluster}", "role", _EITHER, ("replica",)),
     # repmgr sets no label: every pod has `role: data`.
     "bitnami-ha": Preset(
         "app.kubernetes.io/instance={cluster},app.kubernetes.io/component=postgresql"

@@ -197,6 +197,16 @@ class TestServerLost:
         client << b""
         assert client.own_transport.closed
 
+    def test_nor_when_the_client_breaks_the_protocol_there(self, stage: Stage) -> None:
+        client, primary = stage.client(), stage["p"]
+        client >> INSERT
+        half = write.data_row([b"x" * 100])[:50]
+        primary >> half
+        client << half
+        client >> b"Y\0\0\0\4"
+        client << b""
+        assert client.own_transport.closed
+
     def test_idle_is_not_noticed(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
         client >> INSERT
