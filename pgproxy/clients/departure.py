@@ -118,11 +118,13 @@ class Schedule:
             return Verdict.STAY if departure.cancelled else Verdict.CANCEL
         return Verdict.CUT
 
-    def refuses_transaction(self, departure: Departure, state: State, now: float) -> bool:
-        """Whether a client that begins one now is seen off instead: it has made no pause in which
-        it could have gone. Of all that it may ask, BEGIN is what can be refused: whoever sends that
-        has surely nothing to lose yet."""
-        is_late = now >= departure.due_in(state) + self._window * REFUSE_AFTER
+    def refuses(self, departure: Departure, state: State, now: float, *, begins: bool) -> bool:
+        """Whether a client that asks something now is seen off instead: it has made no pause in
+        which it could have gone. BEGIN (`begins`) is refused first: whoever sends that has surely
+        nothing to lose yet. Later whatever it asks, for looking at it now and then may never meet
+        it between two statements."""
+        after = REFUSE_AFTER if begins else ANY_AFTER
+        is_late = now >= departure.due_in(state) + self._window * after
         return state in (State.IDLE, State.PINNED) and is_late
 
     def _quiet(self, late: float) -> float:

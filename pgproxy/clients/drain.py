@@ -34,6 +34,8 @@ CENSUS: Final = 1.0
 # States in which a client can be: those of clients/departure.py, and that of one who logs in.
 LOGIN: Final = "login"
 STATES: Final = (*(state.value for state in State), LOGIN)
+# Query, Parse, Bind, FunctionCall: what a statement begins with.
+ASKING: Final = b"QPBF"
 # How a transaction begins, in a Query or a Parse; the Parse's statement may have a name.
 BEGIN: Final = re.compile(
     rb"(?:Q....|P....[^\0]*\0)\s*(?:begin|start\s+transaction)\b", re.I | re.S
@@ -63,9 +65,10 @@ class Door(asyncio.Protocol):
     def data_received(self, chunk: bytes) -> None:
         client = self._client
         self._asked_at = time.perf_counter()
-        if BEGIN.match(chunk):
+        if chunk[0] in ASKING:
             now = asyncio.get_running_loop().time()
-            if self._schedule.refuses_transaction(self._departure, state_of(client), now):
+            begins = BEGIN.match(chunk) is not None
+            if self._schedule.refuses(self._departure, state_of(client), now, begins=begins):
                 assert client.relay is not None
                 client.relay.fail(GOING_AWAY)
                 return

@@ -87,14 +87,17 @@ def test_the_pause_that_is_waited_for_gets_shorter(state: State, due: float) -> 
 
 
 @pytest.mark.parametrize(("state", "due"), [(State.IDLE, CLOSED), (State.PINNED, HALF)])
-def test_who_makes_no_pause_is_refused_a_transaction(state: State, due: float) -> None:
+@pytest.mark.parametrize(("begins", "after"), [(True, REFUSE_AFTER), (False, ANY_AFTER)])
+def test_who_makes_no_pause_is_refused_a_transaction_and_then_anything(
+    state: State, due: float, begins: bool, after: float
+) -> None:
     plan = schedule()
     departure = plan.departure(0.0, clients=1)
-    moment = due + WINDOW * REFUSE_AFTER
-    assert not plan.refuses_transaction(departure, state, moment - 0.001)
-    assert plan.refuses_transaction(departure, state, moment)
+    moment = due + WINDOW * after
+    assert not plan.refuses(departure, state, moment - 0.001, begins=begins)
+    assert plan.refuses(departure, state, moment, begins=begins)
     for other in set(State) - AT_REST:
-        assert not plan.refuses_transaction(departure, other, END)
+        assert not plan.refuses(departure, other, END, begins=begins)
 
 
 def test_there_is_time_for_those_who_make_no_pause() -> None:

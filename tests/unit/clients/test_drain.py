@@ -18,12 +18,10 @@ def stage() -> Iterator[Stage]:
     stage.close()
 
 
-def drained(client: Client, *, late: bool) -> Departure:
+def drained(client: Client, *, late: bool, by: float = 75) -> Departure:
     """A door before a client that should have gone long ago, or only just now."""
     now = asyncio.get_running_loop().time()
-    schedule = (
-        Schedule(now - 300, accept=0, window=600) if late else Schedule(now, accept=0, window=600)
-    )
+    schedule = Schedule(now - by if late else now, accept=0, window=600)
     departure = schedule.departure(0.0, clients=1)
     Door(client.connection, departure, schedule)
     return departure
@@ -68,6 +66,13 @@ async def test_who_makes_no_pause_is_refused_where_it_begins(stage: Stage) -> No
     client << SELECTED + IDLE
     found = fields(client.asks(query("BEGIN")))
     assert (found["S"], found["C"]) == ("FATAL", "57P01")
+    assert client.own_transport.closed
+
+
+async def test_who_never_makes_one_is_refused_anything(stage: Stage) -> None:
+    client = stage.client()
+    drained(client, late=True, by=101)
+    assert fields(client.asks(query("SELECT 1")) + IDLE)["C"] == "57P01"
     assert client.own_transport.closed
 
 
