@@ -33,9 +33,10 @@ from pgproxy.frames.codes import (
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
 from pgproxy.protocol.inflight import (
+    ATTEMPT,
     FORWARD,
-    HIDDEN_QUERY,
     HIDE,
+    OWED_BEGIN,
     OWED_COPY_END,
     OWED_QUERY,
     OWED_SYNC,
@@ -182,6 +183,8 @@ class Relay(Owner):
         self.leased_at = 0.0
         self.server_is_full = False
         self.release_is_late = False  # but for the rest of a frame of copy data
+        self.preface = b""  # hidden messages that go in front of the next batch
+        self.preface_owed: list[Owed] = []
         self.backlog: deque[bytes] = deque()
         self.backlog_size: i64 = 0
         # The session and its transaction.
@@ -514,9 +517,17 @@ class Relay(Owner):
     def transmit(self, server: ServerConnection, sent: Sent, *, pipelined: bool) -> None:
         inflight = self.inflight
         first = sent.first
-        if first:
-            inflight.push(HIDDEN_QUERY)
+        preface = self.preface
+        if preface:
+            self.preface = b""
+            for owed in self.preface_owed:
+                inflight.push(owed)
             server.prepared.unnamed = None  # a simple Query drops it
+        if first:
+            inflight.push(OWED_BEGIN)
+            server.prepared.unnamed = None
+        if preface:
+            first = preface + first
         if sent.edits:
             data = rewrite(sent, server.prepared, inflight, pipelined=pipelined)
         else:
@@ -748,7 +759,7 @@ class Relay(Owner):
                     done = splitter.end
                     if verdict != HIDE:
                         pieces.append(inflight.replacement)
-                    elif kind == B_ERROR_RESPONSE:
+                    elif kind == B_ERROR_RESPONSE and inflight.role != ATTEMPT:
                         if journal.is_checking:
                             self.rerun.differs(server)
                             return

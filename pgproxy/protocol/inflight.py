@@ -43,6 +43,13 @@ FORWARD: Final = 0
 HIDE: Final = 1
 REPLACE: Final = 2  # send `replacement` instead
 
+# What a hidden message is for, which says what its failure means.
+NO_ROLE: Final = 0
+HELD_BEGIN: Final = 1  # the client believes that it has succeeded
+RESTORE: Final = 2  # brings the session's settings to this server; what follows depends on it
+ASK: Final = 3  # its rows are for the proxy
+ATTEMPT: Final = 4  # may fail
+
 
 @final
 class Owed:
@@ -54,6 +61,7 @@ class Owed:
         kind: int,
         *,
         hidden: bool = False,
+        role: int = NO_ROLE,
         answer: bytes = b"",
         error: bytes = b"",
         name: bytes = b"",
@@ -63,6 +71,7 @@ class Owed:
     ) -> None:
         self.kind: i64 = kind
         self.hidden = hidden  # the client did not send it
+        self.role: i64 = role  # of a hidden one
         self.answer = answer  # not sent to the server; this is the reply
         self.error = error  # sent so that it fails; this replaces the server's ErrorResponse
         self.name = name  # of the client's statement that it makes or closes
@@ -82,7 +91,10 @@ OWED_SYNC: Final = Owed(SYNC)
 OWED_QUERY: Final = Owed(QUERY)
 OWED_FUNCTION_CALL: Final = Owed(FUNCTION_CALL)
 OWED_COPY_END: Final = Owed(COPY_END)
-HIDDEN_QUERY: Final = Owed(QUERY, hidden=True)
+OWED_BEGIN: Final = Owed(QUERY, hidden=True, role=HELD_BEGIN)
+OWED_RESTORE: Final = Owed(QUERY, hidden=True, role=RESTORE)
+OWED_ROWS: Final = Owed(QUERY, hidden=True, role=ASK)
+OWED_ATTEMPT: Final = Owed(QUERY, hidden=True, role=ATTEMPT)
 
 
 @final
@@ -96,6 +108,7 @@ class Inflight:
         self.skipping = False  # the server ignores everything up to a Sync it has not got yet
         self.copying = False  # the server is in copy-in mode and CopyDone/CopyFail is not sent
         self.replacement = b""
+        self.role: i64 = NO_ROLE  # of the message that the last reply answered
 
     def __len__(self) -> int:
         return len(self._queue) - int(self._head)
@@ -104,6 +117,12 @@ class Inflight:
     def settled(self) -> bool:
         """Nothing is owed and the next message starts afresh."""
         return self._head == len(self._queue) and not self.skipping and not self.copying
+
+    @property
+    def owes_client(self) -> bool:
+        """Something that is owed is for the client."""
+        queue = self._queue
+        return any(not owed.hidden for owed in queue[int(self._head) :])
 
     @property
     def only_ready_owed(self) -> bool:
@@ -147,10 +166,12 @@ class Inflight:
         """
         head = self._head
         if head == len(self._queue):
+            self.role = NO_ROLE
             if reply in ASYNCHRONOUS or reply == B_ERROR_RESPONSE:
                 return FORWARD
             raise self._out_of_order(reply)
         owed = self._queue[head]
+        self.role = owed.role
         effect: i64 = REPLY_EFFECT[owed.kind * 256 + reply]
         if effect in (ANSWERED, READY):
             if owed.kind == PARSE and owed.statement is not None:

@@ -8,7 +8,7 @@ from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.protocol.inflight import (
     FORWARD,
-    HIDDEN_QUERY,
+    OWED_BEGIN,
     HIDE,
     OWED_BIND,
     OWED_CLOSE,
@@ -254,12 +254,12 @@ class TestCopyIn:
 
 class TestHidden:
     def test_a_begin_of_ours_is_not_shown(self, talk: Dialogue) -> None:
-        talk.push(HIDDEN_QUERY)
+        talk.push(OWED_BEGIN)
         talk.sends("Q")
         assert talk.gets("CZTDCZ") == "TDCZ"
 
     def test_what_comes_at_any_time_is_shown_even_then(self, talk: Dialogue) -> None:
-        talk.push(HIDDEN_QUERY)
+        talk.push(OWED_BEGIN)
         assert talk.gets("NSACZ") == "NSA"
 
     def test_a_close_and_a_parse_of_ours_are_not_shown(self, talk: Dialogue) -> None:
@@ -275,7 +275,7 @@ class TestHidden:
         assert talk.inflight.settled
 
     def test_a_refused_begin_of_ours_is_for_the_relay(self, talk: Dialogue) -> None:
-        talk.push(HIDDEN_QUERY)
+        talk.push(OWED_BEGIN)
         assert talk.inflight.reply(ord("E")) == HIDE
 
 
