@@ -18,6 +18,7 @@ from pgproxy.clients.users import Users
 from pgproxy.config import Config, notices
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.scram import Keyring
+from pgproxy.protocol.settings import SettingsTable
 from pgproxy.relay import RelayContext
 from pgproxy.routing.decision import REASONS
 from pgproxy.routing.router import Router
@@ -132,13 +133,15 @@ class Proxy:
             parse_limit=config.routing.parse_limit, cache_size=config.routing.cache_size
         )
         self.registry = StatementRegistry()
+        settings = SettingsTable()
         keys = CancelKeys()
         self.listener = Listener(
-            ClientLogin(self.cluster, self.users, keys, keyring, config.auth.method),
+            ClientLogin(self.cluster, self.users, keys, keyring, settings, config.auth.method),
             keys,
             RelayContext(
                 router=self.router,
                 registry=self.registry,
+                settings=settings,
                 counters=self.counters,
                 session_mode=config.pool.mode == "session",
                 watermark=config.consistency.read_your_writes,

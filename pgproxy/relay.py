@@ -19,10 +19,12 @@ from typing import Any, Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.carry import Carry
 from pgproxy.errors import CONNECTION_FAILURE, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import (
     B_COMMAND_COMPLETE,
+    B_DATA_ROW,
     B_ERROR_RESPONSE,
     B_PARAMETER_STATUS,
     B_PORTAL_SUSPENDED,
@@ -33,18 +35,23 @@ from pgproxy.frames.codes import (
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
 from pgproxy.protocol.inflight import (
-    ATTEMPT,
+    ASK,
     FORWARD,
+    HELD_BEGIN,
     HIDE,
+    OWED_ATTEMPT,
     OWED_BEGIN,
     OWED_COPY_END,
     OWED_QUERY,
     OWED_SYNC,
+    REPLACE,
+    RESTORE,
     Inflight,
     Owed,
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, PreparedOnServer, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
+from pgproxy.protocol.settings import Origin, SettingsTable
 from pgproxy.protocol.states import (
     CLOSE,
     FREE,
@@ -137,6 +144,7 @@ class RelayContext:
         *,
         router: Router,
         registry: StatementRegistry,
+        settings: SettingsTable,
         counters: Counters,
         session_mode: bool,
         watermark: str,
@@ -145,6 +153,7 @@ class RelayContext:
     ) -> None:
         self.router = router
         self.registry = registry
+        self.settings = settings
         self.counters = counters
         self.session_mode = session_mode
         self.shared_watermark = Watermark() if watermark == "global" else None
@@ -161,9 +170,8 @@ class Relay(Owner):
         client: Sink,
         group: PoolGroup,
         profile: Profile,
+        origin: Origin,
         session: Session,
-        *,
-        safe_encoding: bool,
     ) -> None:
         super().__init__()
         self.context = context
@@ -173,8 +181,8 @@ class Relay(Owner):
         self.profile = profile
         self.front = Front(session, holds_begin=not context.session_mode)
         self.batch = BatchReader(context.router, context.registry)
-        if not safe_encoding:
-            self.batch.fixed = UNSAFE
+        self.carry = Carry(self, profile, origin, context.settings)
+        self.read_encoding()
         # The lease.
         self.phase: i64 = FREE
         self.server: ServerConnection | None = None
@@ -188,10 +196,11 @@ class Relay(Owner):
         self.backlog: deque[bytes] = deque()
         self.backlog_size: i64 = 0
         # The session and its transaction.
-        self.pin: Pin | None = None
+        self.pin: Pin | None = None  # one of carry.pins
         self.pin_is_new = False  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
+        self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
         self.journal = Journal(context.rerun_limit)
         self.rerun = Rerun(self, self.journal)
         self.writing = False  # since the last watermark something may have been written
@@ -228,19 +237,22 @@ class Relay(Owner):
             self.group.cancel_wait(self)
         self.enter(GONE)
         self.backlog.clear()
-        self.profile.clients -= 1
+        self.group.left(self.profile)
         self.batch.forget_all()
         if server is None:
             return
         self.server = None
         pool = self.group.pool_of(server)
-        clean = self.inflight.settled and not self.batch.continues
+        asked = self.inflight.only_questions
+        clean = (self.inflight.settled or asked > 0) and not self.batch.continues
+        is_dirty = self.pin is not None or asked > 0 or len(self.carry.touched) > 0
         self.inflight.clear()
         if clean and self.batch.input.pos <= self.batch.input.size:
             pool.reset(
                 server,
                 transaction=self.front.status != STATUS_IDLE,
-                session=self.pin is not None,
+                session=is_dirty,
+                owed=asked,
             )
             return
         # In the middle of something: stop it, and trust the connection no more.
@@ -272,7 +284,8 @@ class Relay(Owner):
         if self.rerun.is_on and not self.journal.unanswered:
             return  # it is doing nothing, as far as it knows
         if self.server is not None and not self.inflight.settled:
-            self.group.pool_of(self.server).cancel_query(self.server)
+            if self.inflight.owes_client:
+                self.group.pool_of(self.server).cancel_query(self.server)
         elif self.phase == WAITING:
             self.group.cancel_wait(self)
             self.refused(PgError("57014", "canceling statement due to user request"))
@@ -377,12 +390,15 @@ class Relay(Owner):
         """Whether the batch may be sent to the leased server, whatever is still in flight."""
         if not self.on_replica or self.pin is not None:
             return True
-        return self._target() == REPLICA and self.batch.pin is None
+        batch = self.batch
+        if batch.anywhere and batch.ending != CUT and self.front.status != STATUS_IDLE:
+            return batch.pin is None
+        return self._target() == REPLICA and batch.pin is None
 
     def _target(self) -> i64:
         batch = self.batch
         route = self.front.session.route
-        if self.profile.isolation == b"serializable":
+        if self.carry.isolation == b"serializable":
             return PRIMARY  # which a standby refuses
         if self.context.session_mode:
             return REPLICA if route == TO_REPLICA else PRIMARY
@@ -394,6 +410,8 @@ class Relay(Owner):
         if route == TO_REPLICA and not batch.known_write:
             target = REPLICA
         front = self.front
+        if batch.anywhere and front.held and front.held_read_only:
+            target = REPLICA
         holds_writer = front.held and not front.held_read_only
         if holds_writer and (route != TO_REPLICA or front.held_needs_primary):
             return PRIMARY
@@ -402,7 +420,9 @@ class Relay(Owner):
     def _lease(self) -> bool:
         target = self._target()
         self.on_replica = target == REPLICA
-        server = self.group.acquire(target, self.profile, self, self.watermark.wrote_at)
+        server = self.group.acquire(
+            target, self.profile, self, self.watermark.wrote_at, self.carry.settings
+        )
         if server is None:
             self.enter(WAITING)
             return False
@@ -458,6 +478,14 @@ class Relay(Owner):
             self.read_client()
         if self.context.session_mode:
             self.pin = Pin.POOL_MODE
+            self.carry.pins.add(Pin.POOL_MODE)
+        carry = self.carry
+        if server.settings is not carry.settings:
+            carry.lease(server)
+        elif server.reported is not carry.reported:
+            told = carry.tell(server)
+            if told:
+                self.client.write(told)
         if self.rerun.is_on:
             self.rerun.start(server)
         else:
@@ -511,8 +539,31 @@ class Relay(Owner):
             self._set_pin(pipelined=pipelined)
         if batch.simple:
             batch.unnamed = None
+        after = b""
+        if batch.effects:
+            alone = front.status == STATUS_IDLE and not pipelined
+            after = self.carry.sent(batch, server, alone=alone)
+        if self.on_replica and batch.target == PRIMARY:
+            self.begun = b""  # what it sets in its transaction cannot move
+        if batch.may_unpin:
+            self.carry.may_unpin = True
+        if batch.changes_defaults:
+            self.changes_defaults = True
         self.transmit(server, sent, pipelined=pipelined)
+        if after:
+            self.journal.give_up()
+            self.inflight.push(OWED_ATTEMPT)
+            server.write(after)
         self._sent()
+
+    def send_preface(self, server: ServerConnection) -> None:
+        """Sends what would go in front of the next batch by itself."""
+        preface, self.preface = self.preface, b""
+        if preface:
+            for owed in self.preface_owed:
+                self.inflight.push(owed)
+            server.prepared.unnamed = None
+            server.write(preface)
 
     def transmit(self, server: ServerConnection, sent: Sent, *, pipelined: bool) -> None:
         inflight = self.inflight
@@ -597,7 +648,7 @@ class Relay(Owner):
             return PINNED
         if self.front.status != STATUS_IDLE:
             return IN_TRANSACTION
-        if self.profile.isolation == b"serializable":
+        if self.carry.isolation == b"serializable":
             return SERIALIZABLE
         if self.front.session.route != AUTO:
             return ROUTE_SET
@@ -610,9 +661,11 @@ class Relay(Owner):
         return NOT_FRESH if self.group.has_replicas else NO_REPLICA
 
     def _set_pin(self, *, pipelined: bool) -> None:
+        pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
         if self.pin is not None:
+            self.carry.pins.add(pin)
             return
-        self.pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
+        self.pin_to_server(pin)
         # Only the sole statement in flight can be told from others when an error comes.
         executed = self.batch.executed
         self.pin_is_new = (
@@ -621,8 +674,17 @@ class Relay(Owner):
             and executed is self.batch.decision
             and (executed.pin_is_undone or executed.unparsed)
         )
-        name = self.pin.value
-        self.counters.pins[name] = self.counters.pins.get(name, 0) + 1
+
+    def pin_to_server(self, pin: Pin) -> None:
+        """The session keeps its server connection."""
+        self.carry.pins.add(pin)
+        if self.pin is None:
+            self.pin = pin
+            self.counters.pins[pin.value] = self.counters.pins.get(pin.value, 0) + 1
+
+    def read_encoding(self) -> None:
+        """The client's encoding is another one: can its texts be read?"""
+        self.batch.fixed = None if self.carry.safe_encoding else UNSAFE
 
     def _answer_error(self, error: PgError) -> None:
         """An ERROR of ours in place of the batch; a transaction that has begun has failed."""
@@ -661,7 +723,7 @@ class Relay(Owner):
         words = begin.lower()
         if b"repeatable" in words or b"serializable" in words:
             return False
-        return self.profile.isolation == b"read committed" or b"committed" in words
+        return self.carry.isolation == b"read committed" or b"committed" in words
 
     def _ends_here(self) -> bool:
         """The transaction is over, or will be with this batch: no reason to move it."""
@@ -749,8 +811,13 @@ class Relay(Owner):
                     self.rerun.leave(server)
                     return
                 verdict = inflight.reply(kind)
-                if kind == B_PARAMETER_STATUS and journal.is_checking:
-                    verdict = HIDE  # a setting of the new server: in_hot_standby after a promotion
+                if kind == B_PARAMETER_STATUS:
+                    name, value = server.note_status()
+                    verdict = HIDE
+                    # While they are being restored, settings pass through what is not the session's.
+                    if inflight.role != RESTORE:
+                        inflight.replacement = self.carry.news(name, value)
+                        verdict = REPLACE
                 if verdict != FORWARD:
                     if pieces is None:
                         pieces = []
@@ -759,24 +826,34 @@ class Relay(Owner):
                     done = splitter.end
                     if verdict != HIDE:
                         pieces.append(inflight.replacement)
-                    elif kind == B_ERROR_RESPONSE and inflight.role != ATTEMPT:
-                        if journal.is_checking:
-                            self.rerun.differs(server)
-                            return
+                    elif kind == B_ERROR_RESPONSE:
                         frame = splitter.data[splitter.start : splitter.end]
-                        if b"\x00VFATAL\x00" not in frame:
+                        if b"\x00VFATAL\x00" in frame:
+                            pieces.append(frame)
+                        elif inflight.role == RESTORE:
+                            raise self.carry.refused(frame)
+                        elif inflight.role <= HELD_BEGIN:
+                            if journal.is_checking:
+                                self.rerun.differs(server)
+                                return
                             raise self._begin_failed()
-                        pieces.append(frame)
+                    elif kind == B_DATA_ROW:
+                        self.carry.row(splitter.data[splitter.start + 5 : splitter.end])
                 if kind == B_READY_FOR_QUERY:
-                    self.front.status = splitter.data[splitter.start + 5]
                     ready = True
-                    if verdict == FORWARD:
+                    if verdict != FORWARD:
+                        told = self.carry.ready(server, int(inflight.role))
+                        if told:
+                            assert pieces is not None
+                            pieces.append(told)
+                    else:
+                        self.front.status = splitter.data[splitter.start + 5]
                         ready_at = splitter.end
                         completed = False
                         journal.ready(self.front.status)
                 elif kind == B_COMMAND_COMPLETE:
                     completed = verdict == FORWARD
-                elif kind == B_ERROR_RESPONSE:
+                elif kind == B_ERROR_RESPONSE and inflight.role < ASK:
                     self._server_error()
                     if verdict == FORWARD and splitter.end <= splitter.size:
                         frame = splitter.data[splitter.start : splitter.end]
@@ -864,6 +941,12 @@ class Relay(Owner):
             self.begun = b""
             if self.front.session.touched:
                 self._session_ends_transaction()
+            if self.changes_defaults:
+                self.changes_defaults = False
+                self.group.cluster.renew()
+            carry = self.carry
+            if (carry.touched or carry.may_unpin) and carry.settled(server):
+                return
             if self.pin is None:
                 waited = self.phase == SETTLING
                 if not waited and self.batch.input.passing:
@@ -949,6 +1032,7 @@ class Relay(Owner):
         assert server is not None
         self.counters.server_errors += 1
         self.front.session.broken = True
+        self.carry.failed = True
         splitter = server.splitter
         end = splitter.end if splitter.end < splitter.size else splitter.size
         body = splitter.data[splitter.start + 5 : end]
@@ -959,7 +1043,8 @@ class Relay(Owner):
         if self.pin_is_new:
             self.pin_is_new = False
             # Of a text that was not understood only this error says that none of it was run.
-            if self.pin is not Pin.UNPARSED or b"\x00C42601\x00" in body:
+            if self.pin is not None and (self.pin is not Pin.UNPARSED or b"\x00C42601\x00" in body):
+                self.carry.pins.discard(self.pin)
                 self.pin = None
 
     def _undo(self, server: ServerConnection) -> None:

@@ -156,7 +156,7 @@ class Listener:
 
     def _start(self, exchange: Exchange, found: LoggedIn) -> None:
         if exchange.is_closed:  # it left while a server was waited for
-            found.profile.clients -= 1
+            found.group.left(found.profile)
             exchange.close()
             return
         transport = exchange.transport
@@ -168,13 +168,13 @@ class Listener:
             client,
             found.group,
             found.profile,
+            found.origin,
             Session(found.route),
-            safe_encoding=found.safe_encoding,
         )
         self.clients.add(client)
         self._counters.clients_total += 1
         keep_alive(transport.get_extra_info("socket"))
-        exchange.write(welcome(found.profile, pid, secret))
+        exchange.write(welcome(found.origin, pid, secret))
         exchange.hand_over(cast(Any, client))
 
     def _lost(self, client: ClientConnection) -> None:

@@ -5,12 +5,24 @@ from typing import Final
 
 from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.users import Users
-from pgproxy.errors import FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION, PgError
+from pgproxy.errors import (
+    FEATURE_NOT_SUPPORTED,
+    INVALID_PARAMETER_VALUE,
+    PROTOCOL_VIOLATION,
+    PgError,
+)
 from pgproxy.frames import codes, write
 from pgproxy.protocol import startup
 from pgproxy.protocol.authentication import ClientAuthentication
 from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.session import AUTO, parse_route
+from pgproxy.protocol.settings import (
+    NOTHING_SET,
+    Origin,
+    Settings,
+    SettingsTable,
+    setting_name,
+)
 from pgproxy.protocol.startup import (
     CancelRequest,
     GSSENCRequest,
@@ -20,15 +32,17 @@ from pgproxy.protocol.startup import (
 from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.exchange import Exchange
-from pgproxy.servers.group import OpenedWaiter, PoolGroup
+from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile
 from pgproxy.servers.login import read_frame
+from pgproxy.servers.origin import Introduction
 
 ROUTE: Final = "pgproxy.route"
 
-# Encodings in which a multi-byte character may contain an ASCII byte, so that text cannot be read
-# byte by byte ("Character Set Support" in the manual: those not allowed on the server).
-UNSAFE_ENCODINGS: Final = frozenset({"sjis", "shiftjis", "shiftjis2004", "big5", "gbk", "gb18030", "uhc", "johab", "mskanji", "windows932", "windows936", "windows949", "windows950", "win932", "win936", "win949", "win950"})  # fmt: skip
+# What a setting is answered that can only be given at the start of a connection.
+CANNOT_CHANGE_NOW: Final = "55P02"
+# Sets of start-up settings that are remembered for each profile.
+MAX_ORIGINS: Final = 1000
 
 
 class LoggedIn:
@@ -39,22 +53,28 @@ class LoggedIn:
         message: StartupMessage,
         group: PoolGroup,
         profile: Profile,
+        origin: Origin,
         route: int,
-        *,
-        safe_encoding: bool,
     ) -> None:
         self.message = message
         self.group = group
         self.profile = profile
+        self.origin = origin
         self.route = route
-        self.safe_encoding = safe_encoding
 
 
 class ClientLogin:
     def __init__(
-        self, cluster: Cluster, users: Users, keys: CancelKeys, keyring: Keyring, method: str
+        self,
+        cluster: Cluster,
+        users: Users,
+        keys: CancelKeys,
+        keyring: Keyring,
+        settings: SettingsTable,
+        method: str,
     ) -> None:
         self._cluster = cluster
+        self._settings = settings
         self._users = users
         self._keys = keys
         self._keyring = keyring
@@ -96,23 +116,28 @@ class ClientLogin:
         if negotiation is not None:
             exchange.write(negotiation)
         await self._authenticate(exchange, message.user)
-        route, parameters = session_parameters(message)
+        route, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)
-        profile = group.profile(parameters)
+        profile = group.profile([])
         try:
-            if not profile.welcome:
-                await self._learn_welcome(group, profile)
+            origin = await self._origin(group, profile, self._settings.get(settings))
+        except PgError as error:
+            group.left(profile)
+            if error.sqlstate != CANNOT_CHANGE_NOW:
+                raise
         except BaseException:
-            profile.clients -= 1
+            group.left(profile)
             raise
-        return LoggedIn(
-            message,
-            group,
-            profile,
-            route,
-            # A role or a database may bring an encoding that the client did not ask for.
-            safe_encoding=_is_safe(parameters) and _is_safe(profile.welcome),
-        )
+        else:
+            return LoggedIn(message, group, profile, origin, route)
+        # Then the connection is begun with it, and serves those alone who ask for the same.
+        profile = group.profile([(name.encode(), text.encode()) for name, text in settings.items()])
+        try:
+            origin = await self._origin(group, profile, NOTHING_SET)
+        except BaseException:
+            group.left(profile)
+            raise
+        return LoggedIn(message, group, profile, origin, route)
 
     async def _authenticate(self, exchange: Exchange, user: str) -> None:
         authentication = ClientAuthentication(
@@ -136,82 +161,82 @@ class ClientLogin:
             exchange.write(answer)
         self._users.show(user, authentication.credentials)
 
-    async def _learn_welcome(self, group: PoolGroup, profile: Profile) -> None:
-        """Has a server connection opened: what it reports, the client is told."""
-        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _origin(self, group: PoolGroup, profile: Profile, base: Settings) -> Origin:
+        """What such a session begins with, which a server is asked the first time."""
+        known = profile.origins.get(base)
+        if known is not None:
+            return known
+        told: asyncio.Future[Origin] = asyncio.get_running_loop().create_future()
 
-        def done(error: PgError | None) -> None:
-            if opened.done():
+        def done(origin: Origin | None, error: PgError | None) -> None:
+            if told.done():
                 return
-            if error is None:
-                opened.set_result(None)
+            if origin is not None:
+                told.set_result(origin)
             else:
-                opened.set_exception(error)
+                assert error is not None
+                told.set_exception(error)
 
         target = PRIMARY
         if self._cluster.primary is None and self._cluster.replicas:
             target = REPLICA
-        waiter = OpenedWaiter(group, target, profile, done)
-        waiter.ask()
+        introduction = Introduction(group, target, profile, base, done)
+        introduction.ask()
         try:
-            await opened
+            origin = await told
         except PgError as error:
             error.severity = "FATAL"
             raise
         except BaseException:
-            group.cancel_wait(waiter)
+            introduction.abandon()
             raise
+        if len(profile.origins) >= MAX_ORIGINS:
+            profile.origins.clear()
+        profile.origins[base] = origin
+        return origin
 
 
-def session_parameters(message: StartupMessage) -> tuple[int, list[tuple[bytes, bytes]]]:
-    """The route that `options` ask for, and the parameters a server is to be given.
+def session_settings(message: StartupMessage) -> tuple[int, dict[str, str]]:
+    """The route that a client asks for, and its settings by name.
 
-    Raises `PgError` FATAL (22023) for an impossible route.
+    Raises `PgError` FATAL: 22023 for an impossible route or a text that is not UTF-8, 42601 for
+    `options` that are not settings.
     """
-    parameters = [(name, value) for name, value in message.settings if name != ROUTE.encode()]
+    # PostgreSQL takes `options` first, so what has a field of its own counts.
+    given = startup.split_options(message.options) if message.options else []
+    for raw_name, raw_value in message.settings:
+        given.append((_text(raw_name), _text(raw_value)))
     route = AUTO
+    settings: dict[str, str] = {}
+    for written, value in given:
+        name = setting_name(written)
+        if name == ROUTE:
+            try:
+                route = parse_route(value.lower())
+            except PgError as error:
+                error.severity = "FATAL"
+                raise
+            continue
+        settings.pop(name, None)
+        settings[name] = value
+    return route, settings
+
+
+def _text(value: bytes) -> str:
     try:
-        for name, value in message.settings:
-            if name == ROUTE.encode():
-                route = parse_route(value.decode("utf-8", "replace").lower())
-        if message.options:
-            options = startup.split_options(message.options)
-            ours = [value for name, value in options if name.lower() == ROUTE]
-            if ours:
-                route = parse_route(ours[-1].lower())
-                others = [(name, value) for name, value in options if name.lower() != ROUTE]
-                text = " ".join(f"-c {_escape(name)}={_escape(value)}" for name, value in others)
-            else:
-                text = message.options
-            if text:
-                parameters.append((b"options", text.encode("utf-8", "surrogateescape")))
-    except PgError as error:
-        error.severity = "FATAL"
-        raise
-    return route, parameters
+        return value.decode()
+    except UnicodeDecodeError:
+        raise PgError(
+            INVALID_PARAMETER_VALUE,
+            "a start-up parameter is not valid UTF-8",
+            severity="FATAL",
+            detail="Set it with SET once connected.",
+        ) from None
 
 
-def _escape(text: str) -> str:
-    # pg_split_opts: a backslash takes the next character as it is, white space separates.
-    return "".join(f"\\{char}" if char in " \t\n\v\f\r\\" else char for char in text)
-
-
-def _is_safe(parameters: list[tuple[bytes, bytes]]) -> bool:
-    for name, value in parameters:
-        if name.lower() == b"client_encoding":
-            plain = "".join(
-                char for char in value.decode("ascii", "replace").lower() if char.isalnum()
-            )
-            if plain in UNSAFE_ENCODINGS:
-                return False
-        elif name == b"options" and b"client_encoding" in value.lower():
-            return False
-    return True
-
-
-def welcome(profile: Profile, pid: int, secret: bytes) -> bytes:
+def welcome(origin: Origin, pid: int, secret: bytes) -> bytes:
     """Everything between AuthenticationOk and the first query."""
-    frames = [write.parameter_status(name, value) for name, value in profile.welcome]
+    frames = [write.parameter_status(name, value) for name, value in origin.reported.items()]
     frames.append(write.backend_key_data(pid, secret))
     frames.append(write.READY_IDLE)
     return b"".join(frames)

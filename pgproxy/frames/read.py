@@ -93,6 +93,24 @@ def bind_names(body: bytes) -> tuple[bytes, bytes, int]:
     return body[:portal_end], body[portal_end + 1 : statement_end], statement_end + 1
 
 
+def bind_parameter(rest: bytes, index: int) -> bytes | None:
+    """Bind: the value of one parameter as it was sent, from what follows the names; None for NULL
+    and where there is no such parameter. Raises PgError 08P01."""
+    at = 2 + 2 * int16(rest, 0)
+    count = int16(rest, at)
+    at += 2
+    if not 0 <= index < count:
+        return None
+    for _ in range(index):
+        at += 4 + max(int32(rest, at), 0)
+    length = int32(rest, at)
+    if length < 0:
+        return None
+    if at + 4 + length > len(rest):
+        raise _too_short()
+    return rest[at + 4 : at + 4 + length]
+
+
 def execute_target(body: bytes) -> tuple[bytes, int]:
     """Execute: (portal, most rows to return, 0 or less for all)."""
     portal, offset = cstring(body, 0)

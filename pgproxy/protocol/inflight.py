@@ -125,6 +125,15 @@ class Inflight:
         return any(not owed.hidden for owed in queue[int(self._head) :])
 
     @property
+    def only_questions(self) -> int:
+        """How many questions of ours are owed, if nothing else is; else 0."""
+        queue = self._queue
+        for owed in queue[int(self._head) :]:
+            if owed.role != ASK:
+                return 0
+        return len(self)
+
+    @property
     def only_ready_owed(self) -> bool:
         """Everything up to one Sync, the last, is answered."""
         head = self._head

@@ -39,6 +39,7 @@ from pgproxy.frames.codes import (
     F_SYNC,
     TARGET_STATEMENT,
 )
+from pgproxy.frames.read import bind_parameter
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
 from pgproxy.protocol.inflight import (
     OWED_BIND,
@@ -52,6 +53,7 @@ from pgproxy.protocol.inflight import (
     Owed,
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
+from pgproxy.protocol.settings import Effect, names_set, setting_name
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
 from pgproxy.routing.decision import (
     ALONE,
@@ -157,6 +159,10 @@ class BatchReader:
         self.ends = False  # it has a COMMIT or ROLLBACK
         self.executed: Decision | None = None  # of the last statement bound
         self.executed_statement: Statement | None = None
+        self.effects: tuple[Effect, ...] = ()  # on the session's settings
+        self.anywhere = False  # it fits wherever its transaction runs
+        self.may_unpin = False
+        self.changes_defaults = False
         self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
         self.new_unnamed: Statement | None = None  # parsed in this batch
         self.open = False  # `start` is the beginning of a batch whose end has not come
@@ -285,6 +291,10 @@ class BatchReader:
         self.may_write = decision.may_write
         self.again = decision.again
         self.ends = decision.ends_transaction
+        self.effects = decision.effects
+        self.anywhere = decision.anywhere
+        self.may_unpin = decision.may_unpin
+        self.changes_defaults = decision.changes_defaults
         self.own = self._own_kind(decision)
         return BATCH
 
@@ -310,6 +320,10 @@ class BatchReader:
         self.may_write = False
         self.again = ALONE
         self.ends = False
+        self.effects = ()
+        self.anywhere = True
+        self.may_unpin = False
+        self.changes_defaults = False
         if not self.continues:
             self.new_unnamed = None
 
@@ -397,6 +411,8 @@ class BatchReader:
             self.decision = decision
         if decision.target == PRIMARY:
             self.target = PRIMARY
+            if not decision.anywhere:
+                self.anywhere = False
         kind = self._own_kind(decision)
         self.own = kind if first or kind == self.own else PLAIN
 
@@ -426,6 +442,12 @@ class BatchReader:
             self.discards = True
         if decision.changes_schema:
             self.changes_schema = True
+        if decision.may_unpin:
+            self.may_unpin = True
+        if decision.changes_defaults:
+            self.changes_defaults = True
+        if decision.effects:
+            self.effects += decision.effects
 
     def _parse(self) -> None:
         splitter = self.input
@@ -494,6 +516,8 @@ class BatchReader:
         name_end = self._string_end(portal_end + 1)
         if name_end == portal_end + 1:
             self._use_unnamed(BIND, OWED_BIND)
+            if self.effects:
+                self._name_settings(name_end)
             return
         name = data[portal_end + 1 : name_end]
         statement = self.statements.get(name)
@@ -503,12 +527,31 @@ class BatchReader:
         decision = self._of(statement)
         self._note(decision)
         self._note_executed(decision)
+        if decision.effects:
+            self._name_settings(name_end)
         self.executed_statement = statement
         shown = splitter.end if splitter.end < splitter.size else splitter.size
         frame = self._bind_of(statement.server_name, portal_end, name_end)
         at: i64 = len(self.owed)
         self.owed.append(OWED_BIND)
         self.edits.append(Edit(USE, start, shown, at, statement, frame))
+
+    def _name_settings(self, name_end: i64) -> None:
+        """Which settings a statement sets that has their names from the Bind at hand. A session
+        that sets what nobody can name keeps its connection."""
+        splitter = self.input
+        for place, effect in enumerate(self.effects):
+            if effect.parameter == 0:
+                continue
+            name: bytes | None = None
+            if splitter.end <= splitter.size:
+                body = splitter.data[name_end + 1 : splitter.end]
+                name = bind_parameter(body, effect.parameter - 1)
+            if name is None or not name.isascii():
+                self.pin = Pin.SET_CONFIG
+                continue
+            named = Effect(names_set(setting_name(name.decode("ascii"))), local=effect.local)
+            self.effects = (*self.effects[:place], named, *self.effects[place + 1 :])
 
     def _bind_of(self, name: bytes, portal_end: i64, name_end: i64) -> bytes:
         """The Bind at hand, as far as it has come, of another statement."""

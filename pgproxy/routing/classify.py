@@ -199,6 +199,11 @@ def combine(decisions: list[Decision]) -> Decision:
         ends_transaction=ends,
         movable=target == REPLICA and all(decision.movable for decision in decisions),
         exact=any(decision.exact for decision in decisions),
+        effects=tuple(effect for decision in decisions for effect in decision.effects),
+        anywhere=all(decision.anywhere or decision.target == REPLICA for decision in decisions),
+        may_unpin=any(decision.may_unpin for decision in decisions),
+        changes_defaults=any(decision.changes_defaults for decision in decisions),
+        writes=int(any(decision.may_write for decision in decisions)),
         # With a COMMIT among them part of it may be done for good.
         again=NEVER if ends else min(int(decision.again) for decision in decisions),
     )

@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from pgproxy.protocol.settings import Effect
 from pgproxy.routing.decision import PRIMARY, Decision, Pin, Reason
 from pgproxy.routing.reads import Findings, Tree, is_about_temporary
 
@@ -56,6 +57,10 @@ DDL_WORDS: Final = {
 }
 # They may stand in the place of an older one that returned other columns.
 _REPLACES: Final = frozenset({"CreateFunctionStmt", "RuleStmt", "ViewStmt"})
+# They may take away something temporary.
+_DROPS: Final = frozenset({"DropStmt", "DropOwnedStmt", "AlterObjectSchemaStmt"})
+# ALTER ROLE and ALTER DATABASE … SET.
+_OF_SESSIONS: Final = frozenset({"AlterRoleSetStmt", "AlterDatabaseSetStmt"})
 _DDL_PREFIXES: Final = ("Alter", "Create", "Drop")
 
 
@@ -67,12 +72,14 @@ def is_ddl(node_type: str) -> bool:
 def decide_ddl(node_type: str, node: Tree) -> Decision:
     """The primary; and what is made temporary pins the session."""
     pin: Pin | None = None
+    effects: tuple[Effect, ...] = ()
     on_commit = node.get("oncommit")
     if node_type == "CreateTableAsStmt":
         on_commit = node.get("into", {}).get("onCommit")
         findings = Findings()
         findings.look(node["query"])
         pin = findings.pin
+        effects = tuple(findings.effects)
     if pin is None and on_commit != "ONCOMMIT_DROP" and node_type != "DropStmt":
         pin = Pin.TEMP_TABLE if is_about_temporary(node) else None
     name = _ddl_name(node_type, node)
@@ -83,6 +90,10 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         detail=name,
         changes_schema=name.startswith(("ALTER", "DROP")) or node_type in _REPLACES,
         known_write=True,
+        exact=effects != (),
+        effects=effects,
+        may_unpin=node_type in _DROPS,
+        changes_defaults=node_type in _OF_SESSIONS,
     )
 
 

@@ -11,6 +11,8 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.protocol.settings import Effect
+
 # Targets.
 PRIMARY: Final = 0
 REPLICA: Final = 1
@@ -163,9 +165,8 @@ CODES: Final = {reason: code for code, reason in enumerate(REASONS)}
 class Pin(Enum):
     """Why a session must keep its server connection after the statement. The values are stable."""
 
-    SET = "set"
-    SET_CONFIG = "set_config"
-    SESSION_CHARACTERISTICS = "session_characteristics"  # … AS TRANSACTION
+    SET = "set"  # UPDATE pg_settings, or a setting that cannot be taken along
+    SET_CONFIG = "set_config"  # of a setting that the text does not name
     POOL_MODE = "pool_mode"  # pool.mode = "session": set by the relay
     TEMP_TABLE = "temp_table"  # or any other temporary object
     LISTEN = "listen"
@@ -186,7 +187,6 @@ UNDONE_BY_ERROR: Final = frozenset(
     {
         Pin.SET,
         Pin.SET_CONFIG,
-        Pin.SESSION_CHARACTERISTICS,
         Pin.TEMP_TABLE,
         Pin.LISTEN,
         Pin.HOLD_CURSOR,
@@ -267,6 +267,13 @@ class Decision:
     movable         a plain read without effect on its transaction
     again           NEVER, IN_BLOCK or ALONE: where it may be run again
     exact           made from the literals too: may stand only for exactly this text
+    effects         what it may do to the session's settings, in order
+    anywhere        it may run wherever its transaction does, on a replica too, whatever `target` is
+    may_unpin       it may take away what a session is pinned for
+    writes          whether it may write what a later read could miss, where `target` and `reason` do
+                    not tell (-1: they do)
+    changes_defaults
+                    sessions that begin after it may have other settings than those from before
     """
 
     def __init__(
@@ -291,15 +298,24 @@ class Decision:
         movable: bool = False,
         exact: bool = False,
         again: int = -1,
+        effects: tuple[Effect, ...] = (),
+        anywhere: bool = False,
+        may_unpin: bool = False,
+        changes_defaults: bool = False,
+        writes: int = -1,
     ) -> None:
         self.target: i64 = target
         self.reason = reason
         self.code: i64 = CODES[reason]
         self.kind: i64 = kind
-        # Whether what runs on the primary may have written. A hint may have made it a read.
-        self.may_write = (
-            reason is not Reason.TRANSACTION_CONTROL if target == PRIMARY else reason is Reason.HINT
-        )
+        # Whether it may write what a later read could miss. A hint may have made it a read.
+        self.may_write = writes > 0
+        if writes < 0:
+            self.may_write = (
+                reason is not Reason.TRANSACTION_CONTROL and not anywhere
+                if target == PRIMARY
+                else reason is Reason.HINT
+            )
         self.pin = pin
         # If the text ends in an error, nothing is left of what the pin is for.
         self.pin_is_undone = pin in UNDONE_BY_ERROR and not ends_transaction
@@ -317,6 +333,10 @@ class Decision:
         self.ends_transaction = ends_transaction
         self.movable = movable
         self.exact = exact
+        self.effects = effects
+        self.anywhere = anywhere
+        self.may_unpin = may_unpin
+        self.changes_defaults = changes_defaults
         self.again: i64 = again if again >= 0 else _again(reason, discards=discards)
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
@@ -349,6 +369,11 @@ class Decision:
             movable=self.movable,
             exact=self.exact,
             again=again,
+            effects=self.effects,
+            anywhere=self.anywhere,
+            may_unpin=self.may_unpin,
+            changes_defaults=self.changes_defaults,
+            writes=int(self.may_write) if target == self.target else -1,
         )
 
     def fields(self) -> tuple[object, ...]:
@@ -373,6 +398,11 @@ class Decision:
             self.exact,
             self.changes_schema,
             int(self.again),
+            tuple(effect.fields() for effect in self.effects),
+            self.anywhere,
+            self.may_unpin,
+            self.changes_defaults,
+            self.may_write,
         )
 
     def __repr__(self) -> str:

@@ -76,8 +76,7 @@ WRITING: Final = frozenset(
 # Change the session in a way that `SET` could.
 SESSION: Final = frozenset({"set_config", "setseed"})
 
-# What must keep the server connection once it was called. set_config is pinned by its last
-# argument: see reads.py.
+# What must keep the server connection once it was called. What set_config does, reads.py says.
 PINS: Final = {
     "currval": Pin.SEQUENCE,
     "lastval": Pin.SEQUENCE,
@@ -91,7 +90,6 @@ PINS: Final = {
     "pg_create_logical_replication_slot": Pin.REPLICATION,
     "pg_create_physical_replication_slot": Pin.REPLICATION,
     "pg_replication_origin_session_setup": Pin.REPLICATION,
-    "set_config": Pin.SET_CONFIG,
     "setseed": Pin.SETSEED,
 }
 

@@ -11,6 +11,7 @@ does (`exact`), the decision stands for that text alone.
 
 from typing import Any, Final, final
 
+from pgproxy.protocol.settings import Effect, is_custom, names_set, setting_name
 from pgproxy.routing.builtins import OPERATORS
 from pgproxy.routing.decision import Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
@@ -92,14 +93,36 @@ class Findings:
         self.pin: Pin | None = None
         self.exact = False
         self.makes_temporary = False  # SELECT INTO TEMP
+        self.effects: list[Effect] = []  # of set_config on the session's settings
+        self.may_unpin = False  # it may take away what the session is pinned for
+        self._sets = False  # it calls set_config
+        self._others = False  # something else keeps it from a replica
+        self._writes = False  # something in it may write what a later read could miss
 
     @property
     def is_read(self) -> bool:
         """Whether nothing was found that keeps the statement from a replica."""
         return self.reason is None
 
-    def found(self, reason: Reason, detail: str) -> None:
-        """Keeps the rule if it is stronger than what was found before."""
+    @property
+    def is_read_but_for_settings(self) -> bool:
+        """Whether all that keeps the statement from a replica is that it sets settings."""
+        return self._sets and not self._others
+
+    @property
+    def writes_nothing(self) -> bool:
+        """Whether nothing that it does could be missed by a later read."""
+        return not self._writes
+
+    def found(self, reason: Reason, detail: str, *, is_local: bool = False) -> None:
+        """Keeps the rule if it is stronger than what was found before. `is_local`: no read on
+        another server could miss what it does."""
+        self._others = True
+        if not is_local:
+            self._writes = True
+        self._keep(reason, detail)
+
+    def _keep(self, reason: Reason, detail: str) -> None:
         if self.reason is None or _rank(reason) > _rank(self.reason):
             self.reason = reason
             self.detail = detail
@@ -152,7 +175,7 @@ class Findings:
             self.found(Reason.WRITE, DATA_CHANGES[key])
             # A rule on this view makes UPDATE a set_config().
             if key == "UpdateStmt" and node["relation"].get("relname") == "pg_settings":
-                self.pin = Pin.SET if self.pin is None else lasting_pin([self.pin, Pin.SET])
+                self._pin(Pin.SET)
         elif key == "LockingClause":
             self.found(Reason.LOCKING_CLAUSE, LOCK_STRENGTHS.get(node["strength"], "FOR …"))
         elif key == "RangeTableSample":
@@ -180,19 +203,45 @@ class Findings:
             if name == "current_setting":
                 self._current_setting(arguments)
             return
-        self.found(reason, f"function {'.'.join(names)}")
-        pin = PINS.get(name) if reason is not Reason.UNKNOWN_FUNCTION else None
-        if pin is None or (pin is Pin.SET_CONFIG and _is_true(arguments[2:])):
+        if reason is Reason.SESSION_STATE and name == "set_config":
+            self._set_config(arguments)
             return
+        is_lock = reason is Reason.WRITING_FUNCTION and "advisory" in name
+        self.found(reason, f"function {'.'.join(names)}", is_local=is_lock)
+        if is_lock and "unlock" in name:
+            self.may_unpin = True
+        pin = PINS.get(name) if reason is not Reason.UNKNOWN_FUNCTION else None
+        if pin is None:
+            return
+        self._pin(pin)
+
+    def _set_config(self, arguments: Tree) -> None:
+        self._sets = True
+        self._keep(Reason.SESSION_STATE, "function set_config")
+        local = _is_true(arguments[2:])
+        name = setting_name(_text(arguments[:1]))
+        parameter = 0 if name else _parameter(arguments[:1])
+        if name:
+            names = names_set(name)
+            if name == "seed":
+                self._pin(Pin.SETSEED)
+            elif names and not (local and not is_custom(name)):
+                self.effects.append(Effect(names, local=local))
+        elif parameter:
+            self.effects.append(Effect((), local=local, parameter=parameter))
+        else:
+            self._pin(Pin.SET_CONFIG)
+
+    def _pin(self, pin: Pin) -> None:
         self.pin = pin if self.pin is None else lasting_pin([self.pin, pin])
 
     def _current_setting(self, arguments: Tree) -> None:
         self.exact = True
         if not arguments:
             return
-        constant = arguments[0].get("A_Const", {}).get("sval", {}).get("sval", "")
-        if constant.lower() in ROLE_SETTINGS:
-            self.found(Reason.SERVER_ROLE, f"setting {constant.lower()}")
+        constant = _text(arguments[:1]).lower()
+        if constant in ROLE_SETTINGS:
+            self.found(Reason.SERVER_ROLE, f"setting {constant}", is_local=True)
 
 
 def is_about_temporary(tree: Tree) -> bool:
@@ -212,6 +261,26 @@ def is_about_temporary(tree: Tree) -> bool:
                     return True
             todo.extend(item.values())
     return False
+
+
+def _text(arguments: Tree) -> str:
+    """The one argument left, if it is a string constant; else ""."""
+    if len(arguments) != 1:
+        return ""
+    node = arguments[0]
+    while "TypeCast" in node:
+        node = node["TypeCast"]["arg"]
+    return str(node.get("A_Const", {}).get("sval", {}).get("sval", ""))
+
+
+def _parameter(arguments: Tree) -> int:
+    """The number of the parameter that the one argument left is; else 0."""
+    if len(arguments) != 1:
+        return 0
+    node = arguments[0]
+    while "TypeCast" in node:
+        node = node["TypeCast"]["arg"]
+    return int(node.get("ParamRef", {}).get("number", 0))
 
 
 def _is_true(arguments: Tree) -> bool:

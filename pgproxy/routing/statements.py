@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from pgproxy.protocol.settings import AUTHORITY, Effect, is_custom, names_set, setting_name
 from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
@@ -43,18 +44,22 @@ PLAIN_READ: Final = Decision(REPLICA, Reason.READ, movable=True)
 FIXED: Final = {
     "CallStmt": (Reason.CALL, "CALL"),
     "CheckPointStmt": (Reason.MAINTENANCE, "CHECKPOINT"),
-    "ClosePortalStmt": (Reason.CURSOR, "CLOSE"),
     "ClusterStmt": (Reason.MAINTENANCE, "CLUSTER"),
     "ConstraintsSetStmt": (Reason.TRANSACTION_CONTROL, "SET CONSTRAINTS"),
     "ExecuteStmt": (Reason.EXECUTE, "EXECUTE"),
     "FetchStmt": (Reason.CURSOR, "FETCH"),
     "LockStmt": (Reason.LOCK, "LOCK"),
-    "NotifyStmt": (Reason.NOTIFY, "NOTIFY"),
     "RefreshMatViewStmt": (Reason.MAINTENANCE, "REFRESH MATERIALIZED VIEW"),
     "ReindexStmt": (Reason.MAINTENANCE, "REINDEX"),
     "TruncateStmt": (Reason.WRITE, "TRUNCATE"),
-    "UnlistenStmt": (Reason.NOTIFY, "UNLISTEN"),
     "VacuumStmt": (Reason.MAINTENANCE, "VACUUM"),
+}
+
+# The same, but what they do no read elsewhere can miss, and may end what a session is pinned for.
+LOCAL: Final = {
+    "ClosePortalStmt": (Reason.CURSOR, "CLOSE"),
+    "NotifyStmt": (Reason.NOTIFY, "NOTIFY"),
+    "UnlistenStmt": (Reason.NOTIFY, "UNLISTEN"),
 }
 
 # Statements that always leave something in the session.
@@ -67,12 +72,15 @@ PINNING: Final = {
 # What a DO block may do to its session, as words of its body. EXECUTE may do anything; SET is also
 # a part of UPDATE, where it costs a pin and nothing else.
 _SESSION_WORDS: Final = re.compile(
-    rf"\b(set|temp|temporary|pg_temp\w*|listen|load|execute|call|{'|'.join(sorted(PINS))})\b",
+    rf"\b(set|temp|temporary|pg_temp\w*|listen|load|execute|call|set_config|{'|'.join(sorted(PINS))})\b",
     re.IGNORECASE,
 )
 
 _ISOLATION: Final = "transaction_isolation"
 _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
+
+
+DISCARD_ALL_EFFECTS: Final = (Effect(AUTHORITY, resets=True, all=True),)
 
 
 def decide_statement(tree: Tree) -> Decision:
@@ -93,6 +101,16 @@ def _decide(node_type: str, node: Tree) -> Decision:
     if node_type in FIXED:
         reason, detail = FIXED[node_type]
         return Decision(PRIMARY, reason, detail=detail, known_write=reason in KNOWN_WRITES)
+    if node_type in LOCAL:
+        reason, detail = LOCAL[node_type]
+        return Decision(
+            PRIMARY,
+            reason,
+            detail=detail,
+            known_write=reason in KNOWN_WRITES,
+            may_unpin=True,
+            writes=0,
+        )
     if node_type in PINNING:
         reason, detail, pin = PINNING[node_type]
         return Decision(PRIMARY, reason, pin=pin, detail=detail, known_write=reason in KNOWN_WRITES)
@@ -122,7 +140,11 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
         pin=pin,
         detail=findings.detail,
         known_write=findings.reason in KNOWN_WRITES,
-        exact=findings.exact,
+        exact=findings.exact or findings.effects != [],
+        effects=tuple(findings.effects),
+        anywhere=findings.is_read_but_for_settings,
+        may_unpin=findings.may_unpin,
+        writes=0 if findings.writes_nothing else -1,
     )
 
 
@@ -132,7 +154,16 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
     findings.found(reason, detail)
     findings.look(tree)
     # What current_setting says does not matter to a write.
-    return Decision(PRIMARY, reason, pin=findings.pin, detail=detail, known_write=True)
+    return Decision(
+        PRIMARY,
+        reason,
+        pin=findings.pin,
+        detail=detail,
+        known_write=True,
+        exact=findings.effects != [],
+        effects=tuple(findings.effects),
+        may_unpin=findings.may_unpin,
+    )
 
 
 def _explain(node: Tree) -> Decision:
@@ -189,6 +220,7 @@ def _transaction(node: Tree) -> Decision:
             tag=b"" if chain else kind.encode(),
             starts_transaction=chain,
             ends_transaction=True,
+            may_unpin=kind == "ROLLBACK",
         )
     words = kind.replace("_", " ")
     if kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
@@ -199,7 +231,12 @@ def _transaction(node: Tree) -> Decision:
             known_write=True,
             ends_transaction=kind == "PREPARE",
         )
-    return Decision(PRIMARY, Reason.TRANSACTION_CONTROL, detail=words)
+    return Decision(
+        PRIMARY,
+        Reason.TRANSACTION_CONTROL,
+        detail=words,
+        may_unpin=words in {"ROLLBACK TO", "ROLLBACK PREPARED"},
+    )
 
 
 def _begin(kind: str, options: Tree) -> Decision:
@@ -242,13 +279,30 @@ def _set(node: Tree) -> Decision:
         return Decision(PRIMARY, Reason.SET_ROUTE, kind=SET_ROUTE, argument=argument, local=local)
     if kind == "VAR_SET_MULTI" and name != "SESSION CHARACTERISTICS":
         return Decision(PRIMARY, Reason.TRANSACTION_CONTROL, detail=f"SET {name}")
-    if kind in {"VAR_RESET", "VAR_RESET_ALL"}:
-        return Decision(PRIMARY, Reason.SESSION_STATE, detail=f"RESET {name or 'ALL'}")
-    pin: Pin | None = Pin.SESSION_CHARACTERISTICS if kind == "VAR_SET_MULTI" else Pin.SET
-    if local or kind == "VAR_SET_DEFAULT":
-        pin = None
-    detail = f"SET LOCAL {name}" if local else f"SET {name}"
-    return Decision(PRIMARY, Reason.SESSION_STATE, pin=pin, detail=detail, local=local)
+    resets = kind in {"VAR_RESET", "VAR_RESET_ALL", "VAR_SET_DEFAULT"}
+    verb = "RESET" if kind in {"VAR_RESET", "VAR_RESET_ALL"} else "SET LOCAL" if local else "SET"
+    return Decision(
+        PRIMARY,
+        Reason.SESSION_STATE,
+        pin=Pin.SETSEED if setting_name(name) == "seed" else None,
+        detail=f"{verb} {name or 'ALL'}",
+        local=local,
+        effects=_effects(node, setting_name(name), local=local, resets=resets),
+        anywhere=True,
+    )
+
+
+def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effect, ...]:
+    """What a SET or RESET may leave behind when its transaction is over."""
+    if node["kind"] == "VAR_RESET_ALL":
+        return (Effect((), resets=True, all=True),)
+    if node["kind"] == "VAR_SET_MULTI":
+        options = [_name(option) for option in node.get("args", [])]
+        return (Effect(tuple(f"default_{option}" for option in options)),)
+    names = names_set(name)
+    if not names or name == "seed" or (local and not is_custom(name)):
+        return ()
+    return (Effect(names, resets=resets, local=local),)
 
 
 def _constant(value: Tree) -> str:
@@ -287,7 +341,7 @@ def _declare(node: Tree) -> Decision:
             known_write=True,
         )
     pin = Pin.HOLD_CURSOR if hold else findings.pin
-    return Decision(PRIMARY, Reason.CURSOR, pin=pin, detail=detail)
+    return Decision(PRIMARY, Reason.CURSOR, pin=pin, detail=detail, effects=tuple(findings.effects))
 
 
 def _deallocate(node: Tree) -> Decision:
@@ -305,7 +359,13 @@ def _deallocate(node: Tree) -> Decision:
 def _discard(node: Tree) -> Decision:
     target = str(node["target"]).removeprefix("DISCARD_")
     return Decision(
-        PRIMARY, Reason.SESSION_STATE, detail=f"DISCARD {target}", discards=target == "ALL"
+        PRIMARY,
+        Reason.SESSION_STATE,
+        detail=f"DISCARD {target}",
+        discards=target == "ALL",
+        effects=DISCARD_ALL_EFFECTS if target == "ALL" else (),
+        anywhere=True,
+        may_unpin=True,
     )
 
 

@@ -161,6 +161,11 @@ class Cluster:
         entry.deadline = since + self.settings.failover_wait
         self.homeless.append(entry)
 
+    def renew(self) -> None:
+        """The defaults of roles or databases have changed."""
+        for group in self.groups.values():
+            group.renew()
+
     def fresh(self, name: str, fresh_as_of: float) -> None:
         """A replica has been seen to show everything committed before that time."""
         backend = self.backends.get(name)

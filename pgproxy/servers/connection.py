@@ -10,7 +10,8 @@ from typing import Any, final
 from mypy_extensions import i64
 
 from pgproxy.errors import PgError
-from pgproxy.frames.codes import B_ERROR_RESPONSE
+from pgproxy.frames.codes import B_ERROR_RESPONSE, B_PARAMETER_STATUS
+from pgproxy.frames.read import parameter_status
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
 from pgproxy.frames.write import TERMINATE
 from pgproxy.protocol.prepared import PreparedOnServer
@@ -21,6 +22,9 @@ from pgproxy.servers.turns import Turns
 # and have a body are shown whole: what they answer may be hidden, or our answer to the next message
 # goes behind them, and neither can be done in the middle of a frame.
 SERVER_FRAMES = wants(pass_by=b"Ddc", header=b"123GHWIVnsNA", body=b"CTtZESKRv")
+
+# The same where rows are for the proxy itself.
+ROWS_TOO = wants(pass_by=b"dc", header=b"123GHWIVnsNA", body=b"CTtZESKRvD")
 
 # The largest of those is a ParameterDescription of 65535 OIDs.
 WHOLE_FRAME = 1 << 19
@@ -100,6 +104,9 @@ class ServerConnection(Slot):
         self.write_paused = False
         self.at_work = False  # perhaps in the middle of a query
         self.cut_because = ""
+        # What it last reported of its settings (ParameterStatus). A change makes a new one.
+        self.reported = profile.reported
+        self.custom: set[str] = set()  # settings not PostgreSQL's own that exist here, perhaps
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
         """Takes over the transport of a finished log-in."""
@@ -156,6 +163,20 @@ class ServerConnection(Slot):
         else:
             self.transport.pause_reading()
 
+    def show_rows(self, shown: bool) -> None:
+        """Whether the splitter stops at rows as well."""
+        self.splitter.table = ROWS_TOO if shown else SERVER_FRAMES
+
+    def note_status(self) -> tuple[bytes, bytes]:
+        """Takes note of the ParameterStatus at hand: its name and value."""
+        splitter = self.splitter
+        name, value = parameter_status(splitter.data[splitter.start + 5 : splitter.end])
+        if self.reported.get(name) != value:
+            reported = self.reported.copy()
+            reported[name] = value
+            self.reported = reported
+        return name, value
+
     def close(self) -> None:
         self.doomed = True
         if self.transport is not None:
@@ -191,6 +212,8 @@ class ServerConnection(Slot):
             while kind != NEED_DATA:
                 if kind == B_ERROR_RESPONSE:
                     self.doomed = True
+                elif kind == B_PARAMETER_STATUS:
+                    self.note_status()
                 kind = splitter.next()
             splitter.keep = splitter.passed
         except PgError:

@@ -4,12 +4,12 @@ What role which backend has is the cluster's to say (cluster.py); what to do whi
 """
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
 from mypy_extensions import i64
 
 from pgproxy.errors import PgError
+from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.routing.decision import REPLICA
 from pgproxy.servers.balance import NONE, least_loaded
 from pgproxy.servers.connection import Backend, ServerConnection
@@ -19,7 +19,7 @@ from pgproxy.servers.pool import Pool
 if TYPE_CHECKING:
     from pgproxy.servers.cluster import Cluster
 
-# Distinct start-up parameter sets kept per group; beyond it, unused ones are forgotten.
+# Profiles kept per group; beyond it, unused ones are forgotten.
 MAX_PROFILES = 256
 
 # Seconds in which a server that has ended a connection by itself must have left its role, or the
@@ -61,13 +61,20 @@ class PoolGroup:
         self.replicas: list[Pool] = []
         self.replica_backends: list[Backend] = []
         self.profiles: dict[tuple[tuple[bytes, bytes], ...], Profile] = {}
+        self.clients: i64 = 0
         self._turn: i64 = 0
         self._stranded: list[Waiter] = []  # their pool has been closed
 
     def acquire(
-        self, target: i64, profile: Profile, waiter: Waiter, after: float = 0.0
+        self,
+        target: i64,
+        profile: Profile,
+        waiter: Waiter,
+        after: float = 0.0,
+        settings: Settings = NOTHING_SET,
     ) -> ServerConnection | None:
-        """A server connection for the target role, leased; None: the waiter will be called.
+        """A server connection for the target role, leased; None: the waiter will be called. One
+        that has `settings` already is preferred.
 
         Without replicas that show everything committed before `after`, reads go to the primary;
         without any server, the waiter waits for one to appear, `failover_wait` seconds at most.
@@ -76,11 +83,11 @@ class PoolGroup:
             self._turn += 1
             chosen = least_loaded(self.replica_backends, self._turn, after)
             if chosen != NONE:
-                return self.replicas[chosen].acquire(profile, waiter)
+                return self.replicas[chosen].acquire(profile, waiter, settings)
             if self.replicas:
                 self.cluster.wants_fresher = True
         if self.primary is not None and not self.cluster.is_holding:
-            return self.primary.acquire(profile, waiter)
+            return self.primary.acquire(profile, waiter, settings)
         self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
         return None
 
@@ -105,7 +112,7 @@ class PoolGroup:
 
     @property
     def is_unused(self) -> bool:
-        return not any(profile.clients for profile in self.profiles.values()) and not any(
+        return self.clients == 0 and not any(
             pool.ledger.total or pool.ledger.waiting for pool in self.pools.values()
         )
 
@@ -131,7 +138,7 @@ class PoolGroup:
         self.cluster.context.call_later(0.0, release)
 
     def profile(self, parameters: list[tuple[bytes, bytes]]) -> Profile:
-        """The one object for this set of start-up parameters, with one client more."""
+        """The one object for sessions begun with these parameters, with one client more."""
         key = tuple(sorted(parameters))
         found = self.profiles.get(key)
         if found is None:
@@ -140,7 +147,18 @@ class PoolGroup:
             found = Profile(list(key))
             self.profiles[key] = found
         found.clients += 1
+        self.clients += 1
         return found
+
+    def left(self, profile: Profile) -> None:
+        """A client of it is gone."""
+        profile.clients -= 1
+        self.clients -= 1
+
+    def renew(self) -> None:
+        """Sessions that begin from now on may have other defaults than those that are here: they
+        get connections of their own."""
+        self.profiles.clear()
 
     def pool_of(self, server: ServerConnection) -> Pool:
         keeper = server.keeper
@@ -180,37 +198,3 @@ class PoolGroup:
         for key, profile in list(self.profiles.items()):
             if profile.clients == 0:
                 del self.profiles[key]
-
-
-@final
-class OpenedWaiter(Waiter):
-    """Wants to know that a connection of this profile has been opened, and gives it back at once.
-    `done` is called with the error, if that failed."""
-
-    def __init__(
-        self,
-        group: PoolGroup,
-        target: int,
-        profile: Profile,
-        done: Callable[[PgError | None], None],
-    ) -> None:
-        super().__init__()
-        self.group = group
-        self.target = target
-        self.profile = profile
-        self.done = done
-
-    def ask(self) -> None:
-        server = self.group.acquire(self.target, self.profile, self)
-        if server is not None:
-            self.granted(server)
-
-    def granted(self, slot: Slot) -> None:
-        self.group.give_back(slot)
-        self.done(None)
-
-    def refused(self, error: PgError) -> None:
-        self.done(error)
-
-    def reroute(self) -> None:
-        self.ask()

@@ -13,8 +13,8 @@ Every slot is in exactly one place:
 
 and `opening` counts log-ins under way. Their sum never exceeds `size`.
 
-A server connection is logged in with a `Profile` (the start-up parameters); a client can only use
-one of its own profile. Waiters are served first come, first served within a profile; a profile
+A server connection is logged in with a `Profile`, what a session must have been begun with; a client
+can only use one of its own profile. Of several the one is taken that has its settings already. Waiters are served first come, first served within a profile; a profile
 whose oldest waiter has waited longer than `SWITCH_AFTER`, and longer than those of the connection's
 own profile, gets a connection of another profile closed in its favour.
 """
@@ -25,6 +25,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.errors import PgError
+from pgproxy.protocol.settings import NOTHING_SET, Origin, Settings
 
 # Seconds. Below it a released connection goes to the oldest waiter of its own profile, even if
 # another profile has an older one: reopening costs milliseconds, handing over microseconds.
@@ -41,13 +42,20 @@ CLOSED: Final = 5
 
 @final
 class Profile:
-    """The start-up parameters of a session, in canonical order. Compared by identity: the owner
-    keeps one object for each distinct set. `welcome` is what a server reported at log-in."""
+    """What a session must have been begun with, since it cannot be set later: `parameters`, which
+    few sessions have any of, and the defaults of role and database, which may have been altered
+    since. Compared by identity: the owner keeps one object for each.
+
+    reported   what a server reports at a log-in without settings
+    isolation  default_transaction_isolation of such a session
+    origins    what is known of sessions that begin with these settings
+    """
 
     def __init__(self, parameters: list[tuple[bytes, bytes]]) -> None:
         self.parameters = parameters
-        self.welcome: list[tuple[bytes, bytes]] = []
-        self.isolation = b""  # default_transaction_isolation of such a session
+        self.reported: dict[bytes, bytes] = {}
+        self.isolation = b""
+        self.origins: dict[Settings, Origin] = {}
         self.clients: i64 = 0
 
     def __repr__(self) -> str:
@@ -59,6 +67,7 @@ class Slot:
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
+        self.settings = NOTHING_SET  # of the session that it served last
         self.place: i64 = NEW
         self.opened_at = 0.0
         self.idle_since = 0.0
@@ -109,29 +118,38 @@ class Ledger:
 
     # --- taking -------------------------------------------------------------------------------
 
-    def acquire(self, profile: Profile) -> Slot | None:
+    def acquire(self, profile: Profile, settings: Settings = NOTHING_SET) -> Slot | None:
         """An idle slot, leased from now on; None means: `enqueue`. Nobody overtakes a waiter."""
         idle = self.idle
         if idle and self.waiting == 0:
             slot = idle[-1]
-            if slot.profile is profile and not slot.doomed:
+            if slot.profile is profile and slot.settings is settings and not slot.doomed:
                 idle.pop()
                 slot.place = LEASED
                 self.leased += 1
                 return slot
-        return self._search(profile)
+        return self._search(profile, settings)
 
-    def _search(self, profile: Profile) -> Slot | None:
+    def _search(self, profile: Profile, settings: Settings) -> Slot | None:
         if profile in self.queues:
             return None
-        for index in range(len(self.idle) - 1, -1, -1):
+        found: i64 = -1
+        index: i64 = len(self.idle) - 1
+        while index >= 0:
             slot = self.idle[index]
             if slot.profile is profile and not slot.doomed:
-                del self.idle[index]
-                slot.place = LEASED
-                self.leased += 1
-                return slot
-        return None
+                if slot.settings is settings:
+                    found = index
+                    break
+                if found < 0:
+                    found = index
+            index -= 1
+        if found < 0:
+            return None
+        slot = self.idle.pop(int(found))
+        slot.place = LEASED
+        self.leased += 1
+        return slot
 
     def enqueue(self, waiter: Waiter, profile: Profile, now: float, deadline: float) -> None:
         waiter.waits_for = profile

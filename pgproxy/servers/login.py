@@ -97,7 +97,7 @@ class ServerLogin:
         ]
         exchange.write(write.startup_message(codes.PROTOCOL_3_0, parameters))
         authentication = ServerAuthentication(user, self._credentials(user), self._keyring)
-        reported: list[tuple[bytes, bytes]] = []
+        reported: dict[bytes, bytes] = {}
         pid, secret = 0, b""
         while True:
             kind, body = await read_frame(exchange)
@@ -114,7 +114,8 @@ class ServerLogin:
                 # Whoever skips the proof of the password is not the server we know.
                 raise _unexpected(server.backend, kind)
             elif kind == codes.B_PARAMETER_STATUS:
-                reported.append(read.parameter_status(body))
+                name, value = read.parameter_status(body)
+                reported[name] = value
             elif kind == codes.B_BACKEND_KEY_DATA:
                 pid, secret = read.backend_key_data(body)
             elif kind == codes.B_READY_FOR_QUERY:
@@ -123,8 +124,9 @@ class ServerLogin:
                 raise _unexpected(server.backend, kind)
         profile = server.profile
         profile.isolation = await _default_isolation(exchange)
-        if server.backend.writable or not profile.welcome:
-            profile.welcome = reported
+        if reported != profile.reported and (server.backend.writable or not profile.reported):
+            profile.reported = reported
+        server.reported = profile.reported if reported == profile.reported else reported
         if exchange.is_closed:
             raise ConnectionError("the server closed the connection after the log-in")
         server.adopt(exchange.transport, pid, secret)

@@ -13,9 +13,15 @@ from mypy_extensions import i64
 
 from pgproxy.errors import CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS, PgError
 from pgproxy.frames import write
-from pgproxy.frames.codes import B_ERROR_RESPONSE, B_READY_FOR_QUERY, STATUS_IDLE
+from pgproxy.frames.codes import (
+    B_ERROR_RESPONSE,
+    B_PARAMETER_STATUS,
+    B_READY_FOR_QUERY,
+    STATUS_IDLE,
+)
 from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.prepared import PreparedOnServer
+from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.servers.connection import Backend, Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import CLOSED, IDLE, LEASED, RESETTING, Ledger, Profile, Waiter
 from pgproxy.telemetry.counters import Counters
@@ -93,9 +99,11 @@ class Pool(Keeper):
 
     # --- leases -------------------------------------------------------------------------------
 
-    def acquire(self, profile: Profile, waiter: Waiter) -> ServerConnection | None:
+    def acquire(
+        self, profile: Profile, waiter: Waiter, settings: Settings = NOTHING_SET
+    ) -> ServerConnection | None:
         """An idle connection, leased; or None, and the waiter is called back."""
-        slot = self.ledger.acquire(profile)
+        slot = self.ledger.acquire(profile, settings)
         backend = self.backend
         backend.load += 1
         if slot is not None:
@@ -130,8 +138,11 @@ class Pool(Keeper):
         elif self.ledger.to_close:
             self._carry_out()
 
-    def reset(self, server: ServerConnection, *, transaction: bool, session: bool) -> None:
-        """The owner left a transaction open and/or session state behind: clean it or close it."""
+    def reset(
+        self, server: ServerConnection, *, transaction: bool, session: bool, owed: int = 0
+    ) -> None:
+        """The owner left a transaction open and/or session state behind: clean it or close it.
+        `owed` questions of its own are still to be answered."""
         server.owner = None
         if server.cancels or server.doomed:
             self.discard(server)
@@ -139,7 +150,7 @@ class Pool(Keeper):
         server.set_reading(True)
         self.backend.load -= 1
         self.ledger.reset(server)
-        _Reset(self, server, transaction=transaction, session=session)
+        _Reset(self, server, transaction=transaction, session=session, owed=owed)
 
     def cleaned(self, server: ServerConnection) -> None:
         """A reset has succeeded."""
@@ -354,12 +365,12 @@ class _Reset(Owner):
     """Owns a connection while ROLLBACK and DISCARD ALL clean it."""
 
     def __init__(
-        self, pool: Pool, server: ServerConnection, *, transaction: bool, session: bool
+        self, pool: Pool, server: ServerConnection, *, transaction: bool, session: bool, owed: int
     ) -> None:
         super().__init__()
         self.pool = pool
         self.server = server
-        self.awaited: i64 = 0
+        self.awaited: i64 = owed
         self.failed = False
         self.timer: Any = pool.context.call_later(RESET_TIMEOUT, self._too_late)
         server.owner = self
@@ -372,7 +383,9 @@ class _Reset(Owner):
             messages += write.query(b"DISCARD ALL")
             self.awaited += 1
             server.prepared = PreparedOnServer(pool.context.max_prepared)
+            server.settings = NOTHING_SET
         server.prepared.unnamed = None
+        server.show_rows(False)
         server.write(messages)
 
     def server_data(self, chunk: bytes) -> None:
@@ -383,6 +396,8 @@ class _Reset(Owner):
             while kind != NEED_DATA:
                 if kind == B_ERROR_RESPONSE:
                     self.failed = True
+                elif kind == B_PARAMETER_STATUS:
+                    self.server.note_status()
                 elif kind == B_READY_FOR_QUERY:
                     self.awaited -= 1
                     if splitter.data[splitter.start + 5] != STATUS_IDLE and self.awaited == 0:

@@ -1,0 +1,300 @@
+"""HOT. What a session takes along from one server connection to the next: its settings; and how it
+finds out that nothing keeps it at one connection any more.
+
+Nothing here is on the way of a statement that has to do with neither. Otherwise:
+
+1. `lease`: the connection just leased has other settings; what brings it to the session's goes in
+   front of the next batch (protocol/settings.py).
+2. `sent`: a statement may change settings. What it does is up to the server.
+3. `settled`: the transaction is over, so the server is asked what it has made of them. The client has
+   its answer by then; only the connection is released that much later.
+
+ParameterStatus is compared with what the client was told last: it hears of a change of its own
+values, and of no other.
+"""
+
+from typing import TYPE_CHECKING, Final, final
+
+from pgproxy.errors import PgError
+from pgproxy.frames import write
+from pgproxy.frames.read import error_fields
+from pgproxy.protocol.inflight import (
+    OWED_ATTEMPT,
+    OWED_RESTORE,
+    OWED_ROWS,
+    RESTORE,
+)
+from pgproxy.protocol.settings import (
+    AUTHORITY,
+    NOTHING_SET,
+    Origin,
+    Settings,
+    SettingsTable,
+    ask,
+    changed,
+    is_custom,
+    is_too_much,
+    read_row,
+    reset,
+    restore,
+    set_back,
+)
+from pgproxy.routing.batch import AT_READY, BatchReader
+from pgproxy.routing.decision import NEVER_UNDONE, Pin
+from pgproxy.servers.connection import ServerConnection
+from pgproxy.servers.ledger import Profile
+
+if TYPE_CHECKING:
+    from pgproxy.relay import Relay
+
+# What a server tells of itself, not of the session.
+OF_THE_SERVER: Final = frozenset(
+    {b"in_hot_standby", b"integer_datetimes", b"server_encoding", b"server_version"}
+)
+# Encodings in which a multi-byte character may contain an ASCII byte, so that text cannot be read
+# byte by byte ("Character Set Support" in the manual: those not allowed on the server).
+UNSAFE_ENCODINGS: Final = frozenset(
+    {b"SJIS", b"SHIFT_JIS_2004", b"BIG5", b"GBK", b"GB18030", b"UHC", b"JOHAB"}
+)
+ISOLATION: Final = "default_transaction_isolation"
+
+# What a question is about.
+NOTHING: Final = 0
+SETTINGS: Final = 1
+PINS: Final = 2
+
+# Whether there is still something that the session is pinned for, in this order.
+LEFT_BEHIND: Final = write.query(
+    b"SELECT EXISTS (SELECT FROM pg_catalog.pg_class"
+    b" WHERE relnamespace = pg_catalog.pg_my_temp_schema())"
+    b" OR EXISTS (SELECT FROM pg_catalog.pg_proc"
+    b" WHERE pronamespace = pg_catalog.pg_my_temp_schema())"
+    b" OR EXISTS (SELECT FROM pg_catalog.pg_type"
+    b" WHERE typnamespace = pg_catalog.pg_my_temp_schema()),"
+    b" EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),"
+    b" EXISTS (SELECT FROM pg_catalog.pg_locks"
+    b" WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
+    b" AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()),"
+    b" EXISTS (SELECT FROM pg_catalog.pg_listening_channels())"
+)
+SEEN_AGAIN: Final = (Pin.TEMP_TABLE, Pin.HOLD_CURSOR, Pin.ADVISORY_LOCK, Pin.LISTEN)
+# DISCARD ALL takes back all but these.
+NOT_DISCARDED: Final = NEVER_UNDONE | {Pin.POOL_MODE}
+
+
+@final
+class Carry:
+    """One relay's.
+
+    settings  the session's, as far as it is known; those in `touched` may have changed since
+    touched   names of settings -> whether the last that was done to it is a reset
+    """
+
+    def __init__(
+        self, relay: "Relay", profile: Profile, origin: Origin, table: SettingsTable
+    ) -> None:
+        self.relay = relay
+        self.settings = origin.base
+        self.reported = origin.reported  # what the client was told. A change makes a new one
+        self.isolation = b""  # of transactions that do not say theirs
+        self.touched: dict[str, bool] = {}
+        self.may_unpin = False
+        self.pins: set[Pin] = set()
+        self.failed = False  # a statement since `touched` is not empty
+        self._profile = profile
+        self._base = origin.base
+        self._origin = origin
+        self._table = table
+        self._is_certain = False  # what is touched was touched by one statement by itself
+        self._discards = False  # that is DISCARD ALL
+        self._question = NOTHING
+        self._asked: list[str] = []
+        self._row = b""
+        self._settle(self.settings)
+
+    @property
+    def safe_encoding(self) -> bool:
+        """Whether the session's texts can be read byte by byte."""
+        return self.reported.get(b"client_encoding", b"") not in UNSAFE_ENCODINGS
+
+    # --- to the server ------------------------------------------------------------------------
+
+    def lease(self, server: ServerConnection) -> None:
+        """A server connection whose settings are not the session's has been leased."""
+        message, first = restore(server.settings, self.settings)
+        server.settings = self.settings
+        if not message:
+            return
+        server.custom.update([name for name in self.settings.values if is_custom(name)])
+        relay = self.relay
+        relay.preface = first + message
+        relay.preface_owed = [OWED_ATTEMPT, OWED_RESTORE] if first else [OWED_RESTORE]
+        server.show_rows(True)
+
+    def sent(self, batch: BatchReader, server: ServerConnection, *, alone: bool) -> bytes:
+        """The batch at hand, which may change settings, is being sent; `alone`: not in a
+        transaction block, and nothing else is in flight. Returns what is to follow it."""
+        if not self.touched:
+            self.failed = False
+            self._discards = False
+            self._is_certain = alone and batch.ending == AT_READY
+        else:
+            self._is_certain = False
+        set_back_names: list[str] = []
+        for effect in batch.effects:
+            names = list(effect.names)
+            if effect.all:
+                self._discards = AUTHORITY[0] in names
+                names += [name for name in self.settings.values if name not in AUTHORITY]
+                names += [name for name in self.touched if name not in AUTHORITY]
+            for name in names:
+                self.touched.pop(name, None)
+                self.touched[name] = effect.resets
+                if is_custom(name):
+                    server.custom.add(name)
+            if effect.resets and not effect.local:
+                set_back_names += names
+        if self._is_certain or not set_back_names or batch.ending != AT_READY:
+            return b""
+        return set_back(set_back_names, self._base)
+
+    # --- from the server ----------------------------------------------------------------------
+
+    def settled(self, server: ServerConnection) -> bool:
+        """No transaction is open and nothing is owed. True: now something is."""
+        if self.touched:
+            self._take_over(server)
+        elif self.relay.pin is not None and self.may_unpin:
+            self.may_unpin = False
+            if self.pins <= set(SEEN_AGAIN):
+                self._ask(server, PINS, LEFT_BEHIND)
+        return self._question != NOTHING or not self.relay.inflight.settled
+
+    def row(self, body: bytes) -> None:
+        """The answer to the question."""
+        self._row = body
+
+    def ready(self, server: ServerConnection, role: int) -> bytes:
+        """ReadyForQuery to a message of ours has come. Returns what the client is to be told."""
+        if role == RESTORE:
+            server.show_rows(False)
+            return self.tell(server)
+        if self._question != NOTHING:
+            question, self._question = self._question, NOTHING
+            row, self._row = self._row, b""
+            server.show_rows(False)
+            if question == PINS:
+                self._see_pins(row)
+            else:
+                self._see_settings(server, row)
+        return b""
+
+    def tell(self, server: ServerConnection) -> bytes:
+        """ParameterStatus of what changed by itself (a reload), as the primary has it."""
+        told: list[bytes] = []
+        if server.backend.writable and server.reported is not self.reported:
+            told = [self.news(name, value) for name, value in server.reported.items()]
+            if server.reported == self.reported:
+                self.reported = server.reported  # next time they are seen to be the same
+        return b"".join(told)
+
+    def news(self, name: bytes, value: bytes) -> bytes:
+        """What the client has to be told of a ParameterStatus: b"", or that; takes note of it."""
+        if name in OF_THE_SERVER:
+            return b""
+        if self.touched and self._base is not NOTHING_SET:
+            setting = name.decode("ascii", "replace").lower()
+            if self.touched.get(setting) and setting in self._base.values:
+                value = self._origin.reported.get(name, value)  # it will have that again
+        if self.reported.get(name) == value:
+            return b""
+        reported = self.reported.copy()
+        reported[name] = value
+        self.reported = reported
+        if name == b"client_encoding":
+            self.relay.read_encoding()
+        return write.parameter_status(name, value)
+
+    def refused(self, frame: bytes) -> PgError:
+        """The session's settings could not be restored; nothing behind them has been run."""
+        fields = error_fields(frame[5:])
+        return PgError(
+            fields.get("C", "XX000"),
+            "the settings of the session could not be restored on another server connection",
+            detail=f"The server says: {fields.get('M', '')}. The statement was not run.",
+            hint="Connect again.",
+        )
+
+    def forget(self) -> None:
+        """The transaction is undone, and its server gone."""
+        self.touched.clear()
+        self._question = NOTHING
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _take_over(self, server: ServerConnection) -> None:
+        touched = list(self.touched.items())
+        self.touched.clear()
+        names = [name for name, _ in touched]
+        if self._is_certain and not self.failed:
+            if self._discards:
+                self._discarded()
+            resets = [name for name, is_reset in touched if is_reset]
+            names = [name for name, is_reset in touched if not is_reset]
+            if resets:
+                server.settings = self._table.get(reset(server.settings, resets, NOTHING_SET))
+                self._settle(self._table.get(reset(self.settings, resets, self._base)))
+        if names:
+            self._asked = names
+            self._ask(server, SETTINGS, ask(names))
+        elif self.relay.pin is not None and server.settings is not self.settings:
+            self.lease(server)
+            self.relay.send_preface(server)
+
+    def _ask(self, server: ServerConnection, question: int, message: bytes) -> None:
+        self._question = question
+        self._row = b""
+        server.prepared.unnamed = None
+        server.show_rows(True)
+        self.relay.inflight.push(OWED_ROWS)
+        server.write(message)
+
+    def _see_settings(self, server: ServerConnection, row: bytes) -> None:
+        encoding = server.reported.get(b"client_encoding", b"").decode("ascii", "replace")
+        try:
+            values = read_row(row, encoding) if row else []
+        except ValueError:  # not in that encoding
+            values = []
+        if len(values) != len(self._asked):
+            self.relay.pin_to_server(Pin.SET)
+            return
+        answers = dict(zip(self._asked, values, strict=True))
+        server.settings = self._table.get(changed(server.settings, answers))
+        mine = changed(self.settings, answers)
+        self._settle(self._table.get(mine))
+        if is_too_much(mine):
+            self.relay.pin_to_server(Pin.SET)
+
+    def _settle(self, settings: Settings) -> None:
+        self.settings = settings
+        own = settings.values.get(ISOLATION)
+        self.isolation = self._profile.isolation if own is None else own.encode()
+
+    def _see_pins(self, row: bytes) -> None:
+        try:
+            values = read_row(row, "")
+        except ValueError:
+            return
+        for pin, value in zip(SEEN_AGAIN, values, strict=False):
+            if value == "f":
+                self.pins.discard(pin)
+        self._unpin()
+
+    def _discarded(self) -> None:
+        self.pins &= NOT_DISCARDED
+        self._unpin()
+
+    def _unpin(self) -> None:
+        relay = self.relay
+        if relay.pin is not None and relay.pin not in self.pins:
+            relay.pin = next(iter(self.pins), None)

@@ -1,0 +1,304 @@
+"""PURE. The settings of a session (GUCs), taken from one server connection to another.
+
+What a session has set is not modelled: after a transaction that may have changed settings the
+server is asked for the values of those that its statements name (`ask`, `read_row`), so that
+transactions, savepoints and errors count as PostgreSQL has it. A connection whose settings are not
+the session's is brought to them in front of the next statement (`restore`).
+
+    SELECT current_setting('app.user', true), …         the question; NULL: there is no such setting
+    BEGIN …; SELECT set_config('app.user', 'x', false), …; COMMIT
+                                                        the restoring; a NULL in place of a value resets
+
+The latter is a transaction block, since after an error in it PostgreSQL refuses what is sent behind
+it (25P02): no statement ever runs with settings that are not its session's.
+"""
+
+from typing import Final, final
+
+from pgproxy.frames import write
+
+# What is sent must mean the same whatever default_transaction_* and client_encoding the connection
+# has from its last session: a block of its own kind, in ASCII.
+_BEGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SELECT "
+_COMMIT: Final = b"; COMMIT"
+
+# Who may set what depends on these, so they are taken back first; the one takes back the other.
+AUTHORITY: Final = ("session_authorization", "role")
+# They could end the restoring itself, so they are taken back before it, and set at its end.
+TIMEOUTS: Final = ("statement_timeout", "transaction_timeout")
+_NO_TIMEOUT: Final = {"statement_timeout": b"SET statement_timeout = 0", "transaction_timeout": b"SET transaction_timeout = 0"}  # fmt: skip
+
+# They end with their transaction, however they are set.
+OF_A_TRANSACTION: Final = frozenset(
+    {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
+)
+
+# What one session may take along; beyond it, it keeps its connection.
+MAX_SETTINGS: Final = 500
+MAX_BYTES: Final = 65536
+
+# PostgreSQL's names of encodings whose Python names are others ("Character Set Support").
+_CODECS: Final = {
+    "UTF8": "utf-8",
+    "UNICODE": "utf-8",
+    "EUC_JP": "euc_jp",
+    "EUC_JIS_2004": "euc_jis_2004",
+    "EUC_KR": "euc_kr",
+    "EUC_CN": "gb2312",
+    "KOI8R": "koi8_r",
+    "KOI8U": "koi8_u",
+}
+_NUMBERED: Final = (("WIN", "cp"), ("LATIN", "latin"), ("ISO_8859_", "iso8859_"))
+
+
+@final
+class Settings:
+    """Values by name (in lower case), in the order in which they were set. Never changed once
+    made; what is not in it has the value that a new connection has."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self.values = values
+
+    def __repr__(self) -> str:
+        return f"<Settings {self.values}>"
+
+
+NOTHING_SET: Final = Settings({})
+
+
+@final
+class Origin:
+    """What a session begins with: the settings of its start-up packet, and what a server reports
+    once it has them (ParameterStatus: value by name)."""
+
+    def __init__(self, base: Settings, reported: dict[bytes, bytes]) -> None:
+        self.base = base
+        self.reported = reported
+
+    def __repr__(self) -> str:
+        return f"<Origin {self.base}>"
+
+
+@final
+class SettingsTable:
+    """Each set of settings once, so that one comparison tells whether two are the same. Forgetting
+    costs a restoring that changes nothing."""
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._known: dict[tuple[tuple[str, str], ...], Settings] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, values: dict[str, str]) -> Settings:
+        if not values:
+            return NOTHING_SET
+        key = tuple(values.items())
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self._limit:
+                self._known.clear()
+            found = Settings(values)
+            self._known[key] = found
+        return found
+
+
+@final
+class Effect:
+    """What a statement may do to the settings of its session.
+
+    names    the settings that it may change, in lower case
+    resets   it sets them back, and nothing else
+    all      RESET ALL or DISCARD ALL: all of them, whatever their names
+    local    for the rest of its transaction only
+    parameter
+             the number of the parameter that has the name, if the text does not
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        *,
+        resets: bool = False,
+        all: bool = False,
+        local: bool = False,
+        parameter: int = 0,
+    ) -> None:
+        self.names = names
+        self.resets = resets
+        self.all = all
+        self.local = local
+        self.parameter = parameter
+
+    def fields(self) -> tuple[object, ...]:
+        """Every attribute, to compare two."""
+        return (self.names, self.resets, self.all, self.local, self.parameter)
+
+    def __repr__(self) -> str:
+        return f"<Effect {self.fields()}>"
+
+
+def is_custom(name: str) -> bool:
+    """Whether it is not PostgreSQL's own. Such a setting begins to exist when it is first set, and
+    exists for the rest of its connection's life (as an empty text, once it is set back)."""
+    return "." in name
+
+
+def setting_name(name: str) -> str:
+    """A setting's name as PostgreSQL compares them: ASCII letters in lower case."""
+    if name.isascii():
+        return name.lower()
+    return "".join(letter.lower() if letter.isascii() else letter for letter in name)
+
+
+def names_set(name: str) -> tuple[str, ...]:
+    """The settings that change for the session where `name` is set."""
+    if name in OF_A_TRANSACTION:
+        return ()
+    # The role goes with the authorization.
+    return AUTHORITY if name == "session_authorization" else (name,)
+
+
+def changed(settings: Settings, answers: dict[str, str | None]) -> dict[str, str]:
+    """The values after `answers`; None takes a setting out. What was set last stands last."""
+    values = settings.values.copy()
+    for name, value in answers.items():
+        if values.get(name) == value:
+            continue
+        values.pop(name, None)
+        if value is not None:
+            values[name] = value
+    return values
+
+
+def reset(settings: Settings, names: list[str], base: Settings) -> dict[str, str]:
+    """The values once `names` have been set back to those of `base`, the session's first ones."""
+    values = settings.values.copy()
+    for name in names:
+        first = base.values.get(name)
+        if first is None and name in values and is_custom(name):
+            first = ""
+        if first == values.get(name):
+            continue
+        values.pop(name, None)
+        if first is not None:
+            values[name] = first
+    return values
+
+
+def is_too_much(values: dict[str, str]) -> bool:
+    """Whether a session has set more than it can take along."""
+    if len(values) > MAX_SETTINGS:
+        return True
+    return sum(len(name) + len(value) for name, value in values.items()) > MAX_BYTES
+
+
+def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
+    """What is to be set (None: set back), in this order, to get from the one to the other."""
+    before = have.values
+    after = want.values
+    changes: list[tuple[str, str | None]] = []
+    late: list[tuple[str, str | None]] = []
+    if before != after:
+        changes += [(name, None) for name in AUTHORITY if name in before]
+        if changes:
+            before = {name: value for name, value in before.items() if name not in AUTHORITY}
+        changes += [(name, None) for name in before if name not in after and name not in TIMEOUTS]
+        for name, value in after.items():
+            if name not in TIMEOUTS and before.get(name) != value:
+                changes.append((name, value))
+        for name in TIMEOUTS:
+            if name in after:
+                if changes or before.get(name) != after[name]:
+                    late.append((name, after[name]))
+            elif name in before:
+                late.append((name, None))
+    return changes + late
+
+
+def restore(have: Settings, want: Settings) -> tuple[bytes, bytes]:
+    """The Query that brings a connection from `have` to `want` (b"" if they are the same), and one
+    to go in front of it that may fail."""
+    changes = difference(have, want)
+    if not changes:
+        return b"", b""
+    first = b"; ".join([_NO_TIMEOUT[name] for name in TIMEOUTS if name in have.values])
+    calls = b", ".join(
+        [
+            b"pg_catalog.set_config(" + literal(name) + b", " + _value(value) + b", false)"
+            for name, value in changes
+        ]
+    )
+    return write.query(_BEGIN + calls + _COMMIT), write.query(first) if first else b""
+
+
+def set_back(names: list[str], base: Settings) -> bytes:
+    """The Query that gives settings which a RESET has taken back the values with which the session
+    began; b"" if none of them has one."""
+    calls = [
+        b"pg_catalog.set_config(" + literal(name) + b", " + literal(base.values[name]) + b", false)"
+        for name in names
+        if name in base.values
+    ]
+    return write.query(b"SELECT " + b", ".join(calls)) if calls else b""
+
+
+def ask(names: list[str]) -> bytes:
+    """The Query whose one row has the values of these settings."""
+    calls = [b"pg_catalog.current_setting(" + literal(name) + b", true)" for name in names]
+    return write.query(b"SELECT " + b", ".join(calls))
+
+
+def read_row(body: bytes, encoding: str) -> list[str | None]:
+    """The values in a DataRow's body, in the client's encoding (PostgreSQL's name of it).
+
+    Raises ValueError for what cannot be read, so that it cannot be taken along either.
+    """
+    values: list[str | None] = []
+    at = 2
+    for _ in range(int.from_bytes(body[:2], "big")):
+        length = int.from_bytes(body[at : at + 4], "big", signed=True)
+        at += 4
+        if length < 0:
+            values.append(None)
+            continue
+        value = body[at : at + length]
+        at += length
+        values.append(value.decode("ascii") if value.isascii() else _decode(value, encoding))
+    return values
+
+
+def literal(text: str) -> bytes:
+    """A string constant in ASCII that means the same whatever standard_conforming_strings says."""
+    if text.isascii() and "\\" not in text:
+        return b"'" + text.replace("'", "''").encode("ascii") + b"'"
+    pieces = ["E'"]
+    for letter in text:
+        code = ord(letter)
+        if letter == "'":
+            pieces.append("''")
+        elif letter == "\\":
+            pieces.append("\\\\")
+        elif code < 0x80:
+            pieces.append(letter)
+        elif code < 0x10000:
+            pieces.append(f"\\u{code:04x}")
+        else:
+            pieces.append(f"\\U{code:08x}")
+    pieces.append("'")
+    return "".join(pieces).encode("ascii")
+
+
+def _value(value: str | None) -> bytes:
+    return b"NULL" if value is None else literal(value)
+
+
+def _decode(value: bytes, encoding: str) -> str:
+    codec = _CODECS.get(encoding, "")
+    for beginning, python in _NUMBERED:
+        if encoding.startswith(beginning):
+            codec = python + encoding[len(beginning) :]
+    if not codec:
+        raise ValueError(f"texts in {encoding} are not read")
+    return value.decode(codec)

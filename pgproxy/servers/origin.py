@@ -1,0 +1,135 @@
+"""How a session begins: what its start-up settings make a server report.
+
+The settings of a start-up packet are given to a server connection as any session's are
+(protocol/settings.py), so that clients with different ones share connections. The first client
+with a set of them finds out whether a server accepts them and what it reports then; the others are
+told the same.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pgproxy.errors import PROTOCOL_VIOLATION, PgError
+from pgproxy.frames.codes import B_ERROR_RESPONSE, B_PARAMETER_STATUS, B_READY_FOR_QUERY
+from pgproxy.frames.read import error_fields
+from pgproxy.frames.splitter import NEED_DATA
+from pgproxy.protocol.settings import Origin, Settings, is_custom, restore
+from pgproxy.servers.connection import Owner, ServerConnection
+from pgproxy.servers.group import PoolGroup
+from pgproxy.servers.ledger import Profile, Slot
+
+
+class Introduction(Owner):
+    """Gives `base` to a server connection of `profile`, and this back. `done` is called once, with
+    the error if there was one."""
+
+    def __init__(
+        self,
+        group: PoolGroup,
+        target: int,
+        profile: Profile,
+        base: Settings,
+        done: Callable[[Origin | None, PgError | None], None],
+    ) -> None:
+        super().__init__()
+        self._group = group
+        self._target = target
+        self._profile = profile
+        self._base = base
+        self._done: Any = done
+        self._server: ServerConnection | None = None
+        self._awaited = 0
+        self._error: PgError | None = None
+
+    def ask(self) -> None:
+        server = self._group.acquire(self._target, self._profile, self, settings=self._base)
+        if server is not None:
+            self.granted(server)
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        server, self._server = self._server, None
+        if server is None:
+            self._group.cancel_wait(self)
+        else:
+            self._group.pool_of(server).discard(server)
+
+    # --- for the pool -------------------------------------------------------------------------
+
+    def granted(self, slot: Slot) -> None:
+        assert isinstance(slot, ServerConnection)
+        message, first = restore(slot.settings, self._base)
+        slot.owner = self
+        self._server = slot
+        if not message:
+            self._succeed(slot)
+            return
+        slot.custom.update(filter(is_custom, self._base.values))
+        self._awaited = 2 if first else 1
+        slot.prepared.unnamed = None
+        slot.show_rows(True)
+        slot.write(first + message)
+
+    def refused(self, error: PgError) -> None:
+        self._done(None, error)
+
+    def reroute(self) -> None:
+        self.ask()
+
+    # --- for the connection -------------------------------------------------------------------
+
+    def server_data(self, chunk: bytes) -> None:
+        server = self._server
+        if server is None:
+            return
+        splitter = server.splitter
+        try:
+            splitter.feed(chunk)
+            kind = splitter.next()
+            while kind != NEED_DATA:
+                if kind == B_PARAMETER_STATUS:
+                    server.note_status()
+                elif kind == B_ERROR_RESPONSE and self._awaited == 1:
+                    fields = error_fields(splitter.data[splitter.start + 5 : splitter.end])
+                    self._error = PgError(
+                        fields.get("C", "XX000"),
+                        fields.get("M", "the server refused the settings"),
+                        detail=fields.get("D", ""),
+                        hint=fields.get("H", ""),
+                    )
+                elif kind == B_READY_FOR_QUERY:
+                    self._awaited -= 1
+                kind = splitter.next()
+            splitter.keep = splitter.passed
+        except PgError as error:
+            self._fail(server, error)
+            return
+        if self._awaited > 0:
+            return
+        if self._error is not None:
+            self._fail(server, self._error)
+            return
+        server.show_rows(False)
+        server.settings = self._base
+        self._succeed(server)
+
+    def server_lost(self, reason: str) -> None:
+        self._server = None
+        self._done(None, PgError("08006", "the connection to the server was lost", detail=reason))
+
+    def server_writable(self, writable: bool) -> None:
+        pass
+
+    def _succeed(self, server: ServerConnection) -> None:
+        self._server = None
+        self._group.give_back(server)
+        self._done(Origin(self._base, server.reported), None)
+
+    def _fail(self, server: ServerConnection, error: PgError) -> None:
+        self._server = None
+        pool = self._group.pool_of(server)
+        if error.sqlstate == PROTOCOL_VIOLATION:
+            pool.discard(server)
+        else:
+            pool.reset(server, transaction=True, session=True)
+        self._done(None, error)
