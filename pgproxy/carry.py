@@ -19,10 +19,12 @@ from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.frames.read import error_fields
 from pgproxy.protocol.inflight import (
+    ASK,
     OWED_ATTEMPT,
     OWED_RESTORE,
     OWED_ROWS,
     RESTORE,
+    SET_BACK,
 )
 from pgproxy.protocol.settings import (
     AUTHORITY,
@@ -30,6 +32,7 @@ from pgproxy.protocol.settings import (
     Origin,
     Settings,
     SettingsTable,
+    answers,
     ask,
     changed,
     is_custom,
@@ -40,7 +43,7 @@ from pgproxy.protocol.settings import (
     set_back,
 )
 from pgproxy.routing.batch import AT_READY, BatchReader
-from pgproxy.routing.decision import NEVER_UNDONE, Pin
+from pgproxy.routing.decision import ANY_SETTING, NEVER_UNDONE, Pin
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.ledger import Profile
 
@@ -129,7 +132,15 @@ class Carry:
         relay = self.relay
         relay.preface = first + message
         relay.preface_owed = [OWED_ATTEMPT, OWED_RESTORE] if first else [OWED_RESTORE]
-        server.show_rows(True)
+        server.show_rows()
+
+    def would_see(self, server: ServerConnection, names: tuple[str, ...]) -> bool:
+        """Whether a statement that asks for these settings would see on that connection that
+        another session has set one which this one has not: it exists there from then on."""
+        own = self.settings.values
+        if ANY_SETTING in names:
+            return any(name not in own for name in server.custom)
+        return any(name in server.custom and name not in own for name in names)
 
     def sent(self, batch: BatchReader, server: ServerConnection, *, alone: bool) -> bytes:
         """The batch at hand, which may change settings, is being sent; `alone`: not in a
@@ -137,7 +148,7 @@ class Carry:
         if not self.touched:
             self.failed = False
             self._discards = False
-            self._is_certain = alone and batch.ending == AT_READY
+            self._is_certain = alone and batch.ending == AT_READY and not batch.ends
         else:
             self._is_certain = False
         set_back_names: list[str] = []
@@ -145,8 +156,8 @@ class Carry:
             names = list(effect.names)
             if effect.all:
                 self._discards = AUTHORITY[0] in names
-                names += [name for name in self.settings.values if name not in AUTHORITY]
-                names += [name for name in self.touched if name not in AUTHORITY]
+                known = [*self.settings.values, *self.touched, *self._asked]
+                names += [name for name in known if name not in AUTHORITY]
             for name in names:
                 self.touched.pop(name, None)
                 self.touched[name] = effect.resets
@@ -156,7 +167,10 @@ class Carry:
                 set_back_names += names
         if self._is_certain or not set_back_names or batch.ending != AT_READY:
             return b""
-        return set_back(set_back_names, self._base)
+        after = set_back(set_back_names, self._base)
+        if after:
+            server.show_rows()
+        return after
 
     # --- from the server ----------------------------------------------------------------------
 
@@ -177,12 +191,14 @@ class Carry:
     def ready(self, server: ServerConnection, role: int) -> bytes:
         """ReadyForQuery to a message of ours has come. Returns what the client is to be told."""
         if role == RESTORE:
-            server.show_rows(False)
+            server.rows_shown()
             return self.tell(server)
-        if self._question != NOTHING:
+        if role == SET_BACK:
+            server.rows_shown()
+        if role == ASK and self._question != NOTHING:
             question, self._question = self._question, NOTHING
             row, self._row = self._row, b""
-            server.show_rows(False)
+            server.rows_shown()
             if question == PINS:
                 self._see_pins(row)
             else:
@@ -236,17 +252,21 @@ class Carry:
         touched = list(self.touched.items())
         self.touched.clear()
         names = [name for name, _ in touched]
-        if self._is_certain and not self.failed:
+        if self._is_certain:
+            if self.failed:
+                return
             if self._discards:
                 self._discarded()
-            resets = [name for name, is_reset in touched if is_reset]
-            names = [name for name, is_reset in touched if not is_reset]
+            # What a setting that is not PostgreSQL's own is set back to is not known here.
+            resets = [name for name, is_reset in touched if is_reset and not is_custom(name)]
+            resets += [name for name, is_reset in touched if is_reset and name in self._base.values]
+            names = [name for name in names if name not in resets]
             if resets:
                 server.settings = self._table.get(reset(server.settings, resets, NOTHING_SET))
                 self._settle(self._table.get(reset(self.settings, resets, self._base)))
         if names:
             self._asked = names
-            self._ask(server, SETTINGS, ask(names))
+            self._ask(server, SETTINGS, ask(names, are_set=self._is_certain))
         elif self.relay.pin is not None and server.settings is not self.settings:
             self.lease(server)
             self.relay.send_preface(server)
@@ -255,22 +275,20 @@ class Carry:
         self._question = question
         self._row = b""
         server.prepared.unnamed = None
-        server.show_rows(True)
+        server.show_rows()
         self.relay.inflight.push(OWED_ROWS)
         server.write(message)
 
     def _see_settings(self, server: ServerConnection, row: bytes) -> None:
         encoding = server.reported.get(b"client_encoding", b"").decode("ascii", "replace")
+        asked, self._asked = self._asked, []
         try:
-            values = read_row(row, encoding) if row else []
-        except ValueError:  # not in that encoding
-            values = []
-        if len(values) != len(self._asked):
+            found = answers(asked, read_row(row, encoding) if row else [])
+        except ValueError:  # refused, or not in that encoding
             self.relay.pin_to_server(Pin.SET)
             return
-        answers = dict(zip(self._asked, values, strict=True))
-        server.settings = self._table.get(changed(server.settings, answers))
-        mine = changed(self.settings, answers)
+        server.settings = self._table.get(changed(server.settings, found))
+        mine = changed(self.settings, found)
         self._settle(self._table.get(mine))
         if is_too_much(mine):
             self.relay.pin_to_server(Pin.SET)

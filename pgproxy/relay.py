@@ -39,10 +39,10 @@ from pgproxy.protocol.inflight import (
     FORWARD,
     HELD_BEGIN,
     HIDE,
-    OWED_ATTEMPT,
     OWED_BEGIN,
     OWED_COPY_END,
     OWED_QUERY,
+    OWED_SET_BACK,
     OWED_SYNC,
     REPLACE,
     RESTORE,
@@ -423,15 +423,32 @@ class Relay(Owner):
         server = self.group.acquire(
             target, self.profile, self, self.watermark.wrote_at, self.carry.settings
         )
+        if server is not None and self.batch.observes:
+            server = self._unspoilt(server)
         if server is None:
             self.enter(WAITING)
             return False
         self.take(server)
         return True
 
+    def _unspoilt(self, server: ServerConnection) -> ServerConnection | None:
+        """The server connection at hand, or a new one (None: it will be granted) if the batch
+        would see there what another session has left, which nothing can take away."""
+        if self.front.status == STATUS_FAILED or not self.carry.would_see(
+            server, self.batch.observes
+        ):
+            return server
+        pool = self.group.pool_of(server)
+        pool.release(server)
+        return pool.acquire(Profile(self.profile.parameters), self)
+
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
         resumes = not self.rerun.is_on  # which goes on by itself
+        if slot.profile is self.profile and self.batch.observes and resumes:
+            unspoilt = self._unspoilt(slot)
+            if unspoilt is None:
+                return
         try:
             self.take(slot)
             if resumes:
@@ -472,6 +489,8 @@ class Relay(Owner):
         server.owner = self
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = time.perf_counter()
+        if server.profile is not self.profile:
+            server.profile = self.profile  # it was opened for this session by itself
         if self.client.write_paused:
             server.set_reading(False)
         if self.server_is_full:
@@ -541,7 +560,7 @@ class Relay(Owner):
             batch.unnamed = None
         after = b""
         if batch.effects:
-            alone = front.status == STATUS_IDLE and not pipelined
+            alone = front.status == STATUS_IDLE and not self.inflight.owes_client
             after = self.carry.sent(batch, server, alone=alone)
         if self.on_replica and batch.target == PRIMARY:
             self.begun = b""  # what it sets in its transaction cannot move
@@ -552,7 +571,7 @@ class Relay(Owner):
         self.transmit(server, sent, pipelined=pipelined)
         if after:
             self.journal.give_up()
-            self.inflight.push(OWED_ATTEMPT)
+            self.inflight.push(OWED_SET_BACK)
             server.write(after)
         self._sent()
 

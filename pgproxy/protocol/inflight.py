@@ -48,7 +48,8 @@ NO_ROLE: Final = 0
 HELD_BEGIN: Final = 1  # the client believes that it has succeeded
 RESTORE: Final = 2  # brings the session's settings to this server; what follows depends on it
 ASK: Final = 3  # its rows are for the proxy
-ATTEMPT: Final = 4  # may fail
+SET_BACK: Final = 4  # gives settings the values that they had when the session began
+ATTEMPT: Final = 5  # may fail
 
 
 @final
@@ -94,6 +95,7 @@ OWED_COPY_END: Final = Owed(COPY_END)
 OWED_BEGIN: Final = Owed(QUERY, hidden=True, role=HELD_BEGIN)
 OWED_RESTORE: Final = Owed(QUERY, hidden=True, role=RESTORE)
 OWED_ROWS: Final = Owed(QUERY, hidden=True, role=ASK)
+OWED_SET_BACK: Final = Owed(QUERY, hidden=True, role=SET_BACK)
 OWED_ATTEMPT: Final = Owed(QUERY, hidden=True, role=ATTEMPT)
 
 

@@ -177,8 +177,6 @@ def reset(settings: Settings, names: list[str], base: Settings) -> dict[str, str
     values = settings.values.copy()
     for name in names:
         first = base.values.get(name)
-        if first is None and name in values and is_custom(name):
-            first = ""
         if first == values.get(name):
             continue
         values.pop(name, None)
@@ -244,10 +242,39 @@ def set_back(names: list[str], base: Settings) -> bytes:
     return write.query(b"SELECT " + b", ".join(calls)) if calls else b""
 
 
-def ask(names: list[str]) -> bytes:
-    """The Query whose one row has the values of these settings."""
+def ask(names: list[str], *, are_set: bool) -> bytes:
+    """The Query whose one row has the values of these settings; unless they are known to have been
+    set in the session, also which of them have, as far as pg_settings tells."""
     calls = [b"pg_catalog.current_setting(" + literal(name) + b", true)" for name in names]
+    told = [name for name in names if is_in_view(name)]
+    if told and not are_set:
+        listed = b", ".join([literal(name) for name in told])
+        calls.append(
+            b"(SELECT pg_catalog.string_agg(pg_catalog.lower(name), ',')"
+            b" FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'"
+            b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[" + listed + b"]))"
+        )
     return write.query(b"SELECT " + b", ".join(calls))
+
+
+def answers(names: list[str], values: list[str | None]) -> dict[str, str | None]:
+    """What a session has set of `names`, from the row that `ask` got; None: not set.
+
+    Raises ValueError if the row is not one."""
+    found = dict(zip(names, values, strict=False))
+    if len(values) == len(names) + 1:
+        in_session = (values[-1] or "").split(",")
+        for name in names:
+            if is_in_view(name) and name not in in_session:
+                found[name] = None
+    elif len(values) != len(names):
+        raise ValueError(f"{len(values)} values for {len(names)} settings")
+    return found
+
+
+def is_in_view(name: str) -> bool:
+    """Whether pg_settings has a line for it (GUC_NO_SHOW_ALL has none)."""
+    return not is_custom(name) and name not in AUTHORITY
 
 
 def read_row(body: bytes, encoding: str) -> list[str | None]:

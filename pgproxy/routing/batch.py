@@ -160,6 +160,7 @@ class BatchReader:
         self.executed: Decision | None = None  # of the last statement bound
         self.executed_statement: Statement | None = None
         self.effects: tuple[Effect, ...] = ()  # on the session's settings
+        self.observes: tuple[str, ...] = ()  # settings that it asks for by name
         self.anywhere = False  # it fits wherever its transaction runs
         self.may_unpin = False
         self.changes_defaults = False
@@ -292,6 +293,7 @@ class BatchReader:
         self.again = decision.again
         self.ends = decision.ends_transaction
         self.effects = decision.effects
+        self.observes = decision.observes
         self.anywhere = decision.anywhere
         self.may_unpin = decision.may_unpin
         self.changes_defaults = decision.changes_defaults
@@ -321,6 +323,7 @@ class BatchReader:
         self.again = ALONE
         self.ends = False
         self.effects = ()
+        self.observes = ()
         self.anywhere = True
         self.may_unpin = False
         self.changes_defaults = False
@@ -448,6 +451,8 @@ class BatchReader:
             self.changes_defaults = True
         if decision.effects:
             self.effects += decision.effects
+        if decision.observes:
+            self.observes += decision.observes
 
     def _parse(self) -> None:
         splitter = self.input

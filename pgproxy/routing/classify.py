@@ -200,6 +200,7 @@ def combine(decisions: list[Decision]) -> Decision:
         movable=target == REPLICA and all(decision.movable for decision in decisions),
         exact=any(decision.exact for decision in decisions),
         effects=tuple(effect for decision in decisions for effect in decision.effects),
+        observes=tuple(name for decision in decisions for name in decision.observes),
         anywhere=all(decision.anywhere or decision.target == REPLICA for decision in decisions),
         may_unpin=any(decision.may_unpin for decision in decisions),
         changes_defaults=any(decision.changes_defaults for decision in decisions),

@@ -26,6 +26,9 @@ NEVER: Final = 0
 IN_BLOCK: Final = 1  # in a transaction block, which nothing in it can commit
 ALONE: Final = 2  # also by itself: all that it does comes with its one commit
 
+# In place of the names of settings that a statement asks for.
+ANY_SETTING: Final = "*"
+
 # The detail of that statement's decision, by which the relay knows it.
 DEALLOCATE_ALL: Final = "DEALLOCATE ALL"
 
@@ -268,6 +271,7 @@ class Decision:
     again           NEVER, IN_BLOCK or ALONE: where it may be run again
     exact           made from the literals too: may stand only for exactly this text
     effects         what it may do to the session's settings, in order
+    observes        settings not PostgreSQL's own that it asks for by name; ANY_SETTING: of any name
     anywhere        it may run wherever its transaction does, on a replica too, whatever `target` is
     may_unpin       it may take away what a session is pinned for
     writes          whether it may write what a later read could miss, where `target` and `reason` do
@@ -299,6 +303,7 @@ class Decision:
         exact: bool = False,
         again: int = -1,
         effects: tuple[Effect, ...] = (),
+        observes: tuple[str, ...] = (),
         anywhere: bool = False,
         may_unpin: bool = False,
         changes_defaults: bool = False,
@@ -334,6 +339,7 @@ class Decision:
         self.movable = movable
         self.exact = exact
         self.effects = effects
+        self.observes = observes
         self.anywhere = anywhere
         self.may_unpin = may_unpin
         self.changes_defaults = changes_defaults
@@ -370,6 +376,7 @@ class Decision:
             exact=self.exact,
             again=again,
             effects=self.effects,
+            observes=self.observes,
             anywhere=self.anywhere,
             may_unpin=self.may_unpin,
             changes_defaults=self.changes_defaults,
@@ -399,6 +406,7 @@ class Decision:
             self.changes_schema,
             int(self.again),
             tuple(effect.fields() for effect in self.effects),
+            self.observes,
             self.anywhere,
             self.may_unpin,
             self.changes_defaults,

@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 from pgproxy.protocol.settings import Effect, is_custom, names_set, setting_name
 from pgproxy.routing.builtins import OPERATORS
-from pgproxy.routing.decision import Pin, Reason, lasting_pin
+from pgproxy.routing.decision import ANY_SETTING, Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
     PINS,
     ROLE_SETTINGS,
@@ -94,6 +94,7 @@ class Findings:
         self.exact = False
         self.makes_temporary = False  # SELECT INTO TEMP
         self.effects: list[Effect] = []  # of set_config on the session's settings
+        self.observes: list[str] = []  # names of settings it asks for
         self.may_unpin = False  # it may take away what the session is pinned for
         self._sets = False  # it calls set_config
         self._others = False  # something else keeps it from a replica
@@ -239,7 +240,11 @@ class Findings:
         self.exact = True
         if not arguments:
             return
-        constant = _text(arguments[:1]).lower()
+        constant = setting_name(_text(arguments[:1]))
+        if not constant:
+            self.observes.append(ANY_SETTING)
+        elif is_custom(constant):
+            self.observes.append(constant)
         if constant in ROLE_SETTINGS:
             self.found(Reason.SERVER_ROLE, f"setting {constant}", is_local=True)
 

@@ -130,7 +130,9 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
     if findings.reason is None:
         if read is Reason.READ and not findings.exact:
             return PLAIN_READ
-        return Decision(REPLICA, read, movable=True, exact=findings.exact)
+        return Decision(
+            REPLICA, read, movable=True, exact=findings.exact, observes=tuple(findings.observes)
+        )
     pin = findings.pin
     if findings.makes_temporary and pin is None:
         pin = Pin.TEMP_TABLE  # SELECT INTO TEMP
@@ -142,6 +144,7 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
         known_write=findings.reason in KNOWN_WRITES,
         exact=findings.exact or findings.effects != [],
         effects=tuple(findings.effects),
+        observes=tuple(findings.observes),
         anywhere=findings.is_read_but_for_settings,
         may_unpin=findings.may_unpin,
         writes=0 if findings.writes_nothing else -1,
@@ -323,7 +326,8 @@ def _show(node: Tree) -> Decision:
         return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_ROUTE, detail=name)
     if name in ROLE_SETTINGS:
         return Decision(PRIMARY, Reason.SERVER_ROLE, detail=f"setting {name}")
-    return Decision(REPLICA, Reason.SHOW, movable=True)
+    observes = (name,) if is_custom(name) else ()
+    return Decision(REPLICA, Reason.SHOW, movable=True, observes=observes)
 
 
 def _declare(node: Tree) -> Decision:

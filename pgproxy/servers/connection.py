@@ -106,6 +106,7 @@ class ServerConnection(Slot):
         self.cut_because = ""
         # What it last reported of its settings (ParameterStatus). A change makes a new one.
         self.reported = profile.reported
+        self.hidden_rows: i64 = 0  # messages in flight whose rows are for the proxy
         self.custom: set[str] = set()  # settings not PostgreSQL's own that exist here, perhaps
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
@@ -163,9 +164,16 @@ class ServerConnection(Slot):
         else:
             self.transport.pause_reading()
 
-    def show_rows(self, shown: bool) -> None:
-        """Whether the splitter stops at rows as well."""
-        self.splitter.table = ROWS_TOO if shown else SERVER_FRAMES
+    def show_rows(self) -> None:
+        """The rows of one message more are for the proxy: the splitter stops at rows as well."""
+        self.hidden_rows += 1
+        self.splitter.table = ROWS_TOO
+
+    def rows_shown(self) -> None:
+        """That message is answered."""
+        self.hidden_rows -= 1
+        if self.hidden_rows == 0:
+            self.splitter.table = SERVER_FRAMES
 
     def note_status(self) -> tuple[bytes, bytes]:
         """Takes note of the ParameterStatus at hand: its name and value."""

@@ -67,7 +67,7 @@ class Introduction(Owner):
         slot.custom.update(filter(is_custom, self._base.values))
         self._awaited = 2 if first else 1
         slot.prepared.unnamed = None
-        slot.show_rows(True)
+        slot.show_rows()
         slot.write(first + message)
 
     def refused(self, error: PgError) -> None:
@@ -109,7 +109,7 @@ class Introduction(Owner):
         if self._error is not None:
             self._fail(server, self._error)
             return
-        server.show_rows(False)
+        server.rows_shown()
         server.settings = self._base
         self._succeed(server)
 
@@ -131,5 +131,6 @@ class Introduction(Owner):
         if error.sqlstate == PROTOCOL_VIOLATION:
             pool.discard(server)
         else:
+            server.rows_shown()
             pool.reset(server, transaction=True, session=True)
         self._done(None, error)

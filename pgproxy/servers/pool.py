@@ -385,7 +385,6 @@ class _Reset(Owner):
             server.prepared = PreparedOnServer(pool.context.max_prepared)
             server.settings = NOTHING_SET
         server.prepared.unnamed = None
-        server.show_rows(False)
         server.write(messages)
 
     def server_data(self, chunk: bytes) -> None:
@@ -410,6 +409,8 @@ class _Reset(Owner):
         if self.awaited > 0:
             return
         self.timer.cancel()
+        while self.server.hidden_rows > 0:  # questions of its last owner
+            self.server.rows_shown()
         if self.failed:
             self.pool.discard(self.server)
             return

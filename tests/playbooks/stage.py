@@ -21,6 +21,7 @@ from pgproxy.errors import PgError
 from pgproxy.frames import read, write
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.session import AUTO, Session
+from pgproxy.protocol.settings import NOTHING_SET, Origin, SettingsTable
 from pgproxy.relay import Relay, RelayContext
 from pgproxy.routing.decision import REASONS
 from pgproxy.routing.router import Router
@@ -154,14 +155,9 @@ class Client(Party):
         super().__init__(stage)
         self.own_transport = Transport(stage)
         self.connection = ClientConnection(self.own_transport, "u", "d", stage.clients_lost.append)
-        self.relay = Relay(
-            stage.relays,
-            self.connection,
-            group,
-            group.profile([(b"application_name", name)]),
-            Session(route),
-            safe_encoding=True,
-        )
+        profile = group.profile([(b"application_name", name)])
+        origin = Origin(NOTHING_SET, profile.reported)
+        self.relay = Relay(stage.relays, self.connection, group, profile, origin, Session(route))
         self.connection.relay = self.relay
         self.own_transport.set_protocol(self.connection)
 
@@ -252,6 +248,7 @@ class Stage:
         self.relays = RelayContext(
             router=ROUTER,
             registry=self.registry,
+            settings=SettingsTable(),
             counters=self.counters,
             session_mode=session_mode,
             watermark=watermark,

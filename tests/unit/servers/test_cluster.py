@@ -7,8 +7,10 @@ from typing import Any, Final
 import pytest
 
 from pgproxy.errors import PgError
+from pgproxy.protocol.settings import NOTHING_SET
 from pgproxy.routing.decision import PRIMARY
-from pgproxy.servers.group import MAX_PROFILES, OpenedWaiter
+from pgproxy.servers.group import MAX_PROFILES
+from pgproxy.servers.origin import Introduction
 from pgproxy.topology.model import Node, Role, Topology
 from tests.playbooks.stage import (
     BEGUN,
@@ -109,10 +111,14 @@ def test_unused_profiles_are_forgotten_when_there_are_many(stage: Stage) -> None
 def test_a_log_in_can_be_asked_for_without_using_it(stage: Stage) -> None:
     told: list[PgError | None] = []
     profile = stage.group.profile([])
-    OpenedWaiter(stage.group, PRIMARY, profile, told.append).ask()
+    Introduction(
+        stage.group, PRIMARY, profile, NOTHING_SET, lambda _, error: told.append(error)
+    ).ask()
     stage.settle()
     assert told == [None]
-    OpenedWaiter(stage.group, PRIMARY, profile, told.append).ask()
+    Introduction(
+        stage.group, PRIMARY, profile, NOTHING_SET, lambda _, error: told.append(error)
+    ).ask()
     stage.settle()
     assert told == [None, None]
     assert len(stage["p"].connections) == 1
@@ -123,7 +129,9 @@ def test_a_log_in_that_is_asked_for_may_fail(stage: Stage) -> None:
     told: list[PgError | None] = []
     stage.refuses = PgError("28P01", "no", severity="FATAL")
     profile = stage.group.profile([])
-    OpenedWaiter(stage.group, PRIMARY, profile, told.append).ask()
+    Introduction(
+        stage.group, PRIMARY, profile, NOTHING_SET, lambda _, error: told.append(error)
+    ).ask()
     stage.settle()
     assert told == [stage.refuses]
     profile.clients = 0

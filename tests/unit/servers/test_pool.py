@@ -6,8 +6,9 @@ import pytest
 
 from pgproxy.errors import PgError
 from pgproxy.frames.write import TERMINATE
+from pgproxy.protocol.settings import NOTHING_SET
 from pgproxy.routing.decision import PRIMARY
-from pgproxy.servers.group import OpenedWaiter
+from pgproxy.servers.origin import Introduction
 from tests.playbooks.stage import IDLE, INSERTED, SELECTED, Stage, fields
 from tests.support.wire import query
 
@@ -288,7 +289,7 @@ def test_the_turns_of_a_backend_are_those_of_all_its_pools() -> None:
     told: list[PgError | None] = []
     profile = other.profile([])
     stage.client() >> INSERT
-    OpenedWaiter(other, PRIMARY, profile, told.append).ask()
+    Introduction(other, PRIMARY, profile, NOTHING_SET, lambda _, error: told.append(error)).ask()
     assert len(stage.tasks) == 1
     stage.logins_end = True
     stage.settle()
