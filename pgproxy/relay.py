@@ -1052,6 +1052,8 @@ class Relay(Owner):
         self.counters.server_errors += 1
         self.front.session.broken = True
         self.carry.failed = True
+        if self.pin is not None:
+            self.carry.may_unpin = True
         splitter = server.splitter
         end = splitter.end if splitter.end < splitter.size else splitter.size
         body = splitter.data[splitter.start + 5 : end]

@@ -39,8 +39,6 @@ from pgproxy.servers.origin import Introduction
 
 ROUTE: Final = "pgproxy.route"
 
-# What a setting is answered that can only be given at the start of a connection.
-CANNOT_CHANGE_NOW: Final = "55P02"
 # Sets of start-up settings that are remembered for each profile.
 MAX_ORIGINS: Final = 1000
 
@@ -123,7 +121,7 @@ class ClientLogin:
             origin = await self._origin(group, profile, self._settings.get(settings))
         except PgError as error:
             group.left(profile)
-            if error.sqlstate != CANNOT_CHANGE_NOW:
+            if error.sqlstate != "55P02":  # cannot be set after connection start
                 raise
         except BaseException:
             group.left(profile)

@@ -90,7 +90,6 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         detail=name,
         changes_schema=name.startswith(("ALTER", "DROP")) or node_type in _REPLACES,
         known_write=True,
-        exact=effects != (),
         effects=effects,
         may_unpin=node_type in _DROPS,
         changes_defaults=node_type in _OF_SESSIONS,

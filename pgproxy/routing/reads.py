@@ -96,7 +96,7 @@ class Findings:
         self.effects: list[Effect] = []  # of set_config on the session's settings
         self.observes: list[str] = []  # names of settings it asks for
         self.may_unpin = False  # it may take away what the session is pinned for
-        self._sets = False  # it calls set_config
+        self.sets = False  # it calls set_config: the literals decide which settings
         self._others = False  # something else keeps it from a replica
         self._writes = False  # something in it may write what a later read could miss
 
@@ -108,7 +108,7 @@ class Findings:
     @property
     def is_read_but_for_settings(self) -> bool:
         """Whether all that keeps the statement from a replica is that it sets settings."""
-        return self._sets and not self._others
+        return self.sets and not self._others
 
     @property
     def writes_nothing(self) -> bool:
@@ -217,7 +217,7 @@ class Findings:
         self._pin(pin)
 
     def _set_config(self, arguments: Tree) -> None:
-        self._sets = True
+        self.sets = True
         self._keep(Reason.SESSION_STATE, "function set_config")
         local = _is_true(arguments[2:])
         name = setting_name(_text(arguments[:1]))

@@ -142,7 +142,7 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
         pin=pin,
         detail=findings.detail,
         known_write=findings.reason in KNOWN_WRITES,
-        exact=findings.exact or findings.effects != [],
+        exact=findings.exact or findings.sets,
         effects=tuple(findings.effects),
         observes=tuple(findings.observes),
         anywhere=findings.is_read_but_for_settings,
@@ -163,7 +163,7 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
         pin=findings.pin,
         detail=detail,
         known_write=True,
-        exact=findings.effects != [],
+        exact=findings.sets,
         effects=tuple(findings.effects),
         may_unpin=findings.may_unpin,
     )

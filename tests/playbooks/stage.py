@@ -46,6 +46,7 @@ SELECTED: Final = (
 )
 INSERTED: Final = write.command_complete(b"INSERT 0 1")
 SET: Final = write.command_complete(b"SET")
+CREATED: Final = write.command_complete(b"CREATE TABLE")
 PARSED: Final = write.PARSE_COMPLETE
 BOUND: Final = write.BIND_COMPLETE
 CLOSED: Final = write.CLOSE_COMPLETE

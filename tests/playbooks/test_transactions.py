@@ -10,6 +10,7 @@ from tests.playbooks.stage import (
     BEGUN,
     BOUND,
     COMMITTED,
+    CREATED,
     FAILED,
     IDLE,
     IN_BLOCK,
@@ -18,7 +19,6 @@ from tests.playbooks.stage import (
     ROLLED_BACK,
     ROW,
     SELECTED,
-    SET,
     Stage,
     error,
     fields,
@@ -185,28 +185,28 @@ def test_a_whole_batch_goes_where_its_write_has_to_go(stage: Stage) -> None:
 class TestPins:
     def test_the_connection_is_kept(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
-        client >> query("SET work_mem = 1")
-        primary << query("SET work_mem = 1")
-        primary >> SET + IDLE
-        client << SET + IDLE
+        client >> query("CREATE TEMP TABLE a ()")
+        primary << query("CREATE TEMP TABLE a ()")
+        primary >> CREATED + IDLE
+        client << CREATED + IDLE
         assert client.relay.server is not None
         client >> SELECT
         primary << SELECT
         primary >> SELECTED + IDLE
-        assert stage.counters.pins == {"set": 1}
+        assert stage.counters.pins == {"temp_table": 1}
 
     def test_an_error_takes_it_back(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
-        client >> query("SET work_mem = 'a lot'")
+        client >> query("CREATE TEMP TABLE a ()")
         primary >> error() + IDLE
         assert client.relay.pin is None
         assert client.relay.server is None
 
     def test_the_client_leaves_and_everything_is_discarded(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
-        client >> query("SET work_mem = 1")
-        primary << query("SET work_mem = 1")
-        primary >> SET + IDLE
+        client >> query("CREATE TEMP TABLE a ()")
+        primary << query("CREATE TEMP TABLE a ()")
+        primary >> CREATED + IDLE
         client.leaves()
         primary << query("DISCARD ALL")
         primary >> write.command_complete(b"DISCARD ALL") + IDLE
@@ -237,8 +237,8 @@ class TestPins:
 
     def test_a_reset_that_fails_closes_the_connection(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
-        client >> query("SET work_mem = 1")
-        primary >> SET + IDLE
+        client >> query("CREATE TEMP TABLE a ()")
+        primary >> CREATED + IDLE
         client.leaves()
         primary >> error() + IDLE
         assert primary.open == 0

@@ -10,6 +10,7 @@ from tests.playbooks.stage import (
     BEGUN,
     BOUND,
     COPY_IN,
+    CREATED,
     FAILED,
     IDLE,
     IN_BLOCK,
@@ -18,7 +19,6 @@ from tests.playbooks.stage import (
     ROLLED_BACK,
     ROW,
     SELECTED,
-    SET,
     Stage,
     error,
     fields,
@@ -279,9 +279,9 @@ class TestCancel:
 class TestLeaving:
     def test_terminate_is_for_the_proxy_alone(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
-        client >> query("SET work_mem = 1")
-        primary << query("SET work_mem = 1")
-        primary >> SET + IDLE
+        client >> query("CREATE TEMP TABLE a ()")
+        primary << query("CREATE TEMP TABLE a ()")
+        primary >> CREATED + IDLE
         client >> TERMINATE
         primary << query("DISCARD ALL")
         assert client.own_transport.closed
@@ -410,7 +410,7 @@ def test_an_error_answer_in_the_middle_of_a_transaction_fails_it(stage: Stage) -
     replica << begin + SELECT
     replica >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
     client << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
-    client >> query("SET work_mem = 1")
+    client >> query("CREATE TEMP TABLE a ()")
     # State must not be left on a replica: the server is made to fail the transaction too.
     assert letters(replica.take()) == "Q"
     replica >> error(sqlstate="42601") + FAILED

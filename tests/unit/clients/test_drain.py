@@ -107,7 +107,7 @@ def test_the_states(stage: Stage) -> None:
     assert state() is State.TRANSACTION
     client.asks(query("COMMIT"))
     assert state() is State.IDLE
-    half = query("SET work_mem = 1")
+    half = query("CREATE TEMP TABLE a ()")
     client >> half[:7]
     assert state() is State.ACTIVE
     client >> half[7:]

@@ -93,10 +93,29 @@ def test_a_batch_goes_where_its_most_demanding_statement_has_to_go(reader: Batch
 
 
 def test_pins_of_what_is_bound(reader: BatchReader) -> None:
-    read(reader, parse("SET work_mem = 1") + SYNC)
+    read(reader, parse("CREATE TEMP TABLE a ()") + SYNC)
     assert reader.pin is None
     read(reader, bind() + execute() + SYNC)
-    assert reader.pin is Pin.SET
+    assert reader.pin is Pin.TEMP_TABLE
+
+
+def test_settings_of_what_is_bound(reader: BatchReader) -> None:
+    read(reader, parse("SET work_mem = 1") + SYNC)
+    assert reader.effects == ()
+    read(reader, bind() + execute() + SYNC)
+    assert [effect.names for effect in reader.effects] == [("work_mem",)]
+
+
+def test_settings_that_a_parameter_names(reader: BatchReader) -> None:
+    sets = parse("SELECT set_config($1, $2, false)", "s")
+    read(reader, sets + bind(b"App.User", b"x", statement="s") + execute() + SYNC)
+    assert [effect.names for effect in reader.effects] == [("app.user",)]
+    assert reader.pin is None
+    read(reader, bind(b"app.user", b"x", formats=[0, 1], statement="s") + execute() + SYNC)
+    assert [effect.names for effect in reader.effects] == [("app.user",)]
+    for nameless in (bind(None, b"x", statement="s"), bind(b"\xff", b"x", statement="s")):
+        read(reader, nameless + execute() + SYNC)
+        assert reader.pin is Pin.SET_CONFIG
 
 
 def test_a_function_call_may_write(reader: BatchReader) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pgproxy.protocol.settings import AUTHORITY
 from pgproxy.routing.classify import (
     DATA_CHANGING_WORDS,
     SESSION_STEMS,
@@ -90,7 +91,8 @@ def test_several_statements_keep_what_each_of_them_does() -> None:
     assert decision.ends_transaction
     assert decision.discards
     assert decision.known_write
-    assert decision.pin is Pin.SET
+    assert decision.pin is Pin.LISTEN
+    assert [effect.names for effect in decision.effects] == [AUTHORITY, ("a.b",)]
 
 
 def test_a_text_that_is_read_but_opens_a_transaction_stays_on_the_primary() -> None:

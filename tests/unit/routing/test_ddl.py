@@ -59,7 +59,7 @@ def test_ddl_is_called_as_the_client_calls_it(sql: str, name: str) -> None:
         ("CREATE TEMP TABLE a () ON COMMIT DELETE ROWS", Pin.TEMP_TABLE),
         ("CREATE TEMP TABLE a ON COMMIT DROP AS SELECT 1", None),
         ("CREATE TABLE pg_temp.a ON COMMIT DROP AS SELECT 1", None),
-        ("CREATE TABLE a AS SELECT set_config('a.b', 'c', false)", Pin.SET_CONFIG),
+        ("CREATE TABLE a AS SELECT set_config(a, 'c', false) FROM t", Pin.SET_CONFIG),
         ("CREATE TEMP TABLE a ON COMMIT DROP AS SELECT setseed(1)", Pin.SETSEED),
         ("CREATE TABLE a AS SELECT * FROM t", None),
         ("CREATE MATERIALIZED VIEW a AS SELECT 1", None),

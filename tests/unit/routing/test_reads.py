@@ -3,7 +3,7 @@
 import pglast.ast
 
 from pgproxy.routing.classify import parse
-from pgproxy.routing.decision import Pin, Reason
+from pgproxy.routing.decision import ANY_SETTING, Pin, Reason
 from pgproxy.routing.reads import PLAIN_NODES, Findings, is_about_temporary, strings
 
 
@@ -80,14 +80,45 @@ def test_the_pin_is_found_whatever_the_rule() -> None:
     assert look("SELECT currval('s') FROM t FOR UPDATE").pin is Pin.SEQUENCE
 
 
+def effects(sql: str) -> list[tuple[object, ...]]:
+    return [effect.fields()[:1] + effect.fields()[3:] for effect in look(sql).effects]
+
+
 def test_only_the_keyword_true_makes_set_config_local() -> None:
     for last in ("true", "TRUE"):
-        assert look(f"SELECT set_config('a', 'b', {last})").pin is None
+        assert effects(f"SELECT set_config('a', 'b', {last})") == []
+        # Afterwards there is such a setting, which there was not before.
+        assert effects(f"SELECT set_config('A.b', 'c', {last})") == [(("a.b",), True, 0)]
     for last in ("false", "'t'", "$1", "NOT false", "'t'::bool", "1::bool", "is_local => true"):
-        assert look(f"SELECT set_config('a', 'b', {last})").pin is Pin.SET_CONFIG
-    assert look("SELECT set_config('a', 'b')").pin is Pin.SET_CONFIG
+        assert effects(f"SELECT set_config('a', 'b', {last})") == [(("a",), False, 0)]
+    assert effects("SELECT app.set_config('a', 'b', false)") == []
+
+
+def test_a_setting_whose_name_is_not_in_the_text_pins_unless_a_parameter_has_it() -> None:
+    assert look("SELECT set_config(name, 'b', false) FROM t").pin is Pin.SET_CONFIG
     assert look("SELECT set_config(VARIADIC ARRAY[true])").pin is Pin.SET_CONFIG
-    assert look("SELECT app.set_config('a', 'b', false)").pin is None
+    named = look("SELECT set_config($2::text, $1, false)")
+    assert named.pin is None
+    assert [effect.parameter for effect in named.effects] == [2]
+
+
+def test_what_set_config_changes_with_it_and_what_it_cannot_change_for_good() -> None:
+    both = ("session_authorization", "role")
+    assert effects("SELECT set_config('session_authorization', 'u', false)") == [(both, False, 0)]
+    assert effects("SELECT set_config('transaction_read_only', 'on', false)") == []
+    assert look("SELECT set_config('seed', '0.5', false)").pin is Pin.SETSEED
+
+
+def test_what_only_sets_settings_may_stay_on_a_replica() -> None:
+    assert look("SELECT set_config('a', 'b', true), id FROM t").is_read_but_for_settings
+    assert not look("SELECT set_config('a', 'b', true), f(1)").is_read_but_for_settings
+    assert not look("SELECT 1").is_read_but_for_settings
+
+
+def test_which_settings_of_others_a_read_would_see() -> None:
+    assert look("SELECT current_setting('App.User', true)").observes == ["app.user"]
+    assert look("SELECT current_setting('work_mem')").observes == []
+    assert look("SELECT current_setting($1)").observes == [ANY_SETTING]
 
 
 def test_current_setting_is_decided_for_one_text_only() -> None:

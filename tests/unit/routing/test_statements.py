@@ -17,7 +17,7 @@ from pgproxy.routing.decision import (
     Decision,
 )
 from pgproxy.routing.reads import DATA_CHANGES
-from pgproxy.routing.statements import FIXED, PINNING, SPECIAL, decide_statement
+from pgproxy.routing.statements import FIXED, LOCAL, PINNING, SPECIAL, decide_statement
 
 
 def decide(sql: str) -> Decision:
@@ -148,7 +148,15 @@ def test_every_statement_of_the_grammar_has_a_line_in_one_table() -> None:
         "ReturnStmt",  # the body of a SQL function
         "SetOperationStmt",  # made by the analyzer
     }
-    tables = [set(DDL), set(FIXED), set(PINNING), set(SPECIAL), set(DATA_CHANGES), {"SelectStmt"}]
+    tables = [
+        set(DDL),
+        set(FIXED),
+        set(LOCAL),
+        set(PINNING),
+        set(SPECIAL),
+        set(DATA_CHANGES),
+        {"SelectStmt"},
+    ]
     known = set.union(*tables)
     assert sum(map(len, tables)) == len(known)
     grammar = {name for name in dir(pglast.ast) if name.endswith("Stmt")}

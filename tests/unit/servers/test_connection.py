@@ -26,7 +26,7 @@ def stage() -> Iterator[Stage]:
 
 def test_what_a_server_tells_an_idle_connection_is_read_and_dropped(stage: Stage) -> None:
     server, _ = stage["p"].connections[0]
-    setting = write.parameter_status(b"work_mem", b"4MB")
+    setting = write.parameter_status(b"TimeZone", b"UTC")
     stage["p"] >> setting[:5]
     stage["p"] >> setting[5:]
     assert server.place == IDLE_PLACE
@@ -35,7 +35,8 @@ def test_what_a_server_tells_an_idle_connection_is_read_and_dropped(stage: Stage
     client >> INSERT
     stage["p"] << INSERT
     stage["p"] >> INSERTED + IDLE
-    client << INSERTED + IDLE
+    # The next client hears of it: it is the server's own default that has changed.
+    client << setting + INSERTED + IDLE
 
 
 @pytest.mark.parametrize(

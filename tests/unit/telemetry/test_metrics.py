@@ -66,7 +66,7 @@ def play(stage: Stage) -> None:
     stage["r1"] >> SELECTED + IDLE
     client >> query("INSERT INTO t VALUES (1)")
     stage["p"] >> INSERTED + IDLE
-    client >> query("SET work_mem = 1")
+    client >> query("CREATE TEMP TABLE a ()")
     stage["p"] >> INSERTED + IDLE
     client >> query("SELECT 1")
     stage["p"] >> error() + IDLE
@@ -103,7 +103,7 @@ def test_what_was_done_is_counted(stage: Stage, registry: CollectorRegistry) -> 
     assert value("pgproxy_statements_total", read) == 1
     assert value("pgproxy_statements_total", {"target": "primary", "reason": "write"}) == 1
     assert value("pgproxy_statements_total", {"target": "primary", "reason": "pinned"}) == 1
-    assert value("pgproxy_pins_total", {"reason": "set"}) == 1
+    assert value("pgproxy_pins_total", {"reason": "temp_table"}) == 1
     assert value("pgproxy_errors_total", {"source": "server"}) == 1
     assert value("pgproxy_servers_opened_total") == 2
     assert value("pgproxy_leases_total", {"backend": "p"}) == 2
