@@ -39,6 +39,7 @@ from pgproxy.protocol.inflight import (
     FORWARD,
     HELD_BEGIN,
     HIDE,
+    OWED_ATTEMPT,
     OWED_BEGIN,
     OWED_COPY_END,
     OWED_QUERY,
@@ -94,6 +95,8 @@ from pgproxy.telemetry.counters import Counters
 
 # Bytes that a client may send while it waits for a lease before it is not read any more.
 BACKLOG: Final = 65536
+
+DISCARD_SEQUENCES: Final = write.query(b"DISCARD SEQUENCES")
 
 # A Query that fails, and whose error the client never sees.
 FAILING_QUERY: Final = write.query(b"pgproxy refused this statement")
@@ -197,6 +200,9 @@ class Relay(Owner):
         self.backlog_size: i64 = 0
         # The session and its transaction.
         self.pin: Pin | None = None  # one of carry.pins
+        self.wrote_on: ServerConnection | None = None  # where its own sequences are known
+        self.wrote = False  # the transaction may have
+        self.holds = False  # the lease goes on although nothing needs it
         self.pin_is_new = False  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
@@ -243,6 +249,11 @@ class Relay(Owner):
             return
         self.server = None
         pool = self.group.pool_of(server)
+        if self.holds:
+            self.holds = False
+            pool.holders.discard(self)
+            pool.release(server)
+            return
         asked = self.inflight.only_questions
         clean = (self.inflight.settled or asked > 0) and not self.batch.continues
         is_dirty = self.pin is not None or asked > 0 or len(self.carry.touched) > 0
@@ -348,6 +359,8 @@ class Relay(Owner):
         """Sends the batch, or answers it. False: the client's input has to wait."""
         batch = self.batch
         server = self.server
+        if self.holds:
+            server = self._stop_holding()
         if server is not None:
             inflight = self.inflight
             if batch.continues or inflight.skipping or inflight.copying:
@@ -420,6 +433,8 @@ class Relay(Owner):
     def _lease(self) -> bool:
         target = self._target()
         self.on_replica = target == REPLICA
+        if self.batch.asks_sequence and self._takes_back():
+            return True
         server = self.group.acquire(
             target, self.profile, self, self.watermark.wrote_at, self.carry.settings
         )
@@ -427,6 +442,17 @@ class Relay(Owner):
             server = self._unspoilt(server)
         if server is None:
             self.enter(WAITING)
+            return False
+        self.take(server)
+        return True
+
+    def _takes_back(self) -> bool:
+        """What the session's own sequences gave is known where it wrote last."""
+        self.group.asks_sequences = True
+        server = self.wrote_on
+        if server is None or server.writer is not self or not server.backend.writable:
+            return False
+        if not self.group.pool_of(server).take_back(server):
             return False
         self.take(server)
         return True
@@ -505,10 +531,20 @@ class Relay(Owner):
             told = carry.tell(server)
             if told:
                 self.client.write(told)
+        if self.batch.asks_sequence and server.writer is not self and not self.rerun.is_on:
+            server.writer = None
+            self.preface += DISCARD_SEQUENCES  # what other sessions have got there is not its own
+            self.preface_owed.append(OWED_ATTEMPT)
         if self.rerun.is_on:
             self.rerun.start(server)
         else:
             self._send(server)
+
+    def let_go(self) -> None:
+        server = self.server
+        if self.holds and server is not None and self.at_rest:
+            self.holds = False
+            self._release(server)
 
     def resume(self) -> None:
         """Goes on with what came in meanwhile."""
@@ -550,8 +586,12 @@ class Relay(Owner):
             self.journal.sent(sent)
         self._account(server, pipelined=pipelined)
         self.pin_is_new = False  # an error may be this batch's
-        if batch.may_write and not self.on_replica and self.context.keeps_watermark:
-            self.writing = True
+        if batch.may_write and not self.on_replica:
+            server.writer = self
+            self.wrote_on = server
+            self.wrote = True
+            if self.context.keeps_watermark:
+                self.writing = True
         if batch.pin is not None or batch.unparsed:
             if batch.pin in NEVER_UNDONE:
                 server.doomed = True
@@ -581,6 +621,7 @@ class Relay(Owner):
         if preface:
             for owed in self.preface_owed:
                 self.inflight.push(owed)
+            self.preface_owed = []
             server.prepared.unnamed = None
             server.write(preface)
 
@@ -592,6 +633,7 @@ class Relay(Owner):
             self.preface = b""
             for owed in self.preface_owed:
                 inflight.push(owed)
+            self.preface_owed = []
             server.prepared.unnamed = None  # a simple Query drops it
         if first:
             inflight.push(OWED_BEGIN)
@@ -968,6 +1010,8 @@ class Relay(Owner):
                 return
             if self.pin is None:
                 waited = self.phase == SETTLING
+                if not waited and self.group.asks_sequences and self._may_hold(server):
+                    return
                 if not waited and self.batch.input.passing:
                     # A copy has failed; the next client's bytes must not be read as copy data.
                     self.release_is_late = True
@@ -981,6 +1025,27 @@ class Relay(Owner):
         if self.phase == SETTLING:
             self.enter(LEASED)
             self.next_again()
+
+    def _may_hold(self, server: ServerConnection) -> bool:
+        """Whether the lease goes on until somebody else wants it or the next statement is done: it
+        has written, and the next statement may ask what a sequence gave."""
+        pool = self.group.pool_of(server)
+        self.holds = server.writer is self and self.wrote and pool.ledger.waiting == 0
+        self.wrote = False
+        if self.holds:
+            pool.holders.add(self)
+        return self.holds
+
+    def _stop_holding(self) -> ServerConnection | None:
+        """The statement that was waited for has come: whether it is one that asks."""
+        server = self.server
+        assert server is not None
+        self.holds = False
+        self.group.pool_of(server).holders.discard(self)
+        if self.batch.asks_sequence or self.front.held:
+            return server
+        self._release(server)
+        return None
 
     def _session_ends_transaction(self) -> None:
         session = self.front.session
@@ -1016,6 +1081,11 @@ class Relay(Owner):
         server = self.server
         self.server = None
         if self.phase == GONE or server is None:
+            return
+        if self.holds and self.at_rest:
+            self.holds = False
+            self.group.pool_of(server).holders.discard(self)
+            self.enter(FREE)
             return
         said_goodbye = self.server_said_goodbye
         if not said_goodbye and self.rerun.may_begin(

@@ -161,6 +161,7 @@ class BatchReader:
         self.executed_statement: Statement | None = None
         self.effects: tuple[Effect, ...] = ()  # on the session's settings
         self.observes: tuple[str, ...] = ()  # settings that it asks for by name
+        self.asks_sequence = False  # what the session's own nextval gave
         self.anywhere = False  # it fits wherever its transaction runs
         self.may_unpin = False
         self.changes_defaults = False
@@ -294,6 +295,7 @@ class BatchReader:
         self.ends = decision.ends_transaction
         self.effects = decision.effects
         self.observes = decision.observes
+        self.asks_sequence = decision.asks_sequence
         self.anywhere = decision.anywhere
         self.may_unpin = decision.may_unpin
         self.changes_defaults = decision.changes_defaults
@@ -324,6 +326,7 @@ class BatchReader:
         self.ends = False
         self.effects = ()
         self.observes = ()
+        self.asks_sequence = False
         self.anywhere = True
         self.may_unpin = False
         self.changes_defaults = False
@@ -451,6 +454,8 @@ class BatchReader:
             self.changes_defaults = True
         if decision.effects:
             self.effects += decision.effects
+        if decision.asks_sequence:
+            self.asks_sequence = True
         if decision.observes:
             self.observes += decision.observes
 

@@ -201,6 +201,7 @@ def combine(decisions: list[Decision]) -> Decision:
         exact=any(decision.exact for decision in decisions),
         effects=tuple(effect for decision in decisions for effect in decision.effects),
         observes=tuple(name for decision in decisions for name in decision.observes),
+        asks_sequence=any(decision.asks_sequence for decision in decisions),
         anywhere=all(decision.anywhere or decision.target == REPLICA for decision in decisions),
         may_unpin=any(decision.may_unpin for decision in decisions),
         changes_defaults=any(decision.changes_defaults for decision in decisions),
@@ -234,7 +235,7 @@ def under_hint(sql: bytes, decisions: list[Decision]) -> Decision:
 
 def _may_follow(decision: Decision) -> bool:
     """Whether a hint may send the statement to a replica."""
-    if decision.known_write or decision.pin is not None:
+    if decision.known_write or decision.pin is not None or decision.asks_sequence:
         return False
     return decision.target == REPLICA or decision.reason in OVERRULED
 

@@ -178,7 +178,6 @@ class Pin(Enum):
     ADVISORY_LOCK = "advisory_lock"
     LOAD = "load"
     SETSEED = "setseed"
-    SEQUENCE = "sequence"  # currval and lastval: the session remembers its own nextval
     REPLICATION = "replication"  # origins, temporary slots, a running backup
     DO_BLOCK = "do_block"  # its body may change the session
     UNPARSED = "unparsed"
@@ -193,7 +192,6 @@ UNDONE_BY_ERROR: Final = frozenset(
         Pin.TEMP_TABLE,
         Pin.LISTEN,
         Pin.HOLD_CURSOR,
-        Pin.SEQUENCE,
     }
 )
 
@@ -272,6 +270,7 @@ class Decision:
     exact           made from the literals too: may stand only for exactly this text
     effects         what it may do to the session's settings, in order
     observes        settings not PostgreSQL's own that it asks for by name; ANY_SETTING: of any name
+    asks_sequence   it asks what the session's own last nextval was
     anywhere        it may run wherever its transaction does, on a replica too, whatever `target` is
     may_unpin       it may take away what a session is pinned for
     writes          whether it may write what a later read could miss, where `target` and `reason` do
@@ -304,6 +303,7 @@ class Decision:
         again: int = -1,
         effects: tuple[Effect, ...] = (),
         observes: tuple[str, ...] = (),
+        asks_sequence: bool = False,
         anywhere: bool = False,
         may_unpin: bool = False,
         changes_defaults: bool = False,
@@ -340,6 +340,7 @@ class Decision:
         self.exact = exact
         self.effects = effects
         self.observes = observes
+        self.asks_sequence = asks_sequence
         self.anywhere = anywhere
         self.may_unpin = may_unpin
         self.changes_defaults = changes_defaults
@@ -377,6 +378,7 @@ class Decision:
             again=again,
             effects=self.effects,
             observes=self.observes,
+            asks_sequence=self.asks_sequence,
             anywhere=self.anywhere,
             may_unpin=self.may_unpin,
             changes_defaults=self.changes_defaults,
@@ -407,6 +409,7 @@ class Decision:
             int(self.again),
             tuple(effect.fields() for effect in self.effects),
             self.observes,
+            self.asks_sequence,
             self.anywhere,
             self.may_unpin,
             self.changes_defaults,

@@ -78,8 +78,6 @@ SESSION: Final = frozenset({"set_config", "setseed"})
 
 # What must keep the server connection once it was called. What set_config does, reads.py says.
 PINS: Final = {
-    "currval": Pin.SEQUENCE,
-    "lastval": Pin.SEQUENCE,
     "pg_advisory_lock": Pin.ADVISORY_LOCK,
     "pg_advisory_lock_shared": Pin.ADVISORY_LOCK,
     "pg_try_advisory_lock": Pin.ADVISORY_LOCK,
@@ -92,6 +90,9 @@ PINS: Final = {
     "pg_replication_origin_session_setup": Pin.REPLICATION,
     "setseed": Pin.SETSEED,
 }
+
+# What they tell is what this session's own nextval, or serial column, gave last.
+OF_OWN_SEQUENCES: Final = frozenset({"currval", "lastval"})
 
 READS: Final = (NON_VOLATILE - NON_VOLATILE_ON_PRIMARY) | READ_SAFE
 

@@ -15,6 +15,7 @@ from pgproxy.protocol.settings import Effect, is_custom, names_set, setting_name
 from pgproxy.routing.builtins import OPERATORS
 from pgproxy.routing.decision import ANY_SETTING, Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
+    OF_OWN_SEQUENCES,
     PINS,
     ROLE_SETTINGS,
     function_reason,
@@ -95,6 +96,7 @@ class Findings:
         self.makes_temporary = False  # SELECT INTO TEMP
         self.effects: list[Effect] = []  # of set_config on the session's settings
         self.observes: list[str] = []  # names of settings it asks for
+        self.asks_sequence = False  # currval, lastval
         self.may_unpin = False  # it may take away what the session is pinned for
         self.sets = False  # it calls set_config: the literals decide which settings
         self._others = False  # something else keeps it from a replica
@@ -209,6 +211,8 @@ class Findings:
             return
         is_lock = reason is Reason.WRITING_FUNCTION and "advisory" in name
         self.found(reason, f"function {'.'.join(names)}", is_local=is_lock)
+        if name in OF_OWN_SEQUENCES and reason is Reason.PRIMARY_FUNCTION:
+            self.asks_sequence = True
         if is_lock and "unlock" in name:
             self.may_unpin = True
         pin = PINS.get(name) if reason is not Reason.UNKNOWN_FUNCTION else None

@@ -145,6 +145,7 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
         exact=findings.exact or findings.sets,
         effects=tuple(findings.effects),
         observes=tuple(findings.observes),
+        asks_sequence=findings.asks_sequence,
         anywhere=findings.is_read_but_for_settings,
         may_unpin=findings.may_unpin,
         writes=0 if findings.writes_nothing else -1,
@@ -165,6 +166,7 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
         known_write=True,
         exact=findings.sets,
         effects=tuple(findings.effects),
+        asks_sequence=findings.asks_sequence,
         may_unpin=findings.may_unpin,
     )
 

@@ -69,6 +69,9 @@ class Owner(Waiter):
         """The server's write buffer has room (again), or has none."""
         raise NotImplementedError
 
+    def let_go(self) -> None:
+        """Somebody waits for the connection that it holds without need."""
+
 
 class Keeper:
     """The pool, as far as a connection needs to know it."""
@@ -107,6 +110,7 @@ class ServerConnection(Slot):
         # What it last reported of its settings (ParameterStatus). A change makes a new one.
         self.reported = profile.reported
         self.hidden_rows: i64 = 0  # messages in flight whose rows are for the proxy
+        self.writer: object = None  # who has written here last, and so used sequences
         self.custom: set[str] = set()  # settings not PostgreSQL's own that exist here, perhaps
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:

@@ -62,6 +62,7 @@ class PoolGroup:
         self.replica_backends: list[Backend] = []
         self.profiles: dict[tuple[tuple[bytes, bytes], ...], Profile] = {}
         self.clients: i64 = 0
+        self.asks_sequences = False  # sessions have been seen to ask for their own last nextval
         self._turn: i64 = 0
         self._stranded: list[Waiter] = []  # their pool has been closed
 

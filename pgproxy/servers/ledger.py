@@ -151,6 +151,15 @@ class Ledger:
         self.leased += 1
         return slot
 
+    def take_back(self, slot: Slot) -> bool:
+        """Leases this slot, if it is idle and nobody waits."""
+        if slot.place != IDLE or slot.doomed or self.waiting:
+            return False
+        self.idle.remove(slot)
+        slot.place = LEASED
+        self.leased += 1
+        return True
+
     def enqueue(self, waiter: Waiter, profile: Profile, now: float, deadline: float) -> None:
         waiter.waits_for = profile
         waiter.waiting_since = now

@@ -92,6 +92,7 @@ class Pool(Keeper):
         self.user = user
         self.ledger = ledger
         self.servers: set[ServerConnection] = set()
+        self.holders: set[Owner] = set()  # who would let go of theirs if somebody waits
         self.last_error: PgError | None = None  # why the backend could not be reached last time
         self._retry_pause = RETRY_FIRST
         self._pausing = False
@@ -113,7 +114,22 @@ class Pool(Keeper):
         now = time.monotonic()
         self.ledger.enqueue(waiter, profile, now, now + self.context.wait_timeout)
         self._carry_out()
+        if self.holders:
+            # Not at once: the waiter has not been told yet that it waits.
+            self.context.call_later(0.0, self._call_back)
         return None
+
+    def take_back(self, server: ServerConnection) -> bool:
+        """Leases this connection, if it is idle."""
+        if not self.ledger.take_back(server):
+            return False
+        self.backend.load += 1
+        self.backend.leases += 1
+        return True
+
+    def _call_back(self) -> None:
+        while self.holders and self.ledger.waiting:
+            self.holders.pop().let_go()
 
     def cancel_wait(self, waiter: Waiter) -> bool:
         before = self.ledger.waiting

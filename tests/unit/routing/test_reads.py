@@ -77,7 +77,13 @@ def test_the_strongest_rule_is_kept_and_of_equals_the_first_in_the_text() -> Non
 
 def test_the_pin_is_found_whatever_the_rule() -> None:
     assert look("SELECT nextval('s'), setseed(1)").pin is Pin.SETSEED
-    assert look("SELECT currval('s') FROM t FOR UPDATE").pin is Pin.SEQUENCE
+    assert look("SELECT setseed(1) FROM t FOR UPDATE").pin is Pin.SETSEED
+
+
+def test_what_the_session_s_own_sequences_gave() -> None:
+    assert look("SELECT currval('s') FROM t FOR UPDATE").asks_sequence
+    assert look("SELECT lastval()").asks_sequence
+    assert not look("SELECT nextval('s'), app.lastval()").asks_sequence
 
 
 def effects(sql: str) -> list[tuple[object, ...]]:
