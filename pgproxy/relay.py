@@ -206,6 +206,7 @@ class Relay(Owner):
         self.pin_is_new = False  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
+        self.cancel_waits = False  # for the end of what the proxy itself has asked
         self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
         self.journal = Journal(context.rerun_limit)
         self.rerun = Rerun(self, self.journal)
@@ -295,7 +296,11 @@ class Relay(Owner):
         if self.rerun.is_on and not self.journal.unanswered:
             return  # it is doing nothing, as far as it knows
         if self.server is not None and not self.inflight.settled:
-            if self.inflight.owes_client:
+            if not self.inflight.owes_client:
+                return
+            if self.inflight.is_ours:
+                self.cancel_waits = True
+            else:
                 self.group.pool_of(self.server).cancel_query(self.server)
         elif self.phase == WAITING:
             self.group.cancel_wait(self)
@@ -907,6 +912,10 @@ class Relay(Owner):
                         if told:
                             assert pieces is not None
                             pieces.append(told)
+                        if self.cancel_waits and not inflight.is_ours:
+                            self.cancel_waits = False
+                            if inflight.owes_client:
+                                self.group.pool_of(server).cancel_query(server)
                     else:
                         self.front.status = splitter.data[splitter.start + 5]
                         ready_at = splitter.end

@@ -127,6 +127,12 @@ class Inflight:
         return any(not owed.hidden for owed in queue[int(self._head) :])
 
     @property
+    def is_ours(self) -> bool:
+        """The message that the server works on is not the client's, who waits for one behind it."""
+        head = self._head
+        return head < len(self._queue) and self._queue[head].role >= RESTORE
+
+    @property
     def only_questions(self) -> int:
         """How many questions of ours are owed, if nothing else is; else 0."""
         queue = self._queue
