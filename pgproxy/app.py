@@ -103,6 +103,7 @@ class Proxy:
             config.health,
             self._topology_changed,
             self._replica_seen,
+            self._defaults_changed,
         )
         self.pods: Kubernetes | None = None
         if in_kubernetes:
@@ -327,6 +328,9 @@ class Proxy:
         # For good: during a failover clients wait here rather than nowhere.
         if topology.primary is not None or topology.replicas:
             self.backend_seen = True
+
+    def _defaults_changed(self) -> None:
+        self.cluster.renew()
 
     def _replica_seen(self, name: str, fresh_as_of: float) -> None:
         self.cluster.fresh(name, fresh_as_of)

@@ -101,6 +101,9 @@ class Carry:
         self.reported = origin.reported  # what the client was told. A change makes a new one
         self.isolation = b""  # of transactions that do not say theirs
         self.touched: dict[str, bool] = {}
+        self.resetting: set[str] = (
+            set()
+        )  # settings that the last batch sets back to their first values
         self.may_unpin = False
         self.pins: set[Pin] = set()
         self.failed = False  # a statement since `touched` is not empty
@@ -165,6 +168,7 @@ class Carry:
                     server.custom.add(name)
             if effect.resets and not effect.local:
                 set_back_names += names
+        self.resetting = {name for name in set_back_names if name in self._base.values}
         if self._is_certain or not set_back_names or batch.ending != AT_READY:
             return b""
         after = set_back(set_back_names, self._base)
@@ -218,10 +222,8 @@ class Carry:
         """What the client has to be told of a ParameterStatus: b"", or that; takes note of it."""
         if name in OF_THE_SERVER:
             return b""
-        if self.touched and self._base is not NOTHING_SET:
-            setting = name.decode("ascii", "replace").lower()
-            if self.touched.get(setting) and setting in self._base.values:
-                value = self._origin.reported.get(name, value)  # it will have that again
+        if self.resetting and name.decode("ascii", "replace").lower() in self.resetting:
+            value = self._origin.reported.get(name, value)  # it will have that again
         if self.reported.get(name) == value:
             return b""
         reported = self.reported.copy()
@@ -230,6 +232,18 @@ class Carry:
         if name == b"client_encoding":
             self.relay.read_encoding()
         return write.parameter_status(name, value)
+
+    def back_to_base(self) -> bytes:
+        """What the client is to be told of settings that it has just set back: a server that does
+        not know the session's first values need not see a change."""
+        if self.failed:
+            return b""
+        told = [
+            self.news(name, value)
+            for name, value in self._origin.reported.items()
+            if name.decode("ascii", "replace").lower() in self.resetting
+        ]
+        return b"".join(told)
 
     def refused(self, frame: bytes) -> PgError:
         """The session's settings could not be restored; nothing behind them has been run."""

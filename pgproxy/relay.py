@@ -607,6 +607,8 @@ class Relay(Owner):
         if batch.effects:
             alone = front.status == STATUS_IDLE and not self.inflight.owes_client
             after = self.carry.sent(batch, server, alone=alone)
+        elif self.carry.resetting:
+            self.carry.resetting = set()
         if self.on_replica and batch.target == PRIMARY:
             self.begun = b""  # what it sets in its transaction cannot move
         if batch.may_unpin:
@@ -917,6 +919,12 @@ class Relay(Owner):
                             if inflight.owes_client:
                                 self.group.pool_of(server).cancel_query(server)
                     else:
+                        if self.carry.resetting:
+                            if pieces is None:
+                                pieces = []
+                            pieces.append(splitter.data[done : splitter.start])
+                            pieces.append(self.carry.back_to_base())
+                            done = splitter.start
                         self.front.status = splitter.data[splitter.start + 5]
                         ready_at = splitter.end
                         completed = False

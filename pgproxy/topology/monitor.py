@@ -6,7 +6,8 @@ joins later holds nobody up.
 
 `on_change` is called in the event loop with each topology that differs for routing, the first
 one included, and must not block or raise; `on_fresh` with each replica's name and the time as of
-which it is fresh (freshness.py). Positions do not count as a difference: read them from
+which it is fresh (freshness.py); `on_defaults` when a server shows other settings of roles or
+databases than before. Positions do not count as a difference: read them from
 `Monitor.topology`.
 """
 
@@ -42,6 +43,7 @@ class Monitor:
         health: Health,
         on_change: Callable[[Topology], None],
         on_fresh: Callable[[str, float], None] = lambda _name, _fresh: None,
+        on_defaults: Callable[[], None] = lambda: None,
     ) -> None:
         """`backends` None: discovery has yet to name them, nothing is published until it has."""
         self.first_round: Final = asyncio.Event()  # there is a topology
@@ -52,6 +54,8 @@ class Monitor:
         self._health: Final = health
         self._on_change: Final = on_change
         self._on_fresh: Final = on_fresh
+        self._on_defaults: Final = on_defaults
+        self._defaults: Final[dict[str, str]] = {}  # by backend, as it said last
         self._freshness: Final = Freshness()
         self._topology = Topology(0, ())
         self._probes: Final[dict[str, Probe]] = {}
@@ -159,6 +163,11 @@ class Monitor:
             return
         self._probes[name] = probe
         self._note_position(name, probe)
+        if probe.alive and not probe.error:
+            before = self._defaults.get(name)
+            self._defaults[name] = probe.defaults
+            if before is not None and before != probe.defaults:
+                self._on_defaults()
         self._awaited.discard(name)
         self._conclude()
 

@@ -30,6 +30,7 @@ SMALLEST_GAP: Final = 0.1
 # until the first checkpoint after a promotion. A standby's is the highest that any of three
 # sources shows, none of which runs ahead: the control file's two follow with its next restart
 # point, received_tli is exact but hidden from users without pg_read_all_stats (pg_monitor).
+# `defaults` changes with ALTER ROLE or DATABASE … SET.
 # OFFSET 0 has pg_is_in_recovery() evaluated once: a promotion may happen in between.
 QUESTION: Final = """
 SELECT in_recovery,
@@ -43,7 +44,9 @@ SELECT in_recovery,
             THEN greatest((SELECT timeline_id FROM pg_control_checkpoint()),
                           (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
                           (SELECT received_tli FROM pg_stat_wal_receiver))
-            END AS follows_on
+            END AS follows_on,
+       (SELECT md5(string_agg(setting::text, ' ' ORDER BY setdatabase, setrole))
+        FROM pg_db_role_setting AS setting) AS defaults
 FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state
 """
 
@@ -191,6 +194,7 @@ class Prober:
             lsn=parse_lsn(row["lsn"]) if row["lsn"] is not None else None,
             system_identifier=row["system_identifier"],
             asked_at=asked_at,
+            defaults=row["defaults"] or "",
         )
 
     def _on_termination(self, _connection: object) -> None:

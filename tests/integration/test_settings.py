@@ -1,0 +1,354 @@
+"""Sessions keep their settings, whichever server connection they get: one pool, many sessions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+import pytest_asyncio
+
+from pgproxy.embedded import Cluster
+from tests.support.proxy import ProxyProcess
+from tests.support.wire import (
+    SYNC,
+    Wire,
+    bind,
+    describe,
+    errors,
+    execute,
+    fields,
+    parse,
+    query,
+    rows,
+)
+
+Rows = list[tuple[Any, ...]]
+
+
+@pytest.fixture(scope="module")
+def small(cluster: Cluster) -> Iterator[ProxyProcess]:
+    """A proxy with one connection to each server, which all sessions share."""
+    with ProxyProcess.start(cluster.servers, pool={"size": 1, "wait_timeout": 20}) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def connect(
+    small: ProxyProcess, fresh_database: str
+) -> Iterator[Callable[..., "psycopg.Connection[Any]"]]:
+    sessions: list[psycopg.Connection[Any]] = []
+
+    def begin(**parameters: Any) -> "psycopg.Connection[Any]":
+        session = psycopg.connect(small.dsn(db=fresh_database), autocommit=True, **parameters)
+        sessions.append(session)
+        return session
+
+    yield begin
+    for session in sessions:
+        session.close()
+    small.check()
+
+
+@pytest_asyncio.fixture
+async def wires(small: ProxyProcess, fresh_database: str) -> AsyncIterator[Callable[..., Any]]:
+    opened: list[Wire] = []
+
+    async def begin(**parameters: str) -> Wire:
+        wire = await Wire.connect(small, database=fresh_database, **parameters)
+        opened.append(wire)
+        return wire
+
+    yield begin
+    for wire in opened:
+        await wire.close()
+    small.check()
+
+
+def ask(session: "psycopg.Connection[Any]", sql: str, *values: Any) -> Any:
+    (row,) = session.execute(sql, values or None).fetchall()  # type: ignore[arg-type]
+    return row[0]
+
+
+def show(session: "psycopg.Connection[Any]", name: str) -> str:
+    return str(ask(session, f"SHOW {name}"))
+
+
+def told(frames: list[tuple[bytes, bytes]]) -> list[bytes]:
+    return [body.rstrip(b"\0").replace(b"\0", b"=") for kind, body in frames if kind == b"S"]
+
+
+def test_each_session_has_its_own(connect: Callable[..., Any]) -> None:
+    one, other, third = connect(), connect(), connect()
+    one.execute("SET work_mem = '5MB'")
+    other.execute("SET SESSION work_mem TO '6MB'")
+    third.execute('SET search_path TO x, "$user"')
+    for _ in range(3):
+        assert show(one, "work_mem") == "5MB"
+        assert show(other, "work_mem") == "6MB"
+        assert (show(third, "work_mem"), show(third, "search_path")) == ("4MB", 'x, "$user"')
+    one.execute("RESET work_mem")
+    other.execute("RESET ALL")
+    third.execute("DISCARD ALL")
+    assert [show(one, "work_mem"), show(other, "work_mem")] == ["4MB", "4MB"]
+    assert show(third, "search_path") == '"$user", public'
+
+
+def test_a_transaction_decides_what_is_left_of_it(connect: Callable[..., Any]) -> None:
+    one, other = connect(), connect()
+    with one.transaction(force_rollback=True):
+        one.execute("SET work_mem = '5MB'")
+    assert (show(one, "work_mem"), show(other, "work_mem")) == ("4MB", "4MB")
+    with one.transaction():
+        one.execute("SET work_mem = '5MB'; SET LOCAL work_mem = '6MB'")
+        with one.transaction(force_rollback=True):
+            one.execute("SET work_mem = '7MB'")
+        one.execute("SET LOCAL timezone = 'CET'")
+        assert (show(one, "work_mem"), show(one, "timezone")) == ("6MB", "CET")
+    assert show(other, "work_mem") == "4MB"
+    assert (show(one, "work_mem"), show(one, "timezone")) == ("5MB", show(other, "timezone"))
+
+
+def test_a_refused_setting_is_none(connect: Callable[..., Any]) -> None:
+    one, other = connect(), connect()
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        one.execute("SET work_mem = 'a lot'")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        one.execute("SET work_mem = '5MB'; SELECT 1/0")
+    one.execute("SET work_mem = '6MB'; RESET work_mem")
+    assert (show(other, "work_mem"), show(one, "work_mem")) == ("4MB", "4MB")
+
+
+def test_settings_that_do_not_exist_do_not_begin_to(connect: Callable[..., Any]) -> None:
+    one, other = connect(), connect()
+    one.execute("SET app.tenant = 'one'")
+    for _ in range(2):
+        assert ask(other, "SELECT current_setting('app.tenant', true)") is None
+        assert ask(other, "SELECT current_setting(%s, true)", "app.tenant") is None
+        with pytest.raises(psycopg.errors.UndefinedObject):
+            other.execute("SHOW app.tenant")
+        assert show(one, "app.tenant") == "one"
+    with one.transaction():
+        one.execute("SELECT set_config('app.request', '7', true)")
+    assert ask(one, "SELECT current_setting('app.request', true)") == ""
+    assert ask(other, "SELECT current_setting('app.request', true)") is None
+
+
+@pytest.mark.parametrize("value", ["it's", "a\\b'\"", "süß €", "\U0001f600", "x" * 5000, ""])
+def test_any_text_goes_along(connect: Callable[..., Any], value: str) -> None:
+    one, other = connect(), connect()
+    name = "app.text"
+    assert ask(one, "SELECT set_config(%s, %s, false)", name, value) == value
+    assert ask(other, "SELECT 1") == 1
+    other.execute("SET standard_conforming_strings = off")
+    assert ask(one, "SELECT current_setting('app.text')") == value
+    assert show(other, "standard_conforming_strings") == "off"
+
+
+ROW_SECURITY = """
+    CREATE TABLE notes (owner text, note text);
+    INSERT INTO notes VALUES ('ann', 'a1'), ('bob', 'b1'), ('bob', 'b2');
+    CREATE POLICY own ON notes USING (owner = current_setting('app.user', true));
+    ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY by_role ON notes USING (owner = current_user);
+"""
+
+
+def test_row_security_on_every_server(
+    cluster: Cluster, connect: Callable[..., Any], fresh_database: str
+) -> None:
+    roles = [f"{fresh_database}_{name}" for name in ("app", "ann")]
+    cluster.primary.psql(
+        ROW_SECURITY + f"CREATE ROLE {roles[0]}; CREATE ROLE {roles[1]};"
+        f"GRANT SELECT ON notes TO {roles[0]}, {roles[1]};"
+        f"INSERT INTO notes VALUES ('{roles[1]}', 'by role')",
+        db=fresh_database,
+    )
+    cluster.wait_caught_up()
+    try:
+        ann, bob, nobody, by_role = (connect() for _ in range(4))
+        for session in (ann, bob, nobody):
+            session.execute(f"SET ROLE {roles[0]}")
+        by_role.execute(f"SET ROLE {roles[1]}")
+        ann.execute("SET app.\"user\" = 'ann'")
+        ask(bob, "SELECT set_config('app.user', 'bob', false)")
+        seen: set[str] = set()
+        for _ in range(6):
+            for session, notes in ((ann, 1), (bob, 2), (nobody, 0), (by_role, 1)):
+                assert ask(session, "SELECT count(*) FROM notes") == notes
+                seen.add(ask(session, "SELECT current_setting('port')"))
+        # The reads were not all on the primary.
+        assert seen - {str(cluster.primary.port)}
+        with bob.transaction():
+            bob.execute("SET TRANSACTION READ ONLY")
+            ask(bob, "SELECT set_config('app.user', 'ann', true)")
+            assert ask(bob, "SELECT count(*) FROM notes") == 1
+        assert ask(bob, "SELECT count(*) FROM notes") == 2
+    finally:
+        for session in (ann, bob, nobody, by_role):
+            session.execute("RESET ROLE")
+        cluster.primary.psql(
+            f"DROP OWNED BY {roles[0]}, {roles[1]}; DROP ROLE {roles[0]}, {roles[1]}",
+            db=fresh_database,
+        )
+
+
+def test_a_read_only_transaction_may_set_what_it_likes_on_a_replica(
+    cluster: Cluster, connect: Callable[..., Any]
+) -> None:
+    session = connect()
+    for begin in ("BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+        session.execute(begin)
+        ask(session, "SELECT set_config('app.user', 'ann', true)")
+        session.execute("SET LOCAL work_mem = '5MB'; SET timezone = 'CET'")
+        assert ask(session, "SELECT pg_is_in_recovery()")
+        assert show(session, "work_mem") == "5MB"
+        session.execute("COMMIT")
+        assert (show(session, "work_mem"), show(session, "timezone")) == ("4MB", "CET")
+
+
+def test_the_start_up_packet(connect: Callable[..., Any]) -> None:
+    one = connect(application_name="one", options="-c work_mem=5MB -c app.x=1")
+    other = connect(application_name="other", options="-c work_mem=6MB")
+    for _ in range(2):
+        assert (show(one, "application_name"), show(one, "work_mem")) == ("one", "5MB")
+        assert (show(other, "application_name"), show(other, "work_mem")) == ("other", "6MB")
+        assert (show(one, "app.x"), ask(other, "SELECT current_setting('app.x', true)")) == (
+            "1",
+            None,
+        )
+    # What is set back is what the session began with.
+    one.execute("SET work_mem = '7MB'")
+    one.execute("RESET work_mem")
+    assert show(one, "work_mem") == "5MB"
+    with one.transaction():
+        one.execute("SET work_mem = '8MB'")
+        one.execute("RESET ALL")
+        assert (show(one, "work_mem"), show(one, "application_name")) == ("5MB", "one")
+    one.execute("SET application_name = 'changed'")
+    one.execute("DISCARD ALL")
+    assert (show(one, "application_name"), show(one, "app.x")) == ("one", "1")
+    assert one.info.parameter_status("application_name") == "one"
+
+
+@pytest.mark.parametrize(
+    ("options", "sqlstate"),
+    [
+        ("-c work_mem=much", "22023"),
+        ("-c no_such_setting=1", "42704"),
+        ("-c max_connections=10", "55P02"),
+        ("-c role=nobody_is_called_so", "22023"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_start_up_packet_that_postgresql_refuses(
+    wires: Callable[..., Any], cluster: Cluster, options: str, sqlstate: str
+) -> None:
+    wire = await wires(options=options)
+    direct = await Wire.connect(cluster.primary, options=options)
+    async with direct:
+        refused, expected = (
+            {key: value for key, value in fields(one.startup[-1][1]).items() if key in "SVCMDH"}
+            for one in (wire, direct)
+        )
+    assert refused == expected
+    assert (refused["S"], refused["C"]) == ("FATAL", sqlstate)
+
+
+@pytest.mark.asyncio
+async def test_what_can_only_be_given_at_the_start(wires: Callable[..., Any]) -> None:
+    plain, special = await wires(), await wires(options="-c ignore_system_indexes=on")
+    for _ in range(2):
+        assert rows(await special.ask(query("SHOW ignore_system_indexes"))) == [[b"on"]]
+        assert rows(await plain.ask(query("SHOW ignore_system_indexes"))) == [[b"off"]]
+
+
+@pytest.mark.asyncio
+async def test_parameter_status_tells_of_a_session_s_own_values(
+    wires: Callable[..., Any],
+) -> None:
+    one, other = await wires(application_name="one"), await wires(TimeZone="CET")
+    assert one.parameters()["application_name"] == "one"
+    assert other.parameters()["TimeZone"] == "CET"
+    assert told(await one.ask(query("SET TimeZone = 'Asia/Tokyo'"))) == [b"TimeZone=Asia/Tokyo"]
+    for _ in range(2):
+        for wire in (one, other):
+            assert told(await wire.ask(query("SELECT 1"))) == []
+    assert told(await one.ask(query("SET TimeZone = 'Asia/Tokyo'"))) == []
+    assert told(await other.ask(query("SET TimeZone = 'UTC'"))) == [b"TimeZone=UTC"]
+    # Back to what it began with.
+    assert told(await other.ask(query("RESET TimeZone"))) == [b"TimeZone=CET"]
+    assert told(await other.ask(query("DISCARD ALL"))) == []
+    assert told(await other.ask(query("BEGIN"), query("SET TimeZone = 'UTC'"), ready=2)) == [
+        b"TimeZone=UTC"
+    ]
+    assert told(await other.ask(query("ROLLBACK"))) == [b"TimeZone=CET"]
+
+
+@pytest.mark.asyncio
+async def test_settings_in_one_pipeline(wires: Callable[..., Any]) -> None:
+    one, other = await wires(), await wires()
+    setting = parse("SELECT set_config($1, $2, false)") + bind(b"app.n", b"1") + execute() + SYNC
+    reading = parse("SELECT current_setting('app.n', true)") + bind() + describe("P") + execute()
+    for _ in range(3):
+        frames = await one.ask(
+            query("SET work_mem = '5MB'"), query("SHOW work_mem"), setting, reading + SYNC, ready=4
+        )
+        assert rows(frames) == [[b"5MB"], [b"1"], [b"1"]]
+        assert rows(await other.ask(reading, SYNC)) == [[None]]
+        assert rows(await other.ask(query("SHOW work_mem"))) == [[b"4MB"]]
+        frames = await one.ask(query("RESET ALL"), query("SHOW work_mem"), ready=2)
+        assert rows(frames) == [[b"4MB"]]
+
+
+@pytest.mark.asyncio
+async def test_a_timeout_of_one_session_ends_no_statement_of_another(
+    wires: Callable[..., Any],
+) -> None:
+    one, other = await wires(), await wires()
+    for _ in range(20):
+        await one.ask(query("SET statement_timeout = '20ms'"))
+        assert errors(await one.ask(query("SELECT pg_sleep(1)"))) == ["57014"]
+        assert errors(await other.ask(query("SELECT pg_sleep(0.05)"))) == []
+
+
+@pytest.mark.asyncio
+async def test_defaults_that_are_altered_hold_for_sessions_that_begin_then(
+    small: ProxyProcess, cluster: Cluster, wires: Callable[..., Any], fresh_database: str
+) -> None:
+    before = await wires()
+    assert rows(await before.ask(query("SHOW work_mem"))) == [[b"4MB"]]
+    await before.ask(query(f"ALTER DATABASE {fresh_database} SET work_mem = '5MB'"))
+    after = await wires()
+    assert rows(await after.ask(query("BEGIN"), query("SHOW work_mem"), ready=2)) == [[b"5MB"]]
+    await after.ask(query("COMMIT"))
+    # By somebody who does not go through the proxy.
+    cluster.primary.psql(f"ALTER DATABASE {fresh_database} SET work_mem = '6MB'")
+    async with asyncio.timeout(30):
+        while True:
+            later = await wires()
+            if rows(await later.ask(query("BEGIN"), query("SHOW work_mem"), ready=2)) == [[b"6MB"]]:
+                return
+            await later.close()
+
+
+@pytest.mark.asyncio
+async def test_asyncpg_takes_its_connections_back(small: ProxyProcess, fresh_database: str) -> None:
+    """Its pool sends RESET ALL and more each time."""
+    pool = await asyncpg.create_pool(
+        small.dsn(db=fresh_database),
+        min_size=4,
+        max_size=4,
+        server_settings={"application_name": "pooled"},
+    )
+    async with pool:
+
+        async def work(number: int) -> None:
+            async with pool.acquire() as session:
+                assert await session.fetchval("SHOW work_mem") == "4MB"
+                await session.execute(f"SET work_mem = '{number + 5}MB'")
+                assert await session.fetchval("SHOW work_mem") == f"{number + 5}MB"
+                assert await session.fetchval("SHOW application_name") == "pooled"
+
+        await asyncio.gather(*(work(number % 10) for number in range(60)))
