@@ -15,7 +15,7 @@ values, and of no other.
 
 from typing import TYPE_CHECKING, Final, final
 
-from pgproxy.errors import PgError
+from pgproxy.errors import FEATURE_NOT_SUPPORTED, PgError
 from pgproxy.frames import write
 from pgproxy.frames.read import error_fields
 from pgproxy.protocol.inflight import (
@@ -113,10 +113,16 @@ class Carry:
         self._table = table
         self._is_certain = False  # what is touched was touched by one statement by itself
         self._discards = False  # that is DISCARD ALL
+        self._values: dict[str, str] = {}  # what it is known to have set
         self._question = NOTHING
         self._asked: list[str] = []
         self._row = b""
         self._settle(self.settings)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the settings are known again only when the server has answered."""
+        return self._question != NOTHING
 
     @property
     def safe_encoding(self) -> bool:
@@ -151,6 +157,7 @@ class Carry:
         if not self.touched:
             self.failed = False
             self._discards = False
+            self._values.clear()
             self._is_certain = alone and batch.ending == AT_READY and not batch.ends
         else:
             self._is_certain = False
@@ -164,6 +171,10 @@ class Carry:
             for name in names:
                 self.touched.pop(name, None)
                 self.touched[name] = effect.resets
+                if effect.value is not None and not effect.local:
+                    self._values[name] = effect.value
+                else:
+                    self._values.pop(name, None)
                 if is_custom(name):
                     server.custom.add(name)
             if effect.resets and not effect.local:
@@ -274,13 +285,19 @@ class Carry:
             # What a setting that is not PostgreSQL's own is set back to is not known here.
             resets = [name for name, is_reset in touched if is_reset and not is_custom(name)]
             resets += [name for name, is_reset in touched if is_reset and name in self._base.values]
-            names = [name for name in names if name not in resets]
+            names = [name for name in names if name not in resets and name not in self._values]
+            if self._values:
+                known: dict[str, str | None] = {**self._values}
+                server.settings = self._table.get(changed(server.settings, known))
+                self._settle(self._table.get(changed(self.settings, known)))
             if resets:
                 server.settings = self._table.get(reset(server.settings, resets, NOTHING_SET))
                 self._settle(self._table.get(reset(self.settings, resets, self._base)))
         if names:
             self._asked = names
-            self._ask(server, SETTINGS, ask(names, are_set=self._is_certain))
+            in_block = ISOLATION in names or ISOLATION in self.settings.values
+            question = ask(names, are_set=self._is_certain, in_block=in_block)
+            self._ask(server, SETTINGS, question)
         elif self.relay.pin is not None and server.settings is not self.settings:
             self.lease(server)
             self.relay.send_preface(server)
@@ -299,13 +316,24 @@ class Carry:
         try:
             found = answers(asked, read_row(row, encoding) if row else [])
         except ValueError:  # refused, or not in that encoding
-            self.relay.pin_to_server(Pin.SET)
+            self._keep(server)
             return
         server.settings = self._table.get(changed(server.settings, found))
         mine = changed(self.settings, found)
         self._settle(self._table.get(mine))
         if is_too_much(mine):
+            self._keep(server)
+
+    def _keep(self, server: ServerConnection) -> None:
+        """What the session has set cannot be taken along."""
+        if server.backend.writable:
             self.relay.pin_to_server(Pin.SET)
+        else:
+            raise PgError(
+                FEATURE_NOT_SUPPORTED,
+                "the settings of the session cannot be taken to the primary",
+                detail="They were made in a READ ONLY transaction on a replica. Make them before.",
+            )
 
     def _settle(self, settings: Settings) -> None:
         self.settings = settings

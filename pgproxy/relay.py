@@ -883,7 +883,7 @@ class Relay(Owner):
                     name, value = server.note_status()
                     verdict = HIDE
                     # While they are being restored, settings pass through what is not the session's.
-                    if inflight.role != RESTORE:
+                    if inflight.role != RESTORE and not journal.is_checking:
                         inflight.replacement = self.carry.news(name, value)
                         verdict = REPLACE
                 if verdict != FORWARD:

@@ -57,6 +57,7 @@ class Rerun:
         relay = self.relay
         return (
             relay.pin is None
+            and not relay.carry.is_asking
             and not relay.batch.continues
             and not relay.inflight.copying
             and not relay.inflight.skipping

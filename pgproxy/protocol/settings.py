@@ -33,6 +33,9 @@ OF_A_TRANSACTION: Final = frozenset(
     {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
 )
 
+# A value of these is a list of identifiers, which SET puts together and quotes (GUC_LIST_QUOTE).
+LISTS: Final = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})  # fmt: skip
+
 # What one session may take along; beyond it, it keeps its connection.
 MAX_SETTINGS: Final = 500
 MAX_BYTES: Final = 65536
@@ -114,6 +117,7 @@ class Effect:
     local    for the rest of its transaction only
     parameter
              the number of the parameter that has the name, if the text does not
+    value    what the one name is set to, if the text tells that
     """
 
     def __init__(
@@ -124,16 +128,18 @@ class Effect:
         all: bool = False,
         local: bool = False,
         parameter: int = 0,
+        value: str | None = None,
     ) -> None:
         self.names = names
         self.resets = resets
         self.all = all
         self.local = local
         self.parameter = parameter
+        self.value = value
 
     def fields(self) -> tuple[object, ...]:
         """Every attribute, to compare two."""
-        return (self.names, self.resets, self.all, self.local, self.parameter)
+        return (self.names, self.resets, self.all, self.local, self.parameter, self.value)
 
     def __repr__(self) -> str:
         return f"<Effect {self.fields()}>"
@@ -242,9 +248,10 @@ def set_back(names: list[str], base: Settings) -> bytes:
     return write.query(b"SELECT " + b", ".join(calls)) if calls else b""
 
 
-def ask(names: list[str], *, are_set: bool) -> bytes:
+def ask(names: list[str], *, are_set: bool, in_block: bool = False) -> bytes:
     """The Query whose one row has the values of these settings; unless they are known to have been
-    set in the session, also which of them have, as far as pg_settings tells."""
+    set in the session, also which of them have, as far as pg_settings tells. `in_block`: a standby
+    would refuse it in a transaction of the session's default kind."""
     calls = [b"pg_catalog.current_setting(" + literal(name) + b", true)" for name in names]
     told = [name for name in names if is_in_view(name)]
     if told and not are_set:
@@ -254,7 +261,8 @@ def ask(names: list[str], *, are_set: bool) -> bytes:
             b" FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'"
             b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[" + listed + b"]))"
         )
-    return write.query(b"SELECT " + b", ".join(calls))
+    columns = b", ".join(calls)
+    return write.query(_BEGIN + columns + _COMMIT if in_block else b"SELECT " + columns)
 
 
 def answers(names: list[str], values: list[str | None]) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from pgproxy.protocol.settings import AUTHORITY, Effect, is_custom, names_set, setting_name
+from pgproxy.protocol.settings import AUTHORITY, LISTS, Effect, is_custom, names_set, setting_name
 from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
@@ -307,7 +307,18 @@ def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effec
     names = names_set(name)
     if not names or name == "seed" or (local and not is_custom(name)):
         return ()
-    return (Effect(names, resets=resets, local=local),)
+    value = None
+    if len(names) == 1 and name not in LISTS and node["kind"] == "VAR_SET_VALUE":
+        value = _value(node.get("args", []))
+    return (Effect(names, resets=resets, local=local, value=value),)
+
+
+def _value(arguments: Tree) -> str | None:
+    """The value of a SET, where it is one constant."""
+    constant = arguments[0].get("A_Const", {}) if len(arguments) == 1 else {}
+    if not {"sval", "ival", "fval"} & constant.keys():
+        return None
+    return _constant(arguments[0])
 
 
 def _constant(value: Tree) -> str:

@@ -124,6 +124,7 @@ def test_what_a_session_is_asked() -> None:
         "SELECT pg_catalog.current_setting('work_mem', true)"
     )
     assert "pg_settings" in text(ask(["work_mem"], are_set=False))
+    assert text(ask(["role"], are_set=True, in_block=True)).startswith("BEGIN ISOLATION LEVEL")
     # It has no line for these.
     assert "pg_settings" not in text(ask(["app.a", "role"], are_set=False))
     assert [is_in_view(name) for name in ("work_mem", "app.a", "role")] == [True, False, False]
@@ -214,4 +215,4 @@ def test_they_can_be_read_in_a_log() -> None:
     settings = Settings({"a": "1"})
     assert repr(settings) == "<Settings {'a': '1'}>"
     assert "'a'" in repr(Origin(settings, {}))
-    assert repr(Effect(("a",), local=True)) == "<Effect (('a',), False, False, True, 0)>"
+    assert repr(Effect(("a",), local=True)) == "<Effect (('a',), False, False, True, 0, None)>"

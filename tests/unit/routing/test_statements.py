@@ -169,3 +169,25 @@ def test_a_statement_of_no_table_goes_to_the_primary() -> None:
     decision = decide_statement({"NewStmt": {}})
     assert (decision.target, decision.reason.value) == (PRIMARY, "unknown_syntax")
     assert decide_statement({}).target == PRIMARY
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("SET work_mem = '1MB'", "1MB"),
+        ("SET work_mem = 64", "64"),
+        ("SET TIME ZONE -8", "-8"),
+        ("SET seq_page_cost = 1.5", "1.5"),
+        ("SET enable_seqscan = off", "off"),
+        ("SET bytea_output TO hex", "hex"),
+        ("SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE", None),
+        ("SET datestyle = iso, mdy", None),
+        ("SET search_path = public", None),
+        ("SET work_mem TO DEFAULT", None),
+        ("SET SESSION AUTHORIZATION u", None),
+        ("SET ROLE u", "u"),
+    ],
+)
+def test_what_a_setting_is_set_to(sql: str, value: str | None) -> None:
+    (effect,) = classify(sql.encode()).effects
+    assert effect.value == value
