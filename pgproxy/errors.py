@@ -7,7 +7,8 @@ XX000 with no detail, so that nothing internal leaks.
 
 from typing import Final
 
-# Appendix A of the PostgreSQL manual; the conditions the proxy itself raises.
+# Appendix A of the PostgreSQL manual; the conditions the proxy itself raises. Notices have the first.
+SUCCESS: Final = "00000"
 PROTOCOL_VIOLATION: Final = "08P01"
 CONNECTION_FAILURE: Final = "08006"
 CANNOT_CONNECT_NOW: Final = "57P03"

@@ -19,6 +19,7 @@ from pgproxy.errors import (
     CONFIG_FILE_ERROR,
     FEATURE_NOT_SUPPORTED,
     NOT_IN_PREREQUISITE_STATE,
+    SUCCESS,
     UNDEFINED_OBJECT,
     PgError,
 )
@@ -174,7 +175,7 @@ class Admin:
             )
         return [
             PgError(
-                "00000",
+                SUCCESS,
                 "the users file is up to date; nothing else is reloaded",
                 severity="NOTICE",
                 detail=(

@@ -24,6 +24,7 @@ from pgproxy.errors import (
     INTERNAL_ERROR,
     INVALID_AUTHORIZATION,
     PROTOCOL_VIOLATION,
+    SUCCESS,
     TOO_MANY_CONNECTIONS,
     UNDEFINED_PREPARED_STATEMENT,
     PgError,
@@ -444,7 +445,7 @@ class Session:
 
     def _show(self, name: str) -> list[list[Value]]:
         if name == "help":
-            notice = PgError("00000", "Console usage", severity="NOTICE", detail=HELP)
+            notice = PgError(SUCCESS, "Console usage", severity="NOTICE", detail=HELP)
             self._exchange.write(write.notice_response(notice))
             return []
         if name in self._console.columns:

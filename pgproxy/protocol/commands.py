@@ -76,7 +76,7 @@ class Command:
 
 def split(text: str) -> list[str]:
     """The statements of a Query, without those that are empty."""
-    pieces = (piece.strip() for piece in _PIECES.findall(_COMMENTS.sub(" ", text)))
+    pieces = [piece.strip() for piece in _PIECES.findall(_COMMENTS.sub(" ", text))]
     return [piece for piece in pieces if piece]
 
 
