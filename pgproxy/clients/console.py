@@ -8,7 +8,7 @@ up no drain and go when the proxy does.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -42,6 +42,9 @@ _log = structlog.stdlib.get_logger()
 MAX_MESSAGE: Final = 65536
 # Sessions at the same time.
 MAX_SESSIONS: Final = 100
+
+# Rows until clients have their turn again: a millisecond's work.
+AT_ONCE: Final = 50
 
 # What a user may do here.
 NOTHING: Final = 0
@@ -77,7 +80,7 @@ HELP: Final = """
 class Tables(Protocol):
     """telemetry/tables.py"""
 
-    def rows(self, name: str) -> list[list[Value]]: ...
+    def rows(self, name: str) -> Iterator[list[Value]]: ...
 
 
 class Access:
@@ -313,8 +316,8 @@ class Session:
             columns = self._columns(command)
             rows = await self._run(command)
             if columns is not None:
-                frames = [columns.description(), *[columns.row(row) for row in rows]]
-                self._exchange.write(b"".join(frames))
+                self._exchange.write(columns.description())
+                await self._send(columns, rows, [])
             self._exchange.write(write.command_complete(command.tag.encode()))
         self._ready()
 
@@ -371,11 +374,19 @@ class Session:
         rows = portal.rows if limit <= 0 else portal.rows[:limit]
         portal.rows = portal.rows[len(rows) :]
         if columns is not None:
-            self._exchange.write(b"".join([columns.row(row, portal.formats) for row in rows]))
+            await self._send(columns, rows, portal.formats)
         if limit > 0 and len(rows) == limit:
             self._exchange.write(write.PORTAL_SUSPENDED)
         else:
             self._exchange.write(write.command_complete(command.tag.encode()))
+
+    async def _send(
+        self, columns: Columns, rows: list[list[Value]], formats: Sequence[int]
+    ) -> None:
+        for start in range(0, len(rows), AT_ONCE):
+            part = [columns.row(row, formats) for row in rows[start : start + AT_ONCE]]
+            self._exchange.write(b"".join(part))
+            await asyncio.sleep(0)
 
     def _close(self, body: bytes) -> None:
         kind, name = read.close_target(body)
@@ -429,7 +440,7 @@ class Session:
         if word == "begin":
             self._status = codes.STATUS_IN_TRANSACTION
         elif word == "show":
-            return self._show(command.argument)
+            return await self._show(command.argument)
         elif word == "set":
             self._set(command.argument)
         elif word != "ignored":
@@ -443,13 +454,18 @@ class Session:
                 self._exchange.write(write.notice_response(notice))
         return []
 
-    def _show(self, name: str) -> list[list[Value]]:
+    async def _show(self, name: str) -> list[list[Value]]:
         if name == "help":
             notice = PgError(SUCCESS, "Console usage", severity="NOTICE", detail=HELP)
             self._exchange.write(write.notice_response(notice))
             return []
         if name in self._console.columns:
-            return self._console.tables.rows(name)
+            rows = []
+            for row in self._console.tables.rows(name):
+                rows.append(row)
+                if len(rows) % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            return rows
         return [[SESSION_SETTINGS[name]]]
 
     def _set(self, name: str) -> None:

@@ -1,12 +1,15 @@
 """What each SHOW of the admin console tells, read from the parts when somebody asks.
 
-A value that the proxy does not know or does not count is NULL. Columns: columns.py.
+A value that the proxy does not know or does not count is NULL. Columns: columns.py. Rows are made
+one by one, so that who reads many can let others have their turn in between; connections that come
+or go meanwhile may be among them or not.
 """
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -130,9 +133,9 @@ class Tables:
             "pool_version": lambda: [[f"pgproxy {pgproxy.__version__}"]],
         }
 
-    def rows(self, name: str) -> list[Row]:
+    def rows(self, name: str) -> Iterator[Row]:
         """The rows of one of columns.COLUMNS."""
-        return list(self._makers[name]())
+        return iter(self._makers[name]())
 
     def frames(self, name: str) -> list[bytes]:
         """RowDescription and DataRows of one whose columns are all of type text."""
@@ -153,7 +156,7 @@ class Tables:
                 "" if server is None else server.backend.name,
                 reasons.get(relay, "pool_full") if relay.phase == WAITING else "",
             ]
-        for visitor in self._visitors:
+        for visitor in list(self._visitors):
             yield [*_visitor(visitor), "", "", ""]
 
     def _servers(self) -> Iterator[Row]:
@@ -197,9 +200,10 @@ class Tables:
     def _pools(self) -> Iterator[Row]:
         """One row for each database and user, as in PgBouncer: all backends together."""
         now = time.monotonic()
-        for key in sorted(self._cluster.groups):
-            group = self._cluster.groups[key]
-            relays = [relay for relay in self._relays() if relay.group is group]
+        active = Counter(
+            relay.group for relay in self._relays() if relay.phase not in (WAITING, GONE)
+        )
+        for _, group in sorted(self._cluster.groups.items()):
             since = _waiting_since(group, self._cluster)
             oldest = max(0.0, now - min(since)) if since else 0.0
             ledgers = [pool.ledger for pool in group.pools.values()]
@@ -210,7 +214,7 @@ class Tables:
             yield [
                 group.database,
                 group.user,
-                sum(relay.phase not in (WAITING, GONE) for relay in relays),
+                active[group],
                 len(since),
                 0,  # who asks for a cancel is let go at once
                 0,
@@ -526,6 +530,8 @@ def _socket(
 
 
 def _address(transport: Any, which: str) -> tuple[str, int | None]:
+    if transport.is_closing():
+        return "", None
     address = transport.get_extra_info(which)
     if not isinstance(address, tuple):
         return "unix", None
@@ -534,8 +540,8 @@ def _address(transport: Any, which: str) -> tuple[str, int | None]:
 
 def _date(at: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """A time of the monotonic clock as local time."""
-    ago = timedelta(seconds=time.monotonic() - at)
-    return (datetime.now(UTC) - ago).astimezone().strftime(form)
+    now = datetime.now(UTC).timestamp()
+    return time.strftime(form, time.localtime(now - (time.monotonic() - at)))
 
 
 def _seconds_and_rest(seconds: float) -> tuple[int, int]:
