@@ -47,7 +47,7 @@ _BEGINNINGS: Final = frozenset({"begin", "start"})
 _ENDS: Final = {"commit": "COMMIT", "end": "COMMIT", "rollback": "ROLLBACK", "abort": "ROLLBACK"}
 
 _PIECES: Final = re.compile(r"""(?:[^;'"]|'(?:[^']|'')*'|"(?:[^"]|"")*"|['"])+""")
-_COMMENTS: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
+_COMMENTS: Final = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.S)
 _SHAPE: Final = re.compile(r"(\w+)(?:\s+(.*))?", re.S)
 _NAME: Final = re.compile(r'"((?:[^"]|"")+)"|([^\s"]+)')
 _SETTING: Final = re.compile(

@@ -19,6 +19,8 @@ from pgproxy.protocol.commands import parse, split
         ("a - b", ["a - b"]),
         (" ; -- nothing", []),
         ("", []),
+        ("RELOAD /* no end; of it", ["RELOAD"]),
+        ("/*" * 30000, []),
     ],
 )
 def test_a_query_is_cut_into_its_statements(text: str, statements: list[str]) -> None:
