@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,12 +11,15 @@ import structlog
 
 import pgproxy
 from pgproxy import _compiled
+from pgproxy.clients.admin import Admin
 from pgproxy.clients.cancel import CancelKeys
+from pgproxy.clients.console import Access, Console
 from pgproxy.clients.drain import Drain
 from pgproxy.clients.listener import Listener
 from pgproxy.clients.login import ClientLogin
 from pgproxy.clients.users import Users
 from pgproxy.config import Config, notices
+from pgproxy.configfile import leaves, toml_text
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.settings import SettingsTable
@@ -25,10 +29,14 @@ from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.janitor import Janitor
 from pgproxy.servers.login import ServerLogin
+from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, PoolContext
+from pgproxy.telemetry.averages import PERIOD, Averages
+from pgproxy.telemetry.columns import COLUMNS
 from pgproxy.telemetry.counters import Counters
 from pgproxy.telemetry.http import start_http
 from pgproxy.telemetry.metrics import ProxyCollector, make_registry
+from pgproxy.telemetry.tables import Tables
 from pgproxy.topology import static
 from pgproxy.topology.kubernetes import Kubernetes
 from pgproxy.topology.model import Topology
@@ -136,19 +144,25 @@ class Proxy:
         self.registry = StatementRegistry()
         settings = SettingsTable()
         keys = CancelKeys()
+        modes = PoolModes(
+            config.pool.mode,
+            {name: entry.mode for name, entry in config.pool.databases.items()},
+            {name: entry.mode for name, entry in config.pool.users.items()},
+        )
+        relays = RelayContext(
+            router=self.router,
+            registry=self.registry,
+            settings=settings,
+            counters=self.counters,
+            modes=modes,
+            watermark=config.consistency.read_your_writes,
+            rerun_limit=config.health.rerun_limit,
+            on_statement=on_statement,
+        )
         self.listener = Listener(
             ClientLogin(self.cluster, self.users, keys, keyring, settings, config.auth.method),
             keys,
-            RelayContext(
-                router=self.router,
-                registry=self.registry,
-                settings=settings,
-                counters=self.counters,
-                session_mode=config.pool.mode == "session",
-                watermark=config.consistency.read_your_writes,
-                rerun_limit=config.health.rerun_limit,
-                on_statement=on_statement,
-            ),
+            relays,
             self.counters,
             max_clients=config.listen.max_clients,
             login_timeout=config.timeouts.client_login,
@@ -159,6 +173,37 @@ class Proxy:
             accept=config.listen.drain_accept_seconds,
             window=config.listen.drain_timeout,
         )
+        self.averages = Averages(self.counters.databases, time.monotonic())
+        auth = config.auth
+        self.console = Console(
+            Access(auth.admin_users, auth.stats_users, trusts_all=trusts_all), keys, COLUMNS
+        )
+        tables = Tables(
+            cluster=self.cluster,
+            listener=self.listener,
+            visitors=self.console.sessions,
+            drain=self.drain,
+            modes=modes,
+            averages=self.averages,
+            users=lambda: self.users.entries,
+            settings=_settings(config),
+            sizes={
+                "client": self.listener.clients,
+                "pool": self.cluster.groups,
+                "prepared_statement": self.registry,
+                "cancel_key": keys,
+            },
+        )
+        self.console.tables = tables
+        self.console.admin = Admin(
+            cluster=self.cluster,
+            listener=self.listener,
+            drain=self.drain,
+            users=self.users,
+            kill_visitor=self.console.kill,
+        )
+        self.listener.console = self.console
+        relays.tables = tables.frames
         self.backend_seen = False
         self._failure: Exception | None = None
         self.janitor = Janitor(
@@ -203,6 +248,7 @@ class Proxy:
             self.tasks.spawn(self._vital("discovery", self.pods.run()))
         self.tasks.spawn(self._vital("monitor", self.monitor.run()))
         self.tasks.spawn(self._vital("janitor", self.janitor.run()))
+        self.tasks.spawn(self._average())
         try:
             await self._first_round()
             if self.drain.draining:
@@ -227,6 +273,11 @@ class Proxy:
             _log.critical("part_failed", part=part, exc_info=error)
             self._failure = error
             self.drain.ask()
+
+    async def _average(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD)
+            self.averages.look(time.monotonic())
 
     async def _first_round(self) -> None:
         loop = asyncio.get_running_loop()
@@ -334,6 +385,12 @@ class Proxy:
 
     def _replica_seen(self, name: str, fresh_as_of: float) -> None:
         self.cluster.fresh(name, fresh_as_of)
+
+
+def _settings(config: Config) -> list[tuple[str, str, str]]:
+    """Each key with its value and its default, secrets masked."""
+    defaults = dict(leaves(Config()))
+    return [(key, toml_text(value), toml_text(defaults[key])) for key, value in leaves(config)]
 
 
 async def serve(

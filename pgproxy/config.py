@@ -12,6 +12,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+# The virtual databases of the admin console.
+CONSOLE_DATABASES: Final = frozenset({"pgproxy", "pgbouncer"})
+
 
 def _empty_is_none(value: object) -> object:
     return None if value == "" else value
@@ -103,6 +106,7 @@ PresetName = Literal[
     "kubegres",
     "opengauss",
 ]
+PoolMode = Literal["transaction", "session", "statement"]
 TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
@@ -140,6 +144,7 @@ class Auth(_Section):
     query: Text = ""
     hba_file: OptionalFile = None
     admin_users: Texts = ()
+    stats_users: Texts = ()
 
 
 class Server(_Section):
@@ -153,10 +158,24 @@ class Server(_Section):
     tls_key_file: OptionalFile = None
 
 
+class PoolEntry(_Section):
+    """What is different for one database or one user."""
+
+    mode: PoolMode
+
+
+PoolEntries = Annotated[
+    dict[str, PoolEntry],
+    Field(description='a table for each name such as { reports = { mode = "session" } }'),
+]
+
+
 class Pool(_Section):
     """Server connections; `size` counts per (database, user) on each backend."""
 
-    mode: Literal["transaction", "session", "statement"] = "transaction"
+    mode: PoolMode = "transaction"
+    databases: PoolEntries = {}
+    users: PoolEntries = {}
     size: Positive = 20
     min_size: Count = 0
     reserve_size: Count = 0
@@ -302,12 +321,10 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "auth.method": ("trust", "password", "md5", "scram-sha-256"),
     "auth.query": ("",),
     "auth.hba_file": (None,),
-    "auth.admin_users": ((),),
     "server.tls_mode": ("disable", "allow", "prefer"),
     "server.tls_ca_file": (None,),
     "server.tls_cert_file": (None,),
     "server.tls_key_file": (None,),
-    "pool.mode": ("transaction", "session"),
     "pool.reserve_size": (0,),
     "pool.max_backend_connections": (0,),
     "pool.max_database_connections": (0,),

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, cast, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from pgproxy.config import AVAILABLE_NOW, Backend, Config
+from pgproxy.config import AVAILABLE_NOW, Backend, Config, PoolEntry
 from pgproxy.configrules import ENVIRONMENT_PREFIX, Fault, contradictions, variable
 from pgproxy.errors import ConfigError
 
@@ -28,6 +28,11 @@ _SERVICE_LINK: Final = re.compile(
     r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$"
 )
 _SERVICE_LINK_VALUE: Final = re.compile(r"^(tcp|udp|sctp)://")
+
+
+# What stands in a list of tables, and in a table of names.
+_ITEMS: Final[Mapping[object, type[BaseModel]]] = {tuple: Backend, dict: PoolEntry}
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,17 @@ def origins(path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...
     """
     config, sources = _load(path, environ)
     return tuple(
-        Setting(key, toml_text(value), sources.get(key, "default"))
-        for key, value in _leaves(config)
+        Setting(key, toml_text(value), _origin(sources, key)) for key, value in leaves(config)
     )
+
+
+def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every dotted key with its value; a list or a table of names counts as one."""
+    for name, value in model:
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def toml_text(value: object) -> str:
@@ -67,11 +80,22 @@ def toml_text(value: object) -> str:
     if isinstance(value, int | float):
         return str(value).removesuffix(".0")
     if isinstance(value, BaseModel):
-        pairs = (f"{name} = {toml_text(item)}" for name, item in value)
-        return "{ " + ", ".join(pairs) + " }"
+        return _inline({name: toml_text(item) for name, item in value})
+    if isinstance(value, dict):
+        return _inline({_toml_key(name): toml_text(item) for name, item in value.items()})
     if isinstance(value, tuple | list):
         return "[" + ", ".join(toml_text(item) for item in value) + "]"
     return json.dumps(str(value), ensure_ascii=False)
+
+
+def _inline(pairs: Mapping[str, str]) -> str:
+    if not pairs:
+        return "{}"
+    return "{ " + ", ".join(f"{name} = {text}" for name, text in pairs.items()) + " }"
+
+
+def _toml_key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def _load(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
@@ -169,7 +193,7 @@ def _looks_like_ours(name: str, rest: str, value: str) -> bool:
 def _from_text(field: FieldInfo, text: str) -> object:
     """A variable's text as the field's kind of value; ValueError if it is not JSON but must be."""
     kind = _kind(field)
-    if kind is tuple or _is_model(kind):
+    if kind in (tuple, dict) or _is_model(kind):
         return json.loads(text)
     if kind is int or kind is float:
         try:
@@ -214,7 +238,7 @@ def _explain(item: Any) -> Fault:
 
 
 def _not_available(config: Config) -> Iterator[Fault]:
-    values = dict(_leaves(config))
+    values = dict(leaves(config))
     for key, now in AVAILABLE_NOW.items():
         if values[key] not in now:
             accepted = ", ".join(toml_text(value) for value in now)
@@ -233,8 +257,18 @@ def _source(sources: Mapping[str, str], key: str) -> str:
     while key:
         if key in sources:
             return sources[key]
+        if key.count(".") > 1:  # one name of a table of names, whose keys were given
+            for given, source in sources.items():
+                if given.startswith(f"{key}."):
+                    return source
         key = key[: max(key.rfind("."), key.rfind("["), 0)]
     return ""
+
+
+def _origin(sources: Mapping[str, str], key: str) -> str:
+    """Who gave a value: of a table of names there may be several."""
+    inside = {source for given, source in sources.items() if given.startswith(f"{key}.")}
+    return sources.get(key) or " and ".join(sorted(inside)) or "default"
 
 
 def _did_you_mean(meant: str) -> str:
@@ -246,11 +280,11 @@ def _closest(word: str, known: list[str]) -> str:
 
 
 def _kind(field: FieldInfo | None) -> Any:
-    """int, float, str, Path, SecretStr, Literal, tuple, or a model."""
+    """int, float, str, Path, SecretStr, Literal, tuple, dict, or a model."""
     if field is None:
         return None
     annotation = field.annotation
-    if get_origin(annotation) in (tuple, Literal):
+    if get_origin(annotation) in (tuple, dict, Literal):
         return get_origin(annotation)
     return Path if Path in get_args(annotation) else annotation
 
@@ -262,19 +296,25 @@ def _is_model(kind: Any) -> bool:
 def _model_at(parts: list[str]) -> type[BaseModel]:
     """The model whose keys stand at `parts`, also inside a list of tables."""
     model: type[BaseModel] = Config
-    for part in parts:
+    names = iter(parts)
+    for part in names:
         kind = _kind(model.model_fields[part])
-        model = Backend if kind is tuple else cast("type[BaseModel]", kind)
+        if kind is dict:
+            next(names, "")  # anybody's name
+        model = _ITEMS.get(kind) or cast("type[BaseModel]", kind)
     return model
 
 
 def _field(parts: list[str]) -> FieldInfo | None:
     model: type[BaseModel] | None = Config
     field = None
-    for part in parts:
+    names = iter(parts)
+    for part in names:
         field = model.model_fields.get(part) if model is not None else None
         kind = _kind(field)
-        model = kind if _is_model(kind) else (Backend if kind is tuple else None)
+        if kind is dict:
+            next(names, "")  # anybody's name
+        model = kind if _is_model(kind) else _ITEMS.get(kind)
     return field
 
 
@@ -292,11 +332,3 @@ def _known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[s
             yield from _known_keys(kind, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
-
-
-def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in model:
-        if isinstance(value, BaseModel):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

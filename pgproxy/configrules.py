@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgproxy.config import Config, Discovery, Kubernetes
+from pgproxy.config import CONSOLE_DATABASES, Config, Discovery, Kubernetes
 
 ENVIRONMENT_PREFIX: Final = "PGPROXY_"
 
@@ -32,6 +32,8 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
     pool, auth, health, discovery = config.pool, config.auth, config.health, config.discovery
     if pool.min_size > pool.size:
         yield Fault("pool.min_size", f"{pool.min_size} is more than pool.size = {pool.size}")
+    for name in sorted(CONSOLE_DATABASES & pool.databases.keys()):
+        yield Fault(f"pool.databases.{name}", "is the admin console, which has no pool")
     if config.listen.port == config.http.port != 0:
         yield Fault("http.port", f"{config.http.port} is listen.port too; choose another")
     if auth.users_file is None:

@@ -7,7 +7,8 @@ XX000 with no detail, so that nothing internal leaks.
 
 from typing import Final
 
-# Appendix A of the PostgreSQL manual; the conditions the proxy itself raises.
+# Appendix A of the PostgreSQL manual; the conditions the proxy itself raises. Notices have the first.
+SUCCESS: Final = "00000"
 PROTOCOL_VIOLATION: Final = "08P01"
 CONNECTION_FAILURE: Final = "08006"
 CANNOT_CONNECT_NOW: Final = "57P03"
@@ -19,6 +20,10 @@ INVALID_AUTHORIZATION: Final = "28000"
 INVALID_PARAMETER_VALUE: Final = "22023"
 UNDEFINED_PREPARED_STATEMENT: Final = "26000"
 INTERNAL_ERROR: Final = "XX000"
+INSUFFICIENT_PRIVILEGE: Final = "42501"
+UNDEFINED_OBJECT: Final = "42704"
+NOT_IN_PREREQUISITE_STATE: Final = "55000"
+CONFIG_FILE_ERROR: Final = "F0000"
 
 
 class PgError(Exception):

@@ -91,6 +91,7 @@ from pgproxy.routing.router import Router
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot
+from pgproxy.servers.modes import SESSION, STATEMENT, PoolModes
 from pgproxy.telemetry.counters import Counters
 
 # Bytes that a client may send while it waits for a lease before it is not read any more.
@@ -149,7 +150,7 @@ class RelayContext:
         registry: StatementRegistry,
         settings: SettingsTable,
         counters: Counters,
-        session_mode: bool,
+        modes: PoolModes | None = None,
         watermark: str,
         rerun_limit: int = 0,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
@@ -158,11 +159,12 @@ class RelayContext:
         self.registry = registry
         self.settings = settings
         self.counters = counters
-        self.session_mode = session_mode
+        self.modes = PoolModes() if modes is None else modes
         self.shared_watermark = Watermark() if watermark == "global" else None
         self.keeps_watermark = watermark != "off"
         self.rerun_limit = rerun_limit
         self.on_statement = on_statement
+        self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells
 
 
 @final
@@ -179,11 +181,15 @@ class Relay(Owner):
         super().__init__()
         self.context = context
         self.counters = context.counters
+        self.traffic = context.counters.traffic(group.database)
         self.client = client
         self.group = group
         self.profile = profile
-        self.front = Front(session, holds_begin=not context.session_mode)
-        self.batch = BatchReader(context.router, context.registry)
+        mode = context.modes.of(group.database, group.user)
+        self.session_mode = mode == SESSION
+        self.statement_mode = mode == STATEMENT
+        self.front = Front(session, holds_begin=not self.session_mode, tables=context.tables)
+        self.batch = BatchReader(context.router, context.registry, self.traffic)
         self.carry = Carry(self, profile, origin, context.settings)
         self.read_encoding()
         # The lease.
@@ -220,6 +226,7 @@ class Relay(Owner):
         phase = self.phase
         if phase == GONE:
             return
+        self.traffic.received += len(chunk)
         if phase in (WAITING, SETTLING):
             self.backlog.append(chunk)
             self.backlog_size += len(chunk)
@@ -371,6 +378,8 @@ class Relay(Owner):
             if batch.continues or inflight.skipping or inflight.copying:
                 self._send(server)
                 return True
+            if self.statement_mode and batch.starts:
+                return self._refuse_block()
             kind = batch.own
             if kind != PLAIN and inflight.settled and self.front.status != STATUS_FAILED:
                 self._answer(own=True)
@@ -386,6 +395,8 @@ class Relay(Owner):
                 return True
             if self.server is not None:
                 return True
+        elif self.statement_mode and batch.starts:
+            return self._refuse_block()
         elif self._answer(own=False):
             return True
         return self._lease()
@@ -404,6 +415,24 @@ class Relay(Owner):
         self.batch.done()
         return True
 
+    def _refuse_block(self) -> bool:
+        """BEGIN in statement mode; behind the answers that are still to come."""
+        if self.server is not None and not self.inflight.settled:
+            self.enter(SETTLING)
+            return False
+        self._answer_error(self._no_blocks())
+        return True
+
+    def _no_blocks(self) -> PgError:
+        group = self.group
+        origin = self.context.modes.origin(group.database, group.user)
+        return PgError(
+            FEATURE_NOT_SUPPORTED,
+            "transaction blocks are not allowed in statement pooling mode",
+            detail=f'{origin} is "statement".',
+            hint="Several statements in one Query are one transaction, and allowed.",
+        )
+
     def _fits(self) -> bool:
         """Whether the batch may be sent to the leased server, whatever is still in flight."""
         if not self.on_replica or self.pin is not None:
@@ -418,7 +447,7 @@ class Relay(Owner):
         route = self.front.session.route
         if self.carry.isolation == b"serializable":
             return PRIMARY  # which a standby refuses
-        if self.context.session_mode:
+        if self.session_mode:
             return REPLICA if route == TO_REPLICA else PRIMARY
         if batch.pin is not None or batch.ending == CUT:
             return PRIMARY
@@ -476,6 +505,7 @@ class Relay(Owner):
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
         resumes = not self.rerun.is_on  # which goes on by itself
+        self.traffic.waited += time.monotonic() - self.waiting_since
         if slot.profile is self.profile and self.batch.observes and resumes:
             unspoilt = self._unspoilt(slot)
             if unspoilt is None:
@@ -518,6 +548,7 @@ class Relay(Owner):
         self.server_is_full = server.write_paused
         self.server_said_goodbye = False
         server.owner = self
+        self.traffic.leases += 1
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = time.perf_counter()
         if server.profile is not self.profile:
@@ -526,7 +557,7 @@ class Relay(Owner):
             server.set_reading(False)
         if self.server_is_full:
             self.read_client()
-        if self.context.session_mode:
+        if self.session_mode:
             self.pin = Pin.POOL_MODE
             self.carry.pins.add(Pin.POOL_MODE)
         carry = self.carry
@@ -844,6 +875,8 @@ class Relay(Owner):
         ready = False
         ready_at: i64 = -1  # the end of the last ReadyForQuery for the client
         completed = False  # a CommandComplete has come since
+        traffic = self.traffic
+        traffic.sent += len(chunk)
         try:
             splitter.feed(chunk)
             while True:
@@ -928,6 +961,9 @@ class Relay(Owner):
                         self.front.status = splitter.data[splitter.start + 5]
                         ready_at = splitter.end
                         completed = False
+                        traffic.queries += 1
+                        if self.front.status == STATUS_IDLE:
+                            traffic.transactions += 1
                         journal.ready(self.front.status)
                 elif kind == B_COMMAND_COMPLETE:
                     completed = verdict == FORWARD
@@ -1037,6 +1073,9 @@ class Relay(Owner):
                 if waited:
                     self.next_again()
                 return
+        elif self.statement_mode:
+            self.fail(self._no_blocks())  # begun by a text that was not understood
+            return
         elif self.front.status == STATUS_IN_TRANSACTION:
             self.front.session.broken = False  # a savepoint has saved it
         if self.phase == SETTLING:
@@ -1083,7 +1122,9 @@ class Relay(Owner):
             # Of a copy that has failed; the server reads and ignores it.
             self.server_is_full = False
             self.read_client()
-        self.counters.transactions.observe(time.perf_counter() - self.leased_at)
+        seconds = time.perf_counter() - self.leased_at
+        self.counters.transactions.observe(seconds)
+        self.traffic.busy += seconds
         server.keeper.release(server)
 
     def next_again(self) -> None:

@@ -2,10 +2,13 @@
 
 import hmac
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pgproxy.clients.connection import ClientConnection
 from pgproxy.frames.codes import PROTOCOL_3_2
+
+if TYPE_CHECKING:
+    from pgproxy.clients.console import Session
 
 # Bytes of the secret: protocol 3.0 has room for 4, 3.2 for up to 256 (PostgreSQL 18 uses 32).
 SHORT_SECRET: Final = 4
@@ -14,13 +17,13 @@ LONG_SECRET: Final = 32
 
 class CancelKeys:
     def __init__(self) -> None:
-        self._clients: dict[int, ClientConnection] = {}
+        self._clients: dict[int, ClientConnection | Session] = {}
         self._last = secrets.randbelow(1 << 30)
 
     def __len__(self) -> int:
         return len(self._clients)
 
-    def add(self, client: ClientConnection, version: int) -> tuple[int, bytes]:
+    def add(self, client: "ClientConnection | Session", version: int) -> tuple[int, bytes]:
         """A new key for a client that speaks this protocol version: process id and secret."""
         while True:
             self._last = (self._last + 1) & 0x7FFFFFFF or 1
@@ -32,7 +35,7 @@ class CancelKeys:
         self._clients[self._last] = client
         return self._last, client.secret
 
-    def remove(self, client: ClientConnection) -> None:
+    def remove(self, client: "ClientConnection | Session") -> None:
         self._clients.pop(int(client.pid), None)
 
     def cancel(self, pid: int, secret: bytes) -> None:
@@ -40,5 +43,4 @@ class CancelKeys:
         client = self._clients.get(pid)
         if client is None or not hmac.compare_digest(client.secret, secret):
             return
-        if client.relay is not None:
-            client.relay.cancel()
+        client.cancel()

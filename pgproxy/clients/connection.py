@@ -4,6 +4,7 @@ It does not derive from asyncio.Protocol: a class compiled by mypyc cannot, and 
 for the methods.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any, final
 
@@ -35,6 +36,7 @@ class ClientConnection(Sink):
         self.relay: Relay | None = None
         self.pid: i64 = 0
         self.secret = b""
+        self.connected_at = time.monotonic()
         self._reading = True
 
     def connection_made(self, transport: Any) -> None:
@@ -78,6 +80,11 @@ class ClientConnection(Sink):
             return
         self.write = _write_nowhere
         self.see_off(self.transport, self._left)
+
+    def cancel(self) -> None:
+        """A CancelRequest for this client."""
+        if self.relay is not None:
+            self.relay.cancel()
 
     def abort(self) -> None:
         self.transport.abort()

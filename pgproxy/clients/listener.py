@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
@@ -12,6 +12,7 @@ from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.connection import ClientConnection
 from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.login import ClientLogin, LoggedIn, welcome
+from pgproxy.config import CONSOLE_DATABASES
 from pgproxy.errors import (
     ADMIN_SHUTDOWN,
     INTERNAL_ERROR,
@@ -20,10 +21,14 @@ from pgproxy.errors import (
 )
 from pgproxy.frames import write
 from pgproxy.protocol.session import Session
+from pgproxy.protocol.startup import StartupMessage
 from pgproxy.relay import Relay, RelayContext
 from pgproxy.servers.exchange import Exchange
 from pgproxy.servers.login import keep_alive
 from pgproxy.telemetry.counters import Counters
+
+if TYPE_CHECKING:
+    from pgproxy.clients.console import Console
 
 _log = structlog.stdlib.get_logger()
 
@@ -62,6 +67,7 @@ class Listener:
         self._arriving: set[asyncio.Timeout] = set()  # of connections that are still logging in
         self._turns_away = False
         self.clients: set[ClientConnection] = set()
+        self.console: Console | None = None
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Starts to accept; returns the address. Raises OSError."""
@@ -118,9 +124,13 @@ class Listener:
                 if message is None:
                     exchange.close()
                     return
-                self._admit()
+                if message.database not in CONSOLE_DATABASES:
+                    self._admit()
                 found = await self._login.log_in(exchange, message)
-            self._start(exchange, found)
+            if found is None:
+                self._open_console(exchange, message)
+            else:
+                self._start(exchange, found)
         except PgError as error:
             self._refuse(exchange, error)
         except TimeoutError:
@@ -173,9 +183,16 @@ class Listener:
         )
         self.clients.add(client)
         self._counters.clients_total += 1
+        client.relay.traffic.logins += 1
         keep_alive(transport.get_extra_info("socket"))
         exchange.write(welcome(found.origin, pid, secret))
         exchange.hand_over(cast(Any, client))
+
+    def _open_console(self, exchange: Exchange, message: StartupMessage) -> None:
+        console = self.console
+        assert console is not None
+        console.let_in(message.user)
+        self._spawn(console.serve(exchange, message))
 
     def _lost(self, client: ClientConnection) -> None:
         self._keys.remove(client)

@@ -5,6 +5,7 @@ from typing import Final
 
 from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.users import Users
+from pgproxy.config import CONSOLE_DATABASES
 from pgproxy.errors import (
     FEATURE_NOT_SUPPORTED,
     INVALID_PARAMETER_VALUE,
@@ -101,8 +102,9 @@ class ClientLogin:
             asked.add(type(packet))
             exchange.write(b"N")
 
-    async def log_in(self, exchange: Exchange, message: StartupMessage) -> LoggedIn:
-        """Authenticates and finds out what to say to the client. Raises `PgError` FATAL."""
+    async def log_in(self, exchange: Exchange, message: StartupMessage) -> LoggedIn | None:
+        """Authenticates and finds out what to say to the client; None for the admin console, which
+        has its own words. Raises `PgError` FATAL."""
         if message.replication:
             raise PgError(
                 FEATURE_NOT_SUPPORTED,
@@ -114,6 +116,9 @@ class ClientLogin:
         if negotiation is not None:
             exchange.write(negotiation)
         await self._authenticate(exchange, message.user)
+        if message.database in CONSOLE_DATABASES:
+            return None
+        self._cluster.gate.let_in(message.database)
         route, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)
         profile = group.profile([])

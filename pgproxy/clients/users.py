@@ -17,6 +17,7 @@ class Users:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
+        self._fault = ""  # of the file as it is now
         self.entries: dict[str, UserEntry] = {}
         self.unknown_kind = PasswordKind.SCRAM
         self._shown: dict[str, Credentials] = {}
@@ -33,19 +34,25 @@ class Users:
         if credentials.keys is not None or credentials.password:
             self._shown[user] = credentials
 
-    def refresh(self) -> None:
-        """Reads the file again if it has changed; a faulty one is logged and changes nothing."""
+    def refresh(self) -> str:
+        """Reads the file again if it has changed; a faulty one is logged and changes nothing.
+
+        Returns what is wrong with it, for as long as it is.
+        """
         if self._path is None:
-            return
+            return ""
         try:
             if _stamp(self._path) == self._stamp:
-                return
+                return self._fault
             self._read(self._path)
         except (OSError, ConfigError) as error:
             _log.warning("users_file_unusable", file=str(self._path), error=str(error))
-            return
+            self._fault = str(error)
+            return self._fault
+        self._fault = ""
         self._shown.clear()
         _log.info("users_file_read", file=str(self._path), users=len(self.entries))
+        return ""
 
     def _read(self, path: Path) -> None:
         self._stamp = _stamp(path)

@@ -66,11 +66,13 @@ from pgproxy.routing.decision import (
     SET_ROUTE,
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
+    SHOW_TABLE,
     Decision,
     Pin,
     Reason,
 )
 from pgproxy.routing.router import Router
+from pgproxy.telemetry.counters import Traffic
 
 # Copy data passes; a frame whose length alone matters is still wanted whole, being tiny.
 CLIENT_FRAMES: Final = wants(pass_by=b"d", header=b"HSXcfF", body=b"BDEC", text=b"QP")
@@ -130,7 +132,10 @@ class Edit:
 class BatchReader:
     """Reads one client's messages. `statements` maps the client's names."""
 
-    def __init__(self, router: Router, registry: StatementRegistry) -> None:
+    def __init__(
+        self, router: Router, registry: StatementRegistry, traffic: Traffic | None = None
+    ) -> None:
+        self.traffic = Traffic() if traffic is None else traffic
         self.input = Splitter(CLIENT_FRAMES, HELD_FRAME, HELD_TEXT)
         self.router = router
         self.registry = registry
@@ -156,6 +161,7 @@ class BatchReader:
         self.executes = False
         self.may_write = False  # a statement bound here may, when it is executed
         self.again: i64 = ALONE  # NEVER, IN_BLOCK or ALONE: where it may be run again
+        self.starts = False  # it has a BEGIN
         self.ends = False  # it has a COMMIT or ROLLBACK
         self.executed: Decision | None = None  # of the last statement bound
         self.executed_statement: Statement | None = None
@@ -292,6 +298,7 @@ class BatchReader:
         self.changes_schema = decision.changes_schema
         self.may_write = decision.may_write
         self.again = decision.again
+        self.starts = decision.starts_transaction
         self.ends = decision.ends_transaction
         self.effects = decision.effects
         self.observes = decision.observes
@@ -323,6 +330,7 @@ class BatchReader:
         self.executes = False
         self.may_write = False
         self.again = ALONE
+        self.starts = False
         self.ends = False
         self.effects = ()
         self.observes = ()
@@ -419,12 +427,14 @@ class BatchReader:
             self.target = PRIMARY
             if not decision.anywhere:
                 self.anywhere = False
+        if decision.starts_transaction:
+            self.starts = True
         kind = self._own_kind(decision)
         self.own = kind if first or kind == self.own else PLAIN
 
     def _own_kind(self, decision: Decision) -> i64:
         kind = decision.kind
-        if kind in OWN_KINDS:
+        if kind in OWN_KINDS or kind >= SHOW_TABLE:
             return kind
         # No server knows a statement by the name that its client gave it.
         if kind == DEALLOCATE and decision.argument.encode() in self.statements:
@@ -460,6 +470,7 @@ class BatchReader:
             self.observes += decision.observes
 
     def _parse(self) -> None:
+        self.traffic.parses += 1
         splitter = self.input
         data = splitter.data
         body = splitter.start + 5
@@ -519,6 +530,7 @@ class BatchReader:
         self.owed.append(Owed(PARSE, statement=self.unnamed))
 
     def _bind(self) -> None:
+        self.traffic.binds += 1
         splitter = self.input
         data = splitter.data
         start = splitter.start

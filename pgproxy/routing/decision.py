@@ -42,6 +42,16 @@ SHOW_LAST_ROUTE: Final = 4  # SHOW pgproxy.last_route
 SHOW_ROUTE: Final = 5  # SHOW pgproxy.route
 EMPTY: Final = 6  # no statement at all: nothing, or comments
 DEALLOCATE: Final = 7  # of one name, which may be one of the protocol's own statements
+SHOW_TABLE: Final = 8  # and above: SHOW of one of OWN_TABLES, each with a number of its own
+
+# What Pgpool-II's clients may ask on any database, by SHOW.
+OWN_TABLES: Final = (
+    "pool_nodes",
+    "pool_processes",
+    "pool_pools",
+    "pool_backend_stats",
+    "pool_version",
+)
 
 
 class Reason(Enum):

@@ -6,11 +6,12 @@ without any server knowing. The rest that needs no server: SET and SHOW of pgpro
 Close and Sync, and Parse of a text that some server has accepted before.
 """
 
+from collections.abc import Callable
 from typing import Final, final
 
 from mypy_extensions import i64
 
-from pgproxy.errors import PgError
+from pgproxy.errors import FEATURE_NOT_SUPPORTED, PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
 from pgproxy.protocol.inflight import OWED_COPY_END, OWED_EXECUTE, OWED_SYNC
@@ -27,6 +28,7 @@ from pgproxy.routing.decision import (
     REPLICA,
     SET_ROUTE,
     SHOW_ROUTE,
+    SHOW_TABLE,
     Decision,
 )
 
@@ -64,9 +66,16 @@ class LastRoute:
 
 @final
 class Front:
-    """One session's. `status` is what the last ReadyForQuery has told the client."""
+    """One session's. `status` is what the last ReadyForQuery has told the client. `tables` has the
+    RowDescription and DataRows of each of OWN_TABLES."""
 
-    def __init__(self, session: Session, *, holds_begin: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        holds_begin: bool,
+        tables: Callable[[str], list[bytes]] | None = None,
+    ) -> None:
         self.session = session
         self.last_route = LastRoute()
         self.status: i64 = STATUS_IDLE
@@ -75,6 +84,7 @@ class Front:
         self.held_needs_primary = False  # READ WRITE or SERIALIZABLE: a standby refuses it
         self.failure = IN_FAILED_TRANSACTION  # what the next statement of a failed one gets
         self._holds_begin = holds_begin
+        self._tables = tables
 
     def answer(self, batch: BatchReader) -> bytes | None:
         """The answer to a batch if it needs no server (while none is leased), else None.
@@ -103,7 +113,7 @@ class Front:
         return None
 
     def answer_own(self, batch: BatchReader) -> bytes:
-        """SET pgproxy.route, SHOW pgproxy.route or last_route, DEALLOCATE. Raises `PgError`."""
+        """SET pgproxy.route, SHOW of what is the proxy's own, DEALLOCATE. Raises `PgError`."""
         decision = batch.executed if batch.executed is not None else batch.decision
         assert decision is not None
         rows: list[bytes] = []
@@ -122,9 +132,16 @@ class Front:
                 batch.deallocate(decision.argument.encode())
         elif batch.own == SHOW_ROUTE:
             rows = self.session.show_route()
+        elif batch.own >= SHOW_TABLE:
+            rows = self._table(decision.detail)
         else:
             rows = self.session.show_last_route(self.last_route.fields())
         return batch.own_answer(rows, tag, READY[int(self.status)])
+
+    def _table(self, name: str) -> list[bytes]:
+        if self._tables is None:
+            raise PgError(FEATURE_NOT_SUPPORTED, f"SHOW {name} has nobody here to answer it")
+        return self._tables(name)
 
     def refuse(self, batch: BatchReader, error: PgError) -> bytes:
         """The answer to a batch that cannot be run; a transaction that has begun has failed."""

@@ -15,12 +15,14 @@ from pgproxy.routing.decision import (
     DEALLOCATE,
     DEALLOCATE_ALL,
     END,
+    OWN_TABLES,
     PLAIN,
     PRIMARY,
     REPLICA,
     SET_ROUTE,
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
+    SHOW_TABLE,
     Decision,
     Pin,
     Reason,
@@ -337,6 +339,9 @@ def _show(node: Tree) -> Decision:
         return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_LAST_ROUTE, detail=name)
     if name == ROUTE_SETTING:
         return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_ROUTE, detail=name)
+    if name in OWN_TABLES:
+        kind = SHOW_TABLE + OWN_TABLES.index(name)
+        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=kind, detail=name)
     if name in ROLE_SETTINGS:
         return Decision(PRIMARY, Reason.SERVER_ROLE, detail=f"setting {name}")
     observes = (name,) if is_custom(name) else ()

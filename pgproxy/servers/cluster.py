@@ -9,6 +9,7 @@ from typing import final
 
 from pgproxy.routing.decision import REPLICA
 from pgproxy.servers.connection import Backend
+from pgproxy.servers.gate import Gate, paused_error
 from pgproxy.servers.group import STILL_THERE, Homeless, PoolGroup
 from pgproxy.servers.ledger import Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
@@ -64,12 +65,14 @@ class Cluster:
         self._held_until = 0.0
         self._rerouted: Waiter | None = None  # is about to ask again, having waited since
         self._rerouted_since = 0.0
+        self.gate = Gate()
         self.wants_fresher = False  # a read went to the primary for want of a fresh replica
 
     def group(self, database: str, user: str) -> PoolGroup:
         found = self.groups.get((database, user))
         if found is None:
             found = PoolGroup(self, database, user)
+            found.is_paused = self.gate.holds(database)
             self.groups[(database, user)] = found
             found.rebuild()
         return found
@@ -158,7 +161,11 @@ class Cluster:
             since = self._rerouted_since
         waiter.waiting_since = now
         waiter.homeless_since = since
-        entry.deadline = since + self.settings.failover_wait
+        entry.is_paused = entry.group.is_paused
+        patience = self.settings.failover_wait
+        if entry.is_paused:
+            patience = self.context.wait_timeout
+        entry.deadline = since + patience
         self.homeless.append(entry)
 
     def renew(self) -> None:
@@ -205,6 +212,12 @@ class Cluster:
         if late:
             self.homeless = [entry for entry in self.homeless if entry.deadline > now]
             for entry in late:
+                if entry.is_paused:
+                    self.context.counters.wait_timeouts += 1
+                    entry.waiter.refused(
+                        paused_error(entry.group.database, self.context.wait_timeout)
+                    )
+                    continue
                 self.context.counters.failover_timeouts += 1
                 entry.waiter.refused(no_primary_error(self.settings.failover_wait))
 
@@ -225,6 +238,31 @@ class Cluster:
     def pools(self) -> list[Pool]:
         return [pool for group in self.groups.values() for pool in group.pools.values()]
 
+    def pause(self, database: str) -> None:
+        """Nothing new begins, for a database or for all (""), until `resume`. Idle connections
+        close, the others when they come back."""
+        self.gate.pause(database)
+        waiters: list[Waiter] = []
+        for group in self.groups_of(database):
+            group.is_paused = True
+            for pool in group.pools.values():
+                waiters += pool.evict_waiters()
+                pool.drain()
+        self._reroute(waiters)
+
+    def resume(self, database: str) -> None:
+        """What `pause` has held back goes on; without a database all that is paused."""
+        self.gate.resume(database)
+        for group in self.groups.values():
+            group.is_paused = self.gate.holds(group.database)
+        self._house()
+
+    def groups_of(self, database: str) -> list[PoolGroup]:
+        """Of all databases, if none is named."""
+        return [
+            group for group in self.groups.values() if not database or group.database == database
+        ]
+
     def _drain(self, name: str) -> None:
         for group in self.groups.values():
             if name in group.pools:
@@ -243,6 +281,9 @@ class Cluster:
             for name, pool in group.pools.items():
                 if name not in fit and pool.ledger.waiting > 0:
                     waiters += pool.evict_waiters()
+        self._reroute(waiters)
+
+    def _reroute(self, waiters: list[Waiter]) -> None:
         waiters.sort(key=_by_arrival)
         for waiter in waiters:
             since = waiter.homeless_since
@@ -261,6 +302,9 @@ class Cluster:
                     self.homeless.append(entry)
                     continue
                 entry.lost = None
+            if entry.group.is_paused:
+                self.homeless.append(entry)
+                continue
             can_read = entry.target == REPLICA and any(
                 backend.fresh_as_of >= entry.after for backend in self.replicas
             )
@@ -269,7 +313,8 @@ class Cluster:
                 continue
             waiter = entry.waiter
             since = waiter.homeless_since
-            self.context.counters.failover_waits.observe(time.monotonic() - since)
+            if not entry.is_paused:
+                self.context.counters.failover_waits.observe(time.monotonic() - since)
             server = entry.group.acquire(entry.target, entry.profile, waiter, entry.after)
             if server is not None:
                 waiter.granted(server)

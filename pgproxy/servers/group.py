@@ -46,6 +46,7 @@ class Homeless:
         self.deadline = 0.0
         self.lost: Backend | None = None  # waits for this one to leave its role
         self.patience = 0.0  # until then
+        self.is_paused = False  # it waits because its database is paused
 
 
 @final
@@ -63,6 +64,7 @@ class PoolGroup:
         self.profiles: dict[tuple[tuple[bytes, bytes], ...], Profile] = {}
         self.clients: i64 = 0
         self.asks_sequences = False  # sessions have been seen to ask for their own last nextval
+        self.is_paused = False  # the operator holds back whatever would begin
         self._turn: i64 = 0
         self._stranded: list[Waiter] = []  # their pool has been closed
 
@@ -80,6 +82,9 @@ class PoolGroup:
         Without replicas that show everything committed before `after`, reads go to the primary;
         without any server, the waiter waits for one to appear, `failover_wait` seconds at most.
         """
+        if self.is_paused:
+            self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
+            return None
         if target == REPLICA:
             self._turn += 1
             chosen = least_loaded(self.replica_backends, self._turn, after)

@@ -22,7 +22,7 @@ class Janitor:
         cluster: Cluster,
         clock: Clock,
         *,
-        refresh_users: Callable[[], None],
+        refresh_users: Callable[[], object],
         probe_all: Callable[[], None],
         no_primary: Callable[[], None],
     ) -> None:

@@ -37,10 +37,28 @@ class Histogram:
 
 
 @final
+class Traffic:
+    """Of one database, since start. Times are seconds."""
+
+    def __init__(self) -> None:
+        self.logins: i64 = 0  # of clients
+        self.leases: i64 = 0
+        self.transactions: i64 = 0
+        self.queries: i64 = 0  # answers with a ReadyForQuery that a server gave
+        self.received: i64 = 0  # bytes, of clients
+        self.sent: i64 = 0  # bytes, of servers
+        self.busy = 0.0  # leased, without sessions that are pinned
+        self.waited = 0.0  # for a server connection
+        self.parses: i64 = 0  # Parse messages of clients
+        self.binds: i64 = 0  # Bind messages of clients
+
+
+@final
 class Counters:
     """Of the whole proxy. `routed[reason.code * 2 + target]` counts statements."""
 
     def __init__(self, reasons: int) -> None:
+        self.databases: dict[str, Traffic] = {}  # whose clients have logged in
         self.routed = [0] * (reasons * 2)
         self.transactions = Histogram()
         self.waits = Histogram()
@@ -62,3 +80,10 @@ class Counters:
         self.moved_transactions: i64 = 0
         self.reruns: i64 = 0  # transactions that went on on another server
         self.reruns_failed: i64 = 0
+
+    def traffic(self, database: str) -> Traffic:
+        """What is counted for a database."""
+        found = self.databases.get(database)
+        if found is None:
+            found = self.databases[database] = Traffic()
+        return found

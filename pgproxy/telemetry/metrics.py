@@ -34,7 +34,7 @@ CATALOGUE: Final = (
     ("pgproxy_servers", "gauge", "backend, database, user, state", "Server connections."),
     ("pgproxy_waiting", "gauge", "backend, database, user", "Clients that wait for one."),
     ("pgproxy_pool_size", "gauge", "backend, database, user", "Largest number of connections."),
-    ("pgproxy_homeless", "gauge", "", "Clients that wait for a server to appear."),
+    ("pgproxy_homeless", "gauge", "", "Clients that wait for a server to appear, or in a PAUSE."),
     ("pgproxy_backend_up", "gauge", "backend", "1 if the backend answers the monitor."),
     ("pgproxy_backend_role", "gauge", "backend, role", "1 for the backend's present role."),
     ("pgproxy_backend_fenced", "gauge", "backend", "1 if it takes writes and must get none."),

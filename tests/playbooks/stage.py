@@ -28,6 +28,7 @@ from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.group import PoolGroup
+from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, Pool, PoolContext
 from pgproxy.telemetry.counters import Counters
 from pgproxy.topology.model import Node, Role, Topology
@@ -230,7 +231,7 @@ class Stage:
         replicas: int = 1,
         size: int = 2,
         max_prepared: int = 100,
-        session_mode: bool = False,
+        mode: str = "transaction",
         watermark: str = "off",
         max_logins: int = 8,
         rerun_limit: int = 10_000,
@@ -251,7 +252,7 @@ class Stage:
             registry=self.registry,
             settings=SettingsTable(),
             counters=self.counters,
-            session_mode=session_mode,
+            modes=PoolModes(mode),
             watermark=watermark,
             rerun_limit=rerun_limit,
         )

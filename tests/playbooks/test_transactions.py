@@ -244,7 +244,7 @@ class TestPins:
         assert primary.open == 0
 
     def test_session_mode_keeps_the_connection_from_the_first_statement(self) -> None:
-        stage = Stage(session_mode=True)
+        stage = Stage(mode="session")
         client, primary = stage.client(), stage["p"]
         client >> SELECT
         primary << SELECT

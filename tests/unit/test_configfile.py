@@ -112,6 +112,55 @@ def test_a_table_can_come_as_json_and_key_by_key_from_the_environment(path: Path
     assert (kubernetes.primary_values, kubernetes.port) == (("x",), "6000")
 
 
+def test_exceptions_for_databases_and_users(path: Path) -> None:
+    config = loaded(
+        path,
+        '[pool.databases]\nreports = { mode = "session" }\n"My db" = { mode = "statement" }\n',
+        {
+            "PGPROXY_POOL__USERS": '{"batch": {"mode": "statement"}}',
+            "PGPROXY_POOL__DATABASES__SHOP__MODE": "transaction",
+        },
+    )
+    assert {name: entry.mode for name, entry in config.pool.databases.items()} == {
+        "reports": "session",
+        "My db": "statement",
+        "shop": "transaction",
+    }
+    assert config.pool.users["batch"].mode == "statement"
+
+
+def test_exceptions_have_their_origins(path: Path) -> None:
+    path.write_text(BACKENDS + '[pool.databases]\n"My db" = { mode = "statement" }\n')
+    environment = {"PGPROXY_POOL__DATABASES": '{"shop": {"mode": "session"}}'}
+    (shown,) = [one for one in origins(path, environment) if one.key == "pool.databases"]
+    assert shown.value == '{ "My db" = { mode = "statement" }, shop = { mode = "session" } }'
+    assert shown.origin == f"environment PGPROXY_POOL__DATABASES and file {path}"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            'a = { mode = "sesion" }',
+            'a.mode: "sesion" is not accepted; accepted: "transaction", "session", "statement"',
+        ),
+        ("a = {}", 'a.mode: is missing; accepted: "transaction", "session", "statement"'),
+        ('a = { mod = "session" }\n', "a.mod: is no key; did you mean mode?"),
+        (
+            'a = "session"',
+            'a: "session" is not accepted; accepted: a table for each name such as '
+            '{ reports = { mode = "session" } }',
+        ),
+        ('pgproxy = { mode = "session" }', "pgproxy: is the admin console, which has no pool"),
+    ],
+)
+def test_a_fault_in_an_exception(path: Path, text: str, fault: str) -> None:
+    path.write_text(f"{BACKENDS}[pool.databases]\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert f"{path}: pool.databases.{fault}" in caught.value.faults
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -1,0 +1,589 @@
+"""What each SHOW of the admin console tells, read from the parts when somebody asks.
+
+A value that the proxy does not know or does not count is NULL. Columns: columns.py. Rows are made
+one by one, so that who reads many can let others have their turn in between; connections that come
+or go meanwhile may be among them or not.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pgproxy
+from pgproxy.clients.connection import ClientConnection
+from pgproxy.clients.drain import state_of
+from pgproxy.frames.table import Value
+from pgproxy.protocol.states import GONE, WAITING
+from pgproxy.relay import Relay
+from pgproxy.servers.cluster import Cluster
+from pgproxy.servers.connection import ServerConnection
+from pgproxy.servers.group import PoolGroup
+from pgproxy.servers.ledger import CLOSING, IDLE, LEASED, RESETTING
+from pgproxy.servers.modes import PoolModes
+from pgproxy.servers.pool import Pool
+from pgproxy.telemetry.averages import COUNTS, Averages, Numbers, add
+from pgproxy.telemetry.columns import COLUMNS
+from pgproxy.topology.model import Node, Role
+
+Row = list[Value]
+
+_SERVER_STATES: Final = {
+    IDLE: "idle",
+    LEASED: "active",
+    RESETTING: "tested",  # PgBouncer's word for one that is being reset
+    CLOSING: "closing",
+}
+# Pgpool's words for what a client is doing.
+_POOL_STATES: Final = {
+    "idle": "Idle",
+    "pinned": "Idle",
+    "transaction": "Idle in transaction",
+    "active": "Execute command",
+    "waiting": "Wait for connection",
+    "leaving": "Idle",
+}
+
+
+class Listening(Protocol):
+    """Who is there."""
+
+    clients: set[ClientConnection]
+
+    @property
+    def arriving(self) -> int:
+        """Connections that are still logging in."""
+
+
+class Visitor(Protocol):
+    """One session of the console itself."""
+
+    pid: int
+    application_name: str
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def connected_at(self) -> float: ...
+    @property
+    def transport(self) -> Any: ...
+
+
+class Draining(Protocol):
+    @property
+    def draining(self) -> bool: ...
+
+
+class Tables:
+    """`settings` are keys with their values and defaults, `users` the names of the users file."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        listener: Listening,
+        visitors: Iterable[Visitor],
+        drain: Draining,
+        modes: PoolModes,
+        averages: Averages,
+        users: Callable[[], Iterable[str]],
+        settings: Sequence[tuple[str, str, str]],
+        sizes: Mapping[str, Sized],
+    ) -> None:
+        self._cluster = cluster
+        self._listener = listener
+        self._visitors = visitors
+        self._drain = drain
+        self._modes = modes
+        self._averages = averages
+        self._users = users
+        self._settings = settings
+        self._sizes = sizes
+        self._started_at = time.monotonic()
+        self._makers: Final[Mapping[str, Callable[[], Iterable[Row]]]] = {
+            "clients": self._clients,
+            "servers": self._servers,
+            "sockets": self._sockets,
+            "active_sockets": self._active_sockets,
+            "pools": self._pools,
+            "peer_pools": _nothing,
+            "databases": self._databases,
+            "users": self._user_rows,
+            "stats": self._stats,
+            "stats_totals": lambda: _by_database(self._averages.totals()),
+            "stats_averages": lambda: _by_database(self._averages.averages(time.monotonic())),
+            "totals": self._totals,
+            "lists": self._lists,
+            "config": lambda: [[*setting, "no"] for setting in self._settings],
+            "mem": self._mem,
+            "state": self._state,
+            "version": lambda: [[f"pgproxy {pgproxy.__version__}"]],
+            "peers": _nothing,
+            "dns_hosts": _nothing,
+            "dns_zones": _nothing,
+            "pool_nodes": self._pool_nodes,
+            "pool_processes": self._pool_processes,
+            "pool_pools": self._pool_pools,
+            "pool_backend_stats": self._pool_backend_stats,
+            "pool_version": lambda: [[f"pgproxy {pgproxy.__version__}"]],
+        }
+
+    def rows(self, name: str) -> Iterator[Row]:
+        """The rows of one of columns.COLUMNS."""
+        return iter(self._makers[name]())
+
+    def frames(self, name: str) -> list[bytes]:
+        """RowDescription and DataRows of one whose columns are all of type text."""
+        columns = COLUMNS[name]
+        return [columns.description(), *[columns.row(row) for row in self.rows(name)]]
+
+    # --- PgBouncer's: connections
+
+    def _clients(self) -> Iterator[Row]:
+        reasons = self._wait_reasons()
+        for client in self._sorted_clients():
+            relay = client.relay
+            assert relay is not None
+            server = relay.server
+            yield [
+                *_client(client, relay),
+                "" if relay.pin is None else relay.pin.value,
+                "" if server is None else server.backend.name,
+                reasons.get(relay, "pool_full") if relay.phase == WAITING else "",
+            ]
+        for visitor in list(self._visitors):
+            yield [*_visitor(visitor), "", "", ""]
+
+    def _servers(self) -> Iterator[Row]:
+        for pool, server in self._server_connections():
+            yield [*_server(pool, server), server.backend.name]
+
+    def _sockets(self) -> Iterator[Row]:
+        for client in self._sorted_clients():
+            relay = client.relay
+            assert relay is not None
+            unsent: int = client.transport.get_write_buffer_size()
+            held = int(relay.batch.input.held + relay.backlog_size)
+            yield [*_client(client, relay), None, None, None, None, None, held, unsent]
+        for pool, server in self._server_connections():
+            unsent = server.transport.get_write_buffer_size()
+            held = int(server.splitter.held)
+            yield [*_server(pool, server), None, None, None, None, None, held, unsent]
+
+    def _active_sockets(self) -> Iterator[Row]:
+        for row in self._sockets():
+            if row[4] == "active":
+                yield row
+
+    def _sorted_clients(self) -> list[ClientConnection]:
+        return sorted(self._listener.clients, key=lambda client: client.connected_at)
+
+    def _server_connections(self) -> Iterator[tuple[Pool, ServerConnection]]:
+        for pool in self._cluster.pools():
+            for server in sorted(pool.servers, key=lambda server: server.opened_at):
+                yield pool, server
+
+    def _wait_reasons(self) -> dict[object, str]:
+        """Why those wait that are not in the queue of a pool."""
+        return {
+            entry.waiter: "paused" if entry.is_paused else "no_server"
+            for entry in self._cluster.homeless
+        }
+
+    # --- PgBouncer's: pools
+
+    def _pools(self) -> Iterator[Row]:
+        """One row for each database and user, as in PgBouncer: all backends together."""
+        now = time.monotonic()
+        active = Counter(
+            relay.group for relay in self._relays() if relay.phase not in (WAITING, GONE)
+        )
+        for _, group in sorted(self._cluster.groups.items()):
+            since = _waiting_since(group, self._cluster)
+            oldest = max(0.0, now - min(since)) if since else 0.0
+            ledgers = [pool.ledger for pool in group.pools.values()]
+            servers = [server for pool in group.pools.values() for server in pool.servers]
+            being_canceled = sum(server.release_pending for server in servers)
+            active_cancel = sum(server.cancels > 0 for server in servers) - being_canceled
+            leased = sum(int(ledger.leased) for ledger in ledgers)
+            yield [
+                group.database,
+                group.user,
+                active[group],
+                len(since),
+                0,  # who asks for a cancel is let go at once
+                0,
+                leased - being_canceled - active_cancel,
+                active_cancel,
+                being_canceled,
+                sum(len(ledger.idle) for ledger in ledgers),
+                0,  # none has to be checked before it is used again
+                sum(int(ledger.resetting) for ledger in ledgers),
+                sum(int(ledger.opening) for ledger in ledgers),
+                *_seconds_and_rest(oldest),
+                self._modes.of(group.database, group.user),
+                None,
+            ]
+
+    def _databases(self) -> Iterator[Row]:
+        cluster = self._cluster
+        gate = cluster.gate
+        settings = cluster.settings
+        primary = cluster.primary
+        names = {group.database for group in cluster.groups.values()}
+        names |= {client.database for client in self._listener.clients}
+        names |= self._modes.databases.keys() | gate.paused | gate.disabled
+        for name in sorted(names):
+            pools = [pool for group in cluster.groups_of(name) for pool in group.pools.values()]
+            yield [
+                name,
+                None if primary is None else primary.host,
+                None if primary is None else primary.port,
+                name,
+                None,
+                settings.size,
+                settings.min_size,
+                0,
+                int(settings.lifetime),
+                self._modes.databases.get(name, self._modes.default),
+                None,
+                0,
+                sum(pool.ledger.total for pool in pools),
+                0,
+                sum(client.database == name for client in self._listener.clients),
+                int(gate.holds(name)),
+                int(name in gate.disabled),
+            ]
+
+    def _user_rows(self) -> Iterator[Row]:
+        clients = self._listener.clients
+        names = {*self._users(), *self._modes.users}
+        names |= {client.user for client in clients}
+        names |= {visitor.user for visitor in self._visitors}
+        for name in sorted(names):
+            pools = [pool for pool in self._cluster.pools() if pool.user == name]
+            yield [
+                name,
+                "",
+                "",
+                self._modes.users.get(name),
+                0,
+                sum(pool.ledger.total for pool in pools),
+                0,
+                sum(client.user == name for client in clients),
+            ]
+
+    def _relays(self) -> Iterator[Relay]:
+        for client in self._listener.clients:
+            if client.relay is not None:
+                yield client.relay
+
+    # --- PgBouncer's: numbers
+
+    def _stats(self) -> Iterator[Row]:
+        averages = self._averages.averages(time.monotonic())
+        for name, totals in self._averages.totals().items():
+            yield [name, *_in_order(totals), *_in_order(averages[name])]
+
+    def _totals(self) -> Iterator[Row]:
+        total = add(list(self._averages.totals().values()))
+        average = self._averages.average(time.monotonic())
+        for prefix, numbers in (("total", total), ("avg", average)):
+            for name in COUNTS:
+                longer = "ps_" if name in ("client_parse_count", "server_parse_count") else ""
+                longer = "ps_" if name == "bind_count" else longer
+                yield [f"{prefix}_{longer}{name}", numbers.get(name)]
+
+    def _lists(self) -> Iterator[Row]:
+        pools = self._cluster.pools()
+        for name, count in (
+            ("databases", len(list(self._databases()))),
+            ("users", len(list(self._user_rows()))),
+            ("peers", 0),
+            ("pools", len(self._cluster.groups)),
+            ("peer_pools", 0),
+            ("free_clients", 0),
+            ("used_clients", len(self._listener.clients)),
+            ("login_clients", self._listener.arriving),
+            ("free_servers", 0),
+            ("used_servers", sum(len(pool.servers) for pool in pools)),
+            ("dns_names", 0),
+            ("dns_zones", 0),
+            ("dns_queries", 0),
+            ("dns_pending", 0),
+        ):
+            yield [name, count]
+
+    def _mem(self) -> Iterator[Row]:
+        """How many there are of each; the memory of all of them together is the process's."""
+        for name, things in self._sizes.items():
+            yield [name, None, len(things), None, None]
+        yield ["process", None, None, None, _resident()]
+
+    def _state(self) -> Iterator[Row]:
+        paused = self._cluster.gate.everything
+        yield ["active", "no" if paused else "yes"]
+        yield ["paused", "yes" if paused else "no"]
+        yield ["suspended", "no"]
+        yield ["draining", "yes" if self._drain.draining else "no"]
+
+    # --- Pgpool's
+
+    def _pool_nodes(self) -> Iterator[Row]:
+        nodes = self._nodes()
+        weights = sum(node.weight for node in nodes) or 1
+        shown = [node.replay_lsn for node in nodes if node.role is Role.PRIMARY]
+        newest = shown[0] if shown else None
+        for number, node in enumerate(nodes):
+            delay = None
+            if newest is not None and node.replay_lsn is not None:
+                delay = str(max(0, newest - node.replay_lsn))
+            yield [
+                *_node(number, node),
+                "up" if node.alive else "down",
+                f"{node.weight / weights:.6f}",
+                _role(node),
+                _role(node),
+                None,
+                None,  # each statement's server is chosen anew
+                delay,
+                None,
+                None,
+                None,
+            ]
+
+    def _pool_backend_stats(self) -> Iterator[Row]:
+        for number, node in enumerate(self._nodes()):
+            yield [*_node(number, node), _role(node), *[None] * 9]
+
+    def _pool_processes(self) -> Iterator[Row]:
+        """One row for each client: that is what a process of Pgpool is."""
+        for client in self._sorted_clients():
+            relay = client.relay
+            server = None if relay is None else relay.server
+            yield [
+                str(client.pid),
+                _date(client.connected_at),
+                None,
+                client.database,
+                client.user,
+                "" if server is None else _date(server.opened_at),
+                None,
+                _POOL_STATES[state_of(client).value],
+            ]
+
+    def _pool_pools(self) -> Iterator[Row]:
+        """One row for each server connection."""
+        numbers = {node.name: str(number) for number, node in enumerate(self._nodes())}
+        groups = {key: str(number) for number, key in enumerate(sorted(self._cluster.groups))}
+        for pool, server in self._server_connections():
+            owner = server.owner
+            sink = owner.client if isinstance(owner, Relay) else None
+            client = sink if isinstance(sink, ClientConnection) else None
+            host, port = ("", None) if client is None else _address(client.transport, "peername")
+            yield [
+                "0" if client is None else str(client.pid),
+                _date(self._started_at),
+                None,
+                groups.get((pool.database, pool.user)),
+                numbers.get(server.backend.name),
+                pool.database,
+                pool.user,
+                _date(server.opened_at),
+                "" if client is None else _date(client.connected_at),
+                None,
+                None,
+                "3",
+                None,
+                None,
+                str(server.pid),
+                "0" if client is None else "1",
+                "Wait for connection" if client is None else _POOL_STATES[state_of(client).value],
+                None,
+                host,
+                "" if port is None else str(port),
+                None,
+            ]
+
+    def _nodes(self) -> tuple[Node, ...]:
+        topology = self._cluster.topology
+        return () if topology is None else topology.nodes
+
+
+def _nothing() -> list[Row]:
+    return []
+
+
+def _in_order(numbers: Numbers) -> Row:
+    return [numbers.get(name) for name in COUNTS]
+
+
+def _by_database(numbers: Mapping[str, Numbers]) -> Iterator[Row]:
+    for name, one in numbers.items():
+        yield [name, *_in_order(one)]
+
+
+def _client(client: ClientConnection, relay: Relay) -> Row:
+    server = relay.server
+    waits = relay.phase == WAITING
+    waited = time.monotonic() - relay.waiting_since if waits else 0.0
+    state = "waiting" if waits else "idle" if server is None else "active"
+    return _socket(
+        "C",
+        client.user,
+        client.database,
+        state,
+        client.transport,
+        connected_at=client.connected_at,
+        asked_at=relay.leased_at or client.connected_at,
+        waited=waited,
+        close_needed=False,
+        pointers=(_pointer(client), "" if server is None else _pointer(server)),
+        pid=0,
+        application_name=_application_name(relay.carry.reported),
+        prepared=len(relay.batch.statements),
+        number=int(client.pid),
+    )
+
+
+def _visitor(visitor: Visitor) -> Row:
+    return _socket(
+        "C",
+        visitor.user,
+        visitor.database,
+        "active",
+        visitor.transport,
+        connected_at=visitor.connected_at,
+        asked_at=time.monotonic(),
+        waited=0.0,
+        close_needed=False,
+        pointers=(_pointer(visitor), ""),
+        pid=0,
+        application_name=visitor.application_name,
+        prepared=0,
+        number=visitor.pid,
+    )
+
+
+def _server(pool: Pool, server: ServerConnection) -> Row:
+    owner = server.owner
+    relay = owner if isinstance(owner, Relay) else None
+    return _socket(
+        "S",
+        pool.user,
+        pool.database,
+        _SERVER_STATES.get(int(server.place), "new"),
+        server.transport,
+        connected_at=server.opened_at,
+        asked_at=server.idle_since or server.opened_at if relay is None else relay.leased_at,
+        waited=0.0,
+        close_needed=server.doomed,
+        pointers=(_pointer(server), "" if relay is None else _pointer(relay.client)),
+        pid=server.pid,
+        application_name=_application_name(server.reported),
+        prepared=len(server.prepared),
+        number=id(server),
+    )
+
+
+def _socket(
+    kind: str,
+    user: str,
+    database: str,
+    state: str,
+    transport: Any,
+    *,
+    connected_at: float,
+    asked_at: float,
+    waited: float,
+    close_needed: bool,
+    pointers: tuple[str, str],
+    pid: int,
+    application_name: str,
+    prepared: int,
+    number: int,
+) -> Row:
+    return [
+        kind,
+        user,
+        database,
+        "none",
+        state,
+        *_address(transport, "peername"),
+        *_address(transport, "sockname"),
+        _date(connected_at, "%Y-%m-%d %H:%M:%S %Z"),
+        _date(asked_at, "%Y-%m-%d %H:%M:%S %Z"),
+        *_seconds_and_rest(waited),
+        int(close_needed),
+        *pointers,
+        pid,
+        "",
+        application_name,
+        prepared,
+        number,
+    ]
+
+
+def _address(transport: Any, which: str) -> tuple[str, int | None]:
+    if transport.is_closing():
+        return "", None
+    address = transport.get_extra_info(which)
+    if not isinstance(address, tuple):
+        return "unix", None
+    return str(address[0]), int(address[1])
+
+
+def _date(at: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time of the monotonic clock as local time."""
+    now = datetime.now(UTC).timestamp()
+    return time.strftime(form, time.localtime(now - (time.monotonic() - at)))
+
+
+def _seconds_and_rest(seconds: float) -> tuple[int, int]:
+    """Whole seconds, and the microseconds beyond them."""
+    microseconds = round(seconds * 1e6)
+    return microseconds // 1_000_000, microseconds % 1_000_000
+
+
+def _pointer(thing: object) -> str:
+    return f"{id(thing):#x}"
+
+
+def _application_name(reported: Mapping[bytes, bytes]) -> str:
+    return reported.get(b"application_name", b"").decode("utf-8", "replace")
+
+
+def _waiting_since(group: PoolGroup, cluster: Cluster) -> list[float]:
+    queued = [
+        waiter.waiting_since
+        for pool in group.pools.values()
+        for queue in pool.ledger.queues.values()
+        for waiter in queue
+    ]
+    return queued + [
+        entry.waiter.waiting_since for entry in cluster.homeless if entry.group is group
+    ]
+
+
+def _node(number: int, node: Node) -> Row:
+    serves = node.alive and node.role is not Role.NONE
+    return [str(number), node.host, str(node.port), "up" if serves else "down"]
+
+
+def _role(node: Node) -> str:
+    return {Role.PRIMARY: "primary", Role.REPLICA: "standby", Role.NONE: "unknown"}[node.role]
+
+
+def _resident() -> int | None:
+    """Bytes of memory of this process; None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    size = pages * os.sysconf("SC_PAGE_SIZE")
+    return size if size < 1 << 31 else None  # more than PgBouncer's column holds
