@@ -54,16 +54,53 @@ _CODECS: Final = {
 _NUMBERED: Final = (("WIN", "cp"), ("LATIN", "latin"), ("ISO_8859_", "iso8859_"))
 
 
+# They do not change what a statement means, only how it is run and what is told of it. All others
+# might: names are looked up along search_path, and constants ('01/02/2020'::date) are what the
+# settings of the moment make of them, which a plan keeps.
+_MEANING_NOTHING: Final = frozenset(
+    """
+    application_name client_encoding client_min_messages constraint_exclusion cursor_tuple_fraction
+    default_statistics_target default_transaction_deferrable default_transaction_isolation
+    default_transaction_read_only deadlock_timeout effective_cache_size effective_io_concurrency
+    hash_mem_multiplier idle_in_transaction_session_timeout idle_session_timeout lock_timeout
+    logical_decoding_work_mem maintenance_io_concurrency maintenance_work_mem plan_cache_mode
+    role seed session_authorization statement_timeout synchronous_commit temp_buffers
+    temp_file_limit transaction_timeout work_mem
+    """.split()
+)
+_KINDS_MEANING_NOTHING: Final = (
+    "debug_", "enable_", "from_collapse_", "geqo", "jit", "join_collapse_", "log_",
+    "max_parallel_", "min_parallel_", "parallel_", "track_",
+)  # fmt: skip
+
+
 @final
 class Settings:
     """Values by name (in lower case), in the order in which they were set. Never changed once
-    made; what is not in it has the value that a new connection has."""
+    made; what is not in it has the value that a new connection has.
+
+    scope   equal where one text means the same under both
+    """
 
     def __init__(self, values: dict[str, str]) -> None:
         self.values = values
+        meaning = [f"{name}={value}" for name, value in values.items() if _means_something(name)]
+        self.scope = "\0".join(sorted(meaning)).encode("utf-8", "surrogatepass")
 
     def __repr__(self) -> str:
         return f"<Settings {self.values}>"
+
+
+def is_custom(name: str) -> bool:
+    """Whether it is not PostgreSQL's own. Such a setting begins to exist when it is first set, and
+    exists for the rest of its connection's life (as an empty text, once it is set back)."""
+    return "." in name
+
+
+def _means_something(name: str) -> bool:
+    if is_custom(name) or name in _MEANING_NOTHING:
+        return False
+    return not name.startswith(_KINDS_MEANING_NOTHING)
 
 
 NOTHING_SET: Final = Settings({})
@@ -143,12 +180,6 @@ class Effect:
 
     def __repr__(self) -> str:
         return f"<Effect {self.fields()}>"
-
-
-def is_custom(name: str) -> bool:
-    """Whether it is not PostgreSQL's own. Such a setting begins to exist when it is first set, and
-    exists for the rest of its connection's life (as an empty text, once it is set back)."""
-    return "." in name
 
 
 def setting_name(name: str) -> str:

@@ -216,3 +216,15 @@ def test_they_can_be_read_in_a_log() -> None:
     assert repr(settings) == "<Settings {'a': '1'}>"
     assert "'a'" in repr(Origin(settings, {}))
     assert repr(Effect(("a",), local=True)) == "<Effect (('a',), False, False, True, 0, None)>"
+
+
+def test_under_which_settings_a_text_means_the_same() -> None:
+    def scope(**values: str) -> bytes:
+        return Settings(values).scope
+
+    assert NOTHING_SET.scope == b""
+    assert scope(application_name="a", work_mem="1MB", enable_seqscan="off", role="r") == b""
+    assert Settings({"app.tenant": "1"}).scope == b""
+    assert scope(search_path="a", datestyle="b") == scope(datestyle="b", search_path="a")
+    assert scope(search_path="a") != scope(search_path="b")
+    assert scope(search_path="a") != scope(datestyle="a")
