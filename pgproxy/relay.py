@@ -567,7 +567,8 @@ class Relay(Owner):
             told = carry.tell(server)
             if told:
                 self.client.write(told)
-        if self.batch.asks_sequence and server.writer is not self and not self.rerun.is_on:
+        writer = server.writer
+        if self.batch.asks_sequence and writer is not self and writer is not None:
             server.writer = None
             self.preface += DISCARD_SEQUENCES  # what other sessions have got there is not its own
             self.preface_owed.append(OWED_ATTEMPT)

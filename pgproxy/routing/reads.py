@@ -210,7 +210,8 @@ class Findings:
             self._set_config(arguments)
             return
         is_lock = reason is Reason.WRITING_FUNCTION and "advisory" in name
-        self.found(reason, f"function {'.'.join(names)}", is_local=is_lock)
+        is_local = is_lock or reason is Reason.PRIMARY_FUNCTION
+        self.found(reason, f"function {'.'.join(names)}", is_local=is_local)
         if name in OF_OWN_SEQUENCES and reason is Reason.PRIMARY_FUNCTION:
             self.asks_sequence = True
         if is_lock and "unlock" in name:

@@ -1,0 +1,351 @@
+"""Settings go with their session from one server connection to the next."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from pgproxy.frames import write
+from pgproxy.protocol.settings import ask, restore
+from tests.playbooks.stage import (
+    BEGUN,
+    COMMITTED,
+    CREATED,
+    FAILED,
+    IDLE,
+    IN_BLOCK,
+    INSERTED,
+    ROLLED_BACK,
+    SELECTED,
+    SET,
+    Client,
+    Stage,
+    error,
+    fields,
+    letters,
+)
+from tests.support.wire import query
+
+SELECT = query("SELECT 1")
+INSERT = query("INSERT INTO t VALUES (1)")
+SET_PATH = query("SET search_path = a")
+SET_MEMORY = query("SET work_mem = '5MB'")
+RESTORED = BEGUN + write.row_description([b"set_config"]) + write.data_row([b"x"])
+RESTORED += write.command_complete(b"SELECT 1") + COMMITTED + IDLE
+FAREWELL = error("terminating connection due to administrator command", "57P01", "FATAL")
+
+
+def answer(*values: bytes | None) -> bytes:
+    """The one row that a question gets."""
+    rows = write.row_description([b"current_setting"]) + write.data_row(list(values))
+    return rows + write.command_complete(b"SELECT 1") + IDLE
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage(size=1, replicas=1)
+    yield stage
+    stage.close()
+
+
+def with_memory(stage: Stage) -> Client:
+    """A client that has set work_mem."""
+    client = stage.client()
+    client >> SET_MEMORY
+    stage["p"] << SET_MEMORY
+    stage["p"] >> SET + IDLE
+    client << SET + IDLE
+    return client
+
+
+def restores(stage: Stage, client: Client, before: Client | None = None) -> bytes:
+    have = stage.client().relay.carry.settings if before is None else before.relay.carry.settings
+    return restore(have, client.relay.carry.settings)[0]
+
+
+class TestTakingAlong:
+    def test_a_constant_is_known_without_asking(self, stage: Stage) -> None:
+        client = with_memory(stage)
+        assert client.relay.server is None
+        assert client.relay.carry.settings.values == {"work_mem": "5MB"}
+
+    def test_another_server_gets_it_in_front_of_the_next_statement(self, stage: Stage) -> None:
+        client = with_memory(stage)
+        client >> SELECT
+        stage["r1"] << restores(stage, client) + SELECT
+        stage["r1"] >> RESTORED + SELECTED + IDLE
+        client << SELECTED + IDLE
+        # Once there, it stays until another session needs something else.
+        client >> SELECT
+        stage["r1"] << SELECT
+        stage["r1"] >> SELECTED + IDLE
+        other = stage.client()
+        other >> SELECT
+        stage["r1"] << restore(client.relay.carry.settings, other.relay.carry.settings)[0] + SELECT
+        stage["r1"] >> RESTORED + SELECTED + IDLE
+        other << SELECTED + IDLE
+
+    def test_it_comes_before_a_begin_that_was_held_back(self, stage: Stage) -> None:
+        client = with_memory(stage)
+        other = stage.client()
+        other >> INSERT
+        stage["p"].take()
+        stage["p"] >> RESTORED + INSERTED + IDLE
+        assert client.asks(query("BEGIN")) == BEGUN + IN_BLOCK
+        client >> INSERT
+        stage["p"] << restores(stage, client, other) + query("BEGIN") + INSERT
+        stage["p"] >> RESTORED
+        assert client.take() == b""
+        stage["p"] >> BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+        client << INSERTED + IN_BLOCK
+
+    def test_the_server_is_asked_what_it_has_made_of_a_list(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"] << SET_PATH
+        stage["p"] >> SET + IDLE
+        client << SET + IDLE
+        stage["p"] << ask(["search_path"], are_set=True)
+        assert client.relay.server is not None
+        stage["p"] >> answer(b"a")
+        client << b""
+        assert client.relay.server is None
+        assert client.relay.carry.settings.values == {"search_path": "a"}
+
+    def test_and_what_a_transaction_has_left(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> query("BEGIN") + SET_MEMORY
+        stage["p"] << query("BEGIN") + SET_MEMORY
+        stage["p"] >> BEGUN + IN_BLOCK + SET + IN_BLOCK
+        client >> query("ROLLBACK")
+        stage["p"] << query("ROLLBACK")
+        stage["p"] >> ROLLED_BACK + IDLE
+        client << BEGUN + IN_BLOCK + SET + IN_BLOCK + ROLLED_BACK + IDLE
+        stage["p"] << ask(["work_mem"], are_set=False)
+        stage["p"] >> answer(b"4MB", None)
+        client << b""
+        assert client.relay.carry.settings.values == {}
+
+    def test_what_comes_meanwhile_follows_on_the_same_connection(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"] << SET_PATH
+        stage["p"] >> SET + IDLE
+        client >> SELECT
+        stage["p"] << ask(["search_path"], are_set=True) + SELECT
+        stage["p"] >> answer(b"a") + SELECTED + IDLE
+        client << SET + IDLE + SELECTED + IDLE
+        assert client.relay.server is None
+
+    def test_the_rows_of_a_question_come_in_any_pieces(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"].take()
+        for byte in SET + IDLE + answer(b"a"):
+            stage["p"] >> bytes([byte])
+        client << SET + IDLE
+        assert client.relay.carry.settings.values == {"search_path": "a"}
+
+    def test_a_refused_setting_leaves_nothing(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"] << SET_PATH
+        stage["p"] >> error() + IDLE
+        client << error() + IDLE
+        assert client.relay.server is None
+        assert client.relay.carry.settings.values == {}
+
+
+class TestTrouble:
+    def test_what_cannot_be_restored_ends_the_session_and_nothing_is_run(
+        self, stage: Stage
+    ) -> None:
+        client = with_memory(stage)
+        client >> SELECT
+        stage["r1"].take()
+        stage["r1"] >> BEGUN + error("permission denied", "42501") + FAILED
+        told = fields(client.take() + IDLE)
+        assert (told["S"], told["C"]) == ("FATAL", "42501")
+        assert client.own_transport.closed
+        assert stage["r1"].open == 0
+
+    def test_an_answer_that_does_not_come_keeps_the_session_where_it_is(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"].take()
+        stage["p"] >> SET + IDLE
+        stage["p"] >> error("canceling statement", "57014") + IDLE
+        client << SET + IDLE
+        assert client.relay.server is not None
+        assert stage.counters.pins == {"set": 1}
+
+    def test_the_client_leaves_before_the_answer(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"].take()
+        stage["p"] >> SET + IDLE
+        client.leaves()
+        assert letters(stage["p"].take()) == "QQ"
+        stage["p"] >> answer(b"a") + write.command_complete(b"DISCARD ALL") + IDLE
+        other = stage.client()
+        other >> INSERT
+        stage["p"] << INSERT
+        stage["p"] >> INSERTED + IDLE
+        other << INSERTED + IDLE
+        assert stage["p"].open == 1
+
+    def test_a_cancel_waits_for_the_restoring(self, stage: Stage) -> None:
+        client = with_memory(stage)
+        client >> SELECT
+        client.relay.cancel()
+        stage.settle()
+        assert stage.counters.cancels == 0
+        stage["r1"] >> RESTORED
+        assert stage.counters.cancels == 1
+        stage["r1"] >> error("canceling statement", "57014") + IDLE
+        assert fields(client.take())["C"] == "57014"
+
+    def test_nothing_is_cancelled_for_one_who_waits_for_nothing(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"] >> SET + IDLE
+        client.relay.cancel()
+        stage.settle()
+        assert stage.counters.cancels == 0
+        stage["p"] >> answer(b"a")
+
+    def test_a_transaction_that_is_run_again_has_its_settings(self) -> None:
+        stage = Stage(size=1, replicas=2)
+        client = with_memory(stage)
+        client >> query("BEGIN") + INSERT
+        stage["p"] << query("BEGIN") + INSERT
+        stage["p"] >> BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+        client.take()
+        stage["p"] >> FAREWELL
+        stage.topology("r1", "r2", dead=("p",))
+        stage["r1"] << restores(stage, client) + query("BEGIN") + INSERT
+        stage["r1"] >> RESTORED + BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+        client << b""
+        client >> query("COMMIT")
+        stage["r1"] << query("COMMIT")
+        stage["r1"] >> COMMITTED + IDLE
+        client << COMMITTED + IDLE
+        stage.close()
+
+    def test_a_server_that_goes_before_it_answers_takes_the_session_along(
+        self, stage: Stage
+    ) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"] >> SET + IDLE
+        client << SET + IDLE
+        stage["p"].leaves()
+        assert fields(client.take() + IDLE)["C"] == "08006"
+
+
+class TestPinsThatEnd:
+    def test_a_temporary_table_that_is_dropped(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> query("CREATE TEMP TABLE a ()")
+        stage["p"].take()
+        stage["p"] >> CREATED + IDLE
+        client << CREATED + IDLE
+        assert client.relay.pin is not None
+        for left, is_pinned in ((b"t", True), (b"f", False)):
+            client >> query("DROP TABLE a")
+            stage["p"] << query("DROP TABLE a")
+            stage["p"] >> write.command_complete(b"DROP TABLE") + IDLE
+            assert letters(stage["p"].take()) == "Q"
+            stage["p"] >> answer(left, b"f", b"f", b"f")
+            assert (client.relay.server is not None) == is_pinned
+        client << (write.command_complete(b"DROP TABLE") + IDLE) * 2
+
+    def test_discard_all_ends_all_but_what_it_does_not_take_back(self, stage: Stage) -> None:
+        discarded = write.command_complete(b"DISCARD ALL") + IDLE
+        for sql, stays in (("LISTEN a", False), ("LOAD 'a'", True)):
+            client = stage.client()
+            client >> query(sql)
+            stage["p"].take()
+            stage["p"] >> write.command_complete(b"X") + IDLE
+            client >> query("DISCARD ALL")
+            stage["p"] >> discarded
+            assert (client.relay.pin is not None) == stays
+            client.leaves()
+            stage["p"].take()
+            if stays:
+                continue
+            assert client.relay.server is None
+
+    def test_a_second_reason_outlives_the_first(self, stage: Stage) -> None:
+        client = stage.client()
+        for sql in ("CREATE TEMP TABLE a ()", "SELECT setseed(1)"):
+            client >> query(sql)
+            stage["p"].take()
+            stage["p"] >> CREATED + IDLE
+        client >> query("DROP TABLE a")
+        stage["p"] << query("DROP TABLE a")
+        stage["p"] >> write.command_complete(b"DROP TABLE") + IDLE
+        assert client.relay.server is not None
+        assert client.relay.pin is not None
+
+
+class TestSequences:
+    LASTVAL = query("SELECT lastval()")
+
+    def test_the_session_goes_back_to_where_it_wrote(self) -> None:
+        stage = Stage(size=2, replicas=0)
+        one, other = stage.client(), stage.client()
+        one >> INSERT
+        other >> INSERT
+        (first, _), (second, _) = stage["p"].connections
+        for _, transport in stage["p"].connections:
+            transport.take()
+            transport.protocol.data_received(INSERTED + IDLE)
+        for client, server in ((one, first), (other, second), (one, first)):
+            client >> self.LASTVAL
+            assert client.relay.server is server
+            stage["p"] << self.LASTVAL
+            stage["p"] >> SELECTED + IDLE
+        stage.close()
+
+    def test_what_another_session_got_is_not_shown(self, stage: Stage) -> None:
+        one, other = stage.client(), stage.client()
+        for client in (one, other):
+            client >> INSERT
+            stage["p"] << INSERT
+            stage["p"] >> INSERTED + IDLE
+        one >> self.LASTVAL
+        stage["p"] << query("DISCARD SEQUENCES") + self.LASTVAL
+        undefined = error("lastval is not yet defined in this session", "55000") + IDLE
+        stage["p"] >> write.command_complete(b"DISCARD SEQUENCES") + IDLE + undefined
+        one.take()
+        one << b""
+        # Whoever asks such things keeps its connection after a write, while nobody else wants one.
+        one >> INSERT
+        stage["p"] << INSERT
+        stage["p"] >> INSERTED + IDLE
+        assert one.relay.server is not None
+        one >> self.LASTVAL
+        stage["p"] << self.LASTVAL
+        stage["p"] >> SELECTED + IDLE
+        assert one.relay.server is None
+        one >> INSERT
+        stage["p"] >> INSERTED + IDLE
+        stage["p"].take()
+        other >> INSERT
+        stage["p"] << INSERT
+        assert one.relay.server is None
+        stage["p"] >> INSERTED + IDLE
+
+    def test_a_held_connection_that_ends_is_nobody_s_loss(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> self.LASTVAL
+        stage["p"].take()
+        stage["p"] >> SELECTED + IDLE
+        client >> INSERT
+        stage["p"] >> INSERTED + IDLE
+        assert client.relay.server is not None
+        client.take()
+        stage["p"].leaves()
+        client << b""
+        assert not client.own_transport.closed
+        assert not client.relay.holds
