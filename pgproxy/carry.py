@@ -107,11 +107,11 @@ class Carry:
         self.may_unpin = False
         self.pins: set[Pin] = set()
         self.failed = False  # a statement since `touched` is not empty
+        self.is_certain = False  # what is touched was touched by one statement by itself
         self._profile = profile
         self._base = origin.base
         self._origin = origin
         self._table = table
-        self._is_certain = False  # what is touched was touched by one statement by itself
         self._discards = False  # that is DISCARD ALL
         self._values: dict[str, str] = {}  # what it is known to have set
         self._question = NOTHING
@@ -158,9 +158,9 @@ class Carry:
             self.failed = False
             self._discards = False
             self._values.clear()
-            self._is_certain = alone and batch.ending == AT_READY and not batch.ends
+            self.is_certain = alone and batch.ending == AT_READY and not batch.ends
         else:
-            self._is_certain = False
+            self.is_certain = False
         set_back_names: list[str] = []
         for effect in batch.effects:
             names = list(effect.names)
@@ -180,7 +180,7 @@ class Carry:
             if effect.resets and not effect.local:
                 set_back_names += names
         self.resetting = {name for name in set_back_names if name in self._base.values}
-        if self._is_certain or not set_back_names or batch.ending != AT_READY:
+        if self.is_certain or not set_back_names or batch.ending != AT_READY:
             return b""
         after = set_back(set_back_names, self._base)
         if after:
@@ -197,6 +197,14 @@ class Carry:
             self.may_unpin = False
             if self.pins <= set(SEEN_AGAIN):
                 self._ask(server, PINS, LEFT_BEHIND)
+        if (
+            self._question == NOTHING
+            and self.relay.pin is not None
+            and server.settings is not self.settings
+        ):
+            # RESET has gone back to what the server begins with, not the session.
+            self.lease(server)
+            self.relay.send_preface(server)
         return self._question != NOTHING or not self.relay.inflight.settled
 
     def row(self, body: bytes) -> None:
@@ -277,7 +285,7 @@ class Carry:
         touched = list(self.touched.items())
         self.touched.clear()
         names = [name for name, _ in touched]
-        if self._is_certain:
+        if self.is_certain:
             if self.failed:
                 return
             if self._discards:
@@ -296,11 +304,8 @@ class Carry:
         if names:
             self._asked = names
             in_block = ISOLATION in names or ISOLATION in self.settings.values
-            question = ask(names, are_set=self._is_certain, in_block=in_block)
+            question = ask(names, are_set=self.is_certain, in_block=in_block)
             self._ask(server, SETTINGS, question)
-        elif self.relay.pin is not None and server.settings is not self.settings:
-            self.lease(server)
-            self.relay.send_preface(server)
 
     def _ask(self, server: ServerConnection, question: int, message: bytes) -> None:
         self._question = question

@@ -52,7 +52,7 @@ from pgproxy.protocol.inflight import (
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, PreparedOnServer, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
-from pgproxy.protocol.settings import Origin, SettingsTable
+from pgproxy.protocol.settings import TEMP_BUFFERS, Origin, SettingsTable
 from pgproxy.protocol.states import (
     CLOSE,
     FREE,
@@ -75,6 +75,7 @@ from pgproxy.routing.batch import (
     BatchReader,
 )
 from pgproxy.routing.decision import (
+    ANY_SETTING,
     CODES,
     NEVER_UNDONE,
     PLAIN,
@@ -472,7 +473,7 @@ class Relay(Owner):
         server = self.group.acquire(
             target, self.profile, self, self.watermark.wrote_at, self.carry.settings
         )
-        if server is not None and self.batch.observes:
+        if server is not None and (self.batch.observes or self.batch.pin is not None):
             server = self._unspoilt(server)
         if server is None:
             self.enter(WAITING)
@@ -493,10 +494,10 @@ class Relay(Owner):
 
     def _unspoilt(self, server: ServerConnection) -> ServerConnection | None:
         """The server connection at hand, or a new one (None: it will be granted) if the batch
-        would see there what another session has left, which nothing can take away."""
-        if self.front.status == STATUS_FAILED or not self.carry.would_see(
-            server, self.batch.observes
-        ):
+        would see there what another session has left, which nothing can take away. Who stays there
+        will see all of it."""
+        names = self.batch.observes if self.batch.pin is None else (ANY_SETTING,)
+        if self.front.status == STATUS_FAILED or not self.carry.would_see(server, names):
             return server
         pool = self.group.pool_of(server)
         pool.release(server)
@@ -506,7 +507,8 @@ class Relay(Owner):
         assert isinstance(slot, ServerConnection)
         resumes = not self.rerun.is_on  # which goes on by itself
         self.traffic.waited += time.monotonic() - self.waiting_since
-        if slot.profile is self.profile and self.batch.observes and resumes:
+        observes = self.batch.observes or self.batch.pin is not None
+        if slot.profile is self.profile and observes and resumes:
             unspoilt = self._unspoilt(slot)
             if unspoilt is None:
                 return
@@ -632,6 +634,8 @@ class Relay(Owner):
         if batch.pin is not None or batch.unparsed:
             if batch.pin in NEVER_UNDONE:
                 server.doomed = True
+            elif batch.pin is Pin.TEMP_TABLE:
+                server.custom.add(TEMP_BUFFERS)
             self._set_pin(pipelined=pipelined)
         if batch.simple:
             batch.unnamed = None
@@ -639,7 +643,8 @@ class Relay(Owner):
         if batch.effects:
             alone = front.status == STATUS_IDLE and not self.inflight.owes_client
             after = self.carry.sent(batch, server, alone=alone)
-        elif self.carry.resetting:
+        elif self.carry.touched:
+            self.carry.is_certain = False  # an error to come may be of this batch
             self.carry.resetting = set()
         if self.on_replica and batch.target == PRIMARY:
             self.begun = b""  # what it sets in its transaction cannot move

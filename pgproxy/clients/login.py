@@ -19,6 +19,7 @@ from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.session import AUTO, parse_route
 from pgproxy.protocol.settings import (
     NOTHING_SET,
+    TEMP_BUFFERS,
     Origin,
     Settings,
     SettingsTable,
@@ -121,26 +122,29 @@ class ClientLogin:
         self._cluster.gate.let_in(message.database)
         route, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)
-        profile = group.profile([])
-        try:
-            origin = await self._origin(group, profile, self._settings.get(settings))
-        except PgError as error:
-            group.left(profile)
-            if error.sqlstate != "55P02":  # cannot be set after connection start
-                raise
-        except BaseException:
-            group.left(profile)
-            raise
-        else:
-            return LoggedIn(message, group, profile, origin, route)
-        # Then the connection is begun with it, and serves those alone who ask for the same.
-        profile = group.profile([(name.encode(), text.encode()) for name, text in settings.items()])
-        try:
-            origin = await self._origin(group, profile, NOTHING_SET)
-        except BaseException:
-            group.left(profile)
-            raise
+        given = [(name.encode(), text.encode()) for name, text in settings.items()]
+        if TEMP_BUFFERS not in settings:
+            try:
+                base = self._settings.get(settings)
+                profile, origin = await self._begin(group, [], base)
+                return LoggedIn(message, group, profile, origin, route)
+            except PgError as error:
+                if error.sqlstate != "55P02":  # cannot be set after connection start
+                    raise
+        # Then the connection is begun with them, and serves those alone who ask for the same.
+        profile, origin = await self._begin(group, given, NOTHING_SET)
         return LoggedIn(message, group, profile, origin, route)
+
+    async def _begin(
+        self, group: PoolGroup, parameters: list[tuple[bytes, bytes]], base: Settings
+    ) -> tuple[Profile, Origin]:
+        """A client more of a profile, and what it begins with. Raises `PgError` FATAL."""
+        profile = group.profile(parameters)
+        try:
+            return profile, await self._origin(group, profile, base)
+        except BaseException:
+            group.left(profile)
+            raise
 
     async def _authenticate(self, exchange: Exchange, user: str) -> None:
         authentication = ClientAuthentication(

@@ -33,6 +33,9 @@ OF_A_TRANSACTION: Final = frozenset(
     {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
 )
 
+# It cannot be set any more where temporary tables have been used, by whomever.
+TEMP_BUFFERS: Final = "temp_buffers"
+
 # A value of these is a list of identifiers, which SET puts together and quotes (GUC_LIST_QUOTE).
 LISTS: Final = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})  # fmt: skip
 
