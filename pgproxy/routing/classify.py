@@ -221,7 +221,8 @@ def _pin_among_others(decision: Decision) -> Pin | None:
 def under_hint(sql: bytes, decisions: list[Decision]) -> Decision:
     """The decision for the statements together, and for the hint at their beginning."""
     decision = combine(decisions)
-    if b"dblink" in sql.lower():
+    lowered = sql.lower()
+    if b"dblink" in lowered or b"pg_terminate_backend" in lowered:
         decision = decision.never_again()
     hint = leading_hint(sql)
     if hint == NO_HINT:
