@@ -364,7 +364,7 @@ async fn reported(_: &mut Session, url: &str) -> Got {
         "BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; SET LOCAL application_name = 'own'; COMMIT",
         "SET ROLE drivers_guest",
         "SET search_path = one, two; SET TimeZone = 'Asia/Tokyo'; RESET TimeZone",
-        "SET application_name = 'own'; DISCARD ALL",
+        "SET application_name = 'own'; RESET ALL",
     ] {
         let session = connect(url).await?;
         got.push(ask_simply(&session.client, script).await);
