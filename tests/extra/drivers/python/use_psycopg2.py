@@ -50,7 +50,7 @@ def simple(c):
         ask(c, "INSERT INTO items VALUES (1, 'a'), (2, 'b')"),
         ask(c, "SELECT 1 AS one, NULL, 'süß', %s", "it's \\"),
         ask(c, "SELECT * FROM items ORDER BY id"),
-        ask(c, "SELECT %s::jsonb, %s, %s::bytea", '{"b": 1}', [1, 2], psycopg2.Binary(b"\0\xff")),
+        ask(c, "SELECT %s::jsonb, %s, encode(%s, 'hex')", '{"b": 1}', [1, 2], psycopg2.Binary(b"\0\xff")),
     ]
 
 
