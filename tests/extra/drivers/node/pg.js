@@ -211,14 +211,14 @@ const sections = {
     const got = [];
     const client = new pg.Client({ connectionString });
     await client.connect();
-    const gone = once(client, "error");
+    const gone = new Promise((resolve) => { client.on("error", resolve); });
     got.push((await failure(client.query("SELECT pg_terminate_backend(pg_backend_pid())"))).code);
     await gone;
     got.push((await failure(client.query("SELECT 1"))).message);
     await connected(async (other) => {
       const own = new pg.Client({ connectionString });
       await own.connect();
-      const ended = once(own, "error");
+      const ended = new Promise((resolve) => { own.on("error", resolve); });
       await own.query("BEGIN");
       await own.query("INSERT INTO items VALUES (70, 'lost')");
       const [{ pid }] = await rows(own.query("SELECT pg_backend_pid() AS pid"));
