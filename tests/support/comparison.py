@@ -69,7 +69,7 @@ def run(command: Sequence[str], url: str, directory: Path) -> Results:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=int(os.environ.get("RUN_TIMEOUT","250")),
+        timeout=250,
         env=without_libpq_settings(),
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"

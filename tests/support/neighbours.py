@@ -284,7 +284,9 @@ class Neighbour:
     async def _expect(self, settings: Settings) -> None:
         frames = await self._wire.ask(wire.query(_LOOK))
         seen = self._read(frames)
-        wrong = {name: (seen[name], settings[name]) for name in seen if seen[name] != settings[name]}
+        wrong = {
+            name: (seen[name], settings[name]) for name in seen if seen[name] != settings[name]
+        }
         self._hold(not wrong, f"settings (seen, expected): {wrong}", [])
         frames = await self._wire.ask(wire.query("SELECT current_user"))
         self._hold(_text(frames) == [[self._current_role]], "current_user", frames)

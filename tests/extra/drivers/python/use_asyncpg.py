@@ -7,7 +7,7 @@ import io
 import sys
 
 import asyncpg
-from common import COPIED, FILE, REPORTED, REPORTING, SLEEP, SLEEPING, URL, main, scripts
+from common import COPIED, REPORTED, REPORTING, SLEEP, SLEEPING, URL, main, scripts
 
 CACHE = int(sys.argv[-3])
 
@@ -147,11 +147,16 @@ async def copy(c):
     got, out = [], io.BytesIO()
     got.append(await outcome(c.copy_to_table("items", source=io.BytesIO(COPIED.encode()))))
     query = "SELECT * FROM items WHERE id >= $1 ORDER BY id"
-    got += [await outcome(c.copy_from_query(query, 1000, output=out)), out.getvalue().decode() == COPIED]
+    got += [
+        await outcome(c.copy_from_query(query, 1000, output=out)),
+        out.getvalue().decode() == COPIED,
+    ]
     await c.execute("DELETE FROM items WHERE id >= 1000")
     records = [(n, f"record {n}") for n in range(1000, 3000)]
     got.append(await outcome(c.copy_records_to_table("items", records=records)))
-    got.append(await outcome(c.copy_records_to_table("items", records=[(5000, "x"), (1000, "twice")])))
+    got.append(
+        await outcome(c.copy_records_to_table("items", records=[(5000, "x"), (1000, "twice")]))
+    )
     got.append(await outcome(c.copy_to_table("items", source=io.BytesIO(b"nonsense\n"))))
     got.append(await outcome(c.copy_from_table("nowhere", output=out)))
 
@@ -220,15 +225,16 @@ async def timeouts():
         got.append(await outcome(c.execute("SELECT pg_sleep(600)")))
         got.append(await outcome(c.fetch("SELECT pg_sleep(600)", timeout=0.4)))
         got.append(await outcome(c.fetchval("SELECT 'after'", timeout=20)))
-        async with c.transaction():
-            async with c.transaction():
-                got.append(await outcome(c.fetchval("SELECT 'inside'", timeout=20)))
+        async with c.transaction(), c.transaction():
+            got.append(await outcome(c.fetchval("SELECT 'inside'", timeout=20)))
     settings = {"statement_timeout": "500", "application_name": "asyncpg", "app.who": "me"}
     async with connected(server_settings=settings) as c:
         got.append(await outcome(c.fetch("SELECT pg_sleep(600)")))
         for name in settings:
             got.append(await outcome(c.fetchval(f"SHOW {name}")))
-        await c.execute("SET statement_timeout = '1min'; SET application_name = 'x'; SET app.who = 'x'")
+        await c.execute(
+            "SET statement_timeout = '1min'; SET application_name = 'x'; SET app.who = 'x'"
+        )
         await c.reset()
         for name in settings:
             got.append(await outcome(c.fetchval(f"SHOW {name}")))

@@ -58,7 +58,9 @@ def ask(sql, *values, using="default"):
     try:
         with connections[using].cursor() as cursor:
             cursor.execute(sql, values or None)
-            return [list(row) for row in cursor.fetchall()] if cursor.description else cursor.rowcount
+            return (
+                [list(row) for row in cursor.fetchall()] if cursor.description else cursor.rowcount
+            )
     except DatabaseError as error:
         return failure(error)
 
@@ -77,7 +79,9 @@ def orm():
     authors = [Author(name=f"author {n}", born=born, data={"n": n}) for n in range(20)]
     Author.objects.bulk_create(authors)
     Book.objects.bulk_create(
-        Book(title=f"{one.name}.{n}", author=one, price=n + 0.5) for one in authors for n in range(3)
+        Book(title=f"{one.name}.{n}", author=one, price=n + 0.5)
+        for one in authors
+        for n in range(3)
     )
     got = [Author.objects.count(), Book.objects.aggregate(total=models.Sum("price"))]
     got.append(list(Author.objects.filter(data__n=3).values("name", "born", "data")))
@@ -174,7 +178,9 @@ def copy():
         lines = "".join(f"{n}\tcopied\n" for n in range(1000, 5000))
         with cursor.copy("COPY one.t FROM STDIN") as into:
             into.write(lines)
-        with cursor.copy("COPY (SELECT * FROM one.t WHERE id >= 1000 ORDER BY id) TO STDOUT") as out:
+        with cursor.copy(
+            "COPY (SELECT * FROM one.t WHERE id >= 1000 ORDER BY id) TO STDOUT"
+        ) as out:
             same = b"".join(out).decode() == lines
     return [same, ask("DELETE FROM one.t WHERE id >= 1000")]
 

@@ -65,9 +65,19 @@ def prepared(c):
     got = []
     for round_ in range(3):
         for n in range(100 + 20 * round_, 112 + 20 * round_):
-            got.append(ask(c, "INSERT INTO items VALUES (%s, %s) RETURNING id", n, f"prepared {n}", prepare=True))
+            got.append(
+                ask(
+                    c,
+                    "INSERT INTO items VALUES (%s, %s) RETURNING id",
+                    n,
+                    f"prepared {n}",
+                    prepare=True,
+                )
+            )
             got.append(ask(c, "SELECT name FROM items WHERE id = %s", n))
-        got.append(ask(c, "INSERT INTO items VALUES (%s, %s) RETURNING id", 100, "twice", prepare=True))
+        got.append(
+            ask(c, "INSERT INTO items VALUES (%s, %s) RETURNING id", 100, "twice", prepare=True)
+        )
         got.append(ask(c, "PREPARE pick (int) AS SELECT name FROM items WHERE id = $1"))
         got.append(ask(c, "EXECUTE pick (100)"))
         # By hand, on the level of libpq: one name space.
@@ -81,7 +91,9 @@ def prepared(c):
         got.append(ask(c, "EXECUTE own (1)"))
         if c.pgconn.exec_prepared(b"own", [b"1"]).status == psycopg.pq.ExecStatus.TUPLES_OK:
             got.append(c.pgconn.close_prepared(b"own").status)
-        got.append(c.pgconn.exec_prepared(b"own", [b"1"]).error_field(psycopg.pq.DiagnosticField.SQLSTATE))
+        got.append(
+            c.pgconn.exec_prepared(b"own", [b"1"]).error_field(psycopg.pq.DiagnosticField.SQLSTATE)
+        )
         got.append(ask(c, "DEALLOCATE pick" if round_ < 1 else "DEALLOCATE ALL"))
         got.append(ask(c, "EXECUTE pick (100)"))
         if round_ == 1:
@@ -151,7 +163,11 @@ def pipeline(c):
         shown = c.execute("SHOW app.who")
     got.append(shown.fetchone())
     with c.cursor() as cursor:
-        cursor.executemany("INSERT INTO items VALUES (%s, 'many') RETURNING id", [(n,) for n in range(400, 420)], returning=True)
+        cursor.executemany(
+            "INSERT INTO items VALUES (%s, 'many') RETURNING id",
+            [(n,) for n in range(400, 420)],
+            returning=True,
+        )
         got.append(rows_of(cursor))
         try:
             cursor.executemany("INSERT INTO items VALUES (%s, 'many')", [(500,), (400,), (501,)])

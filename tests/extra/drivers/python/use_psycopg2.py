@@ -1,4 +1,4 @@
-"""psycopg2 at its usual work."""
+"""psycopg2 at its usual work. The argument before the usual ones means nothing."""
 
 import contextlib
 import functools
@@ -7,8 +7,8 @@ import select
 import threading
 
 import psycopg2
-import psycopg2.extensions as extensions
 from common import COPIED, REPORTED, REPORTING, SLEEP, SLEEPING, URL, main, scripts
+from psycopg2 import extensions
 from psycopg2.extras import execute_batch, execute_values
 
 
@@ -50,7 +50,13 @@ def simple(c):
         ask(c, "INSERT INTO items VALUES (1, 'a'), (2, 'b')"),
         ask(c, "SELECT 1 AS one, NULL, 'süß', %s", "it's \\"),
         ask(c, "SELECT * FROM items ORDER BY id"),
-        ask(c, "SELECT %s::jsonb, %s, encode(%s, 'hex')", '{"b": 1}', [1, 2], psycopg2.Binary(b"\0\xff")),
+        ask(
+            c,
+            "SELECT %s::jsonb, %s, encode(%s, 'hex')",
+            '{"b": 1}',
+            [1, 2],
+            psycopg2.Binary(b"\0\xff"),
+        ),
     ]
 
 
@@ -85,7 +91,11 @@ def transaction():
             c.commit() if commit else c.rollback()
             got.append(ask(c, count))
             c.rollback()
-        for options in ({"readonly": True, "isolation_level": "SERIALIZABLE", "deferrable": True}, {"isolation_level": "REPEATABLE READ"}, {"readonly": True}):
+        for options in (
+            {"readonly": True, "isolation_level": "SERIALIZABLE", "deferrable": True},
+            {"isolation_level": "REPEATABLE READ"},
+            {"readonly": True},
+        ):
             c.set_session(**options)
             got.append(ask(c, "SHOW transaction_isolation"))
             got.append(ask(c, count))
@@ -114,7 +124,9 @@ def transaction():
 @on_a_connection
 def batch(c):
     with c.cursor() as cursor:
-        execute_batch(cursor, "INSERT INTO items VALUES (%s, 'batch')", [(n,) for n in range(300, 600)])
+        execute_batch(
+            cursor, "INSERT INTO items VALUES (%s, 'batch')", [(n,) for n in range(300, 600)]
+        )
         sql = "INSERT INTO items VALUES %s RETURNING id"
         ids = execute_values(cursor, sql, [(n, "values") for n in range(600, 800)], fetch=True)
         bad = [(800, "bad"), (600, "twice")]

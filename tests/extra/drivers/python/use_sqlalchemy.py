@@ -44,7 +44,9 @@ class Book(Base):
 
 
 def engine(**options):
-    return create_async_engine(ADDRESS, **options) if ASYNC else sa.create_engine(ADDRESS, **options)
+    return (
+        create_async_engine(ADDRESS, **options) if ASYNC else sa.create_engine(ADDRESS, **options)
+    )
 
 
 def with_engine(section, **options):
@@ -90,7 +92,12 @@ def orm(own):
     got = []
     with Session(own) as session:
         session.add_all(
-            Author(name=f"author {n}", tags=["a", str(n)], data={"n": n}, books=[Book(title=f"{n}.{m}") for m in range(3)])
+            Author(
+                name=f"author {n}",
+                tags=["a", str(n)],
+                data={"n": n},
+                books=[Book(title=f"{n}.{m}") for m in range(3)],
+            )
             for n in range(20)
         )
         session.commit()
@@ -128,7 +135,13 @@ def orm(own):
 
 def core(own):
     got = []
-    table = sa.Table("core", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.DateTime(timezone=True)), sa.Column("name", sa.String))
+    table = sa.Table(
+        "core",
+        sa.MetaData(),
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("at", sa.DateTime(timezone=True)),
+        sa.Column("name", sa.String),
+    )
     with own.begin() as c:
         table.create(c)
         c.execute(table.insert(), [{"id": n, "name": f"name {n}"} for n in range(300)])
@@ -138,7 +151,13 @@ def core(own):
         got.append(outcome(lambda: c.execute(new.returning(table.c.name))))
         got.append(sorted(sa.inspect(c).get_table_names()))
         got.append([str(one["type"]) for one in sa.inspect(c).get_columns("core")])
-        got.append(outcome(lambda: c.execute(table.insert().returning(table.c.id), [{"id": n} for n in range(1000, 1020)])))
+        got.append(
+            outcome(
+                lambda: c.execute(
+                    table.insert().returning(table.c.id), [{"id": n} for n in range(1000, 1020)]
+                )
+            )
+        )
     with own.connect() as c:
         got.append(outcome(lambda: c.execute(table.insert(), [{"id": 5000}, {"id": 1}])))
         c.rollback()
@@ -155,7 +174,9 @@ def transactions(own):
             got.append(outcome(lambda: c.execute(text("SELECT 'next'"))))
             c.rollback()
             got.append(c.get_isolation_level())
-    with own.connect().execution_options(postgresql_readonly=True, postgresql_deferrable=True, isolation_level="SERIALIZABLE") as c:
+    with own.connect().execution_options(
+        postgresql_readonly=True, postgresql_deferrable=True, isolation_level="SERIALIZABLE"
+    ) as c:
         got.append(outcome(lambda: c.execute(text("SHOW transaction_read_only"))))
         got.append(outcome(lambda: c.execute(text("DELETE FROM one.t"))))
     # The pool gives the connection back as it was.
@@ -207,15 +228,28 @@ def prepared(own):
     got = []
     with own.connect() as c:
         for n in range(12):
-            got.append(outcome(lambda n=n: c.execute(text("SELECT name FROM one.t WHERE id = :n"), {"n": n % 3})))
-        for sql in ("PREPARE pick AS SELECT 'mine'", "EXECUTE pick", "DEALLOCATE pick", "SELECT 'after'"):
+            got.append(
+                outcome(
+                    lambda n=n: c.execute(
+                        text("SELECT name FROM one.t WHERE id = :n"), {"n": n % 3}
+                    )
+                )
+            )
+        for sql in (
+            "PREPARE pick AS SELECT 'mine'",
+            "EXECUTE pick",
+            "DEALLOCATE pick",
+            "SELECT 'after'",
+        ):
             got.append(outcome(lambda sql=sql: c.execute(text(sql))))
     return got
 
 
 def streaming(own):
     with own.connect() as c:
-        result = c.execution_options(stream_results=True, max_row_buffer=10).execute(text("SELECT n FROM generate_series(1, 50) n"))
+        result = c.execution_options(stream_results=True, max_row_buffer=10).execute(
+            text("SELECT n FROM generate_series(1, 50) n")
+        )
         first = result.fetchmany(7)
         return [[list(row) for row in first], len(result.fetchall())]
 
@@ -241,7 +275,9 @@ def reconnect(own):
     got = []
     for _ in range(3):
         with own.connect() as c:
-            got.append(outcome(lambda: c.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))))
+            got.append(
+                outcome(lambda: c.execute(text("SELECT pg_terminate_backend(pg_backend_pid())")))
+            )
             got.append(c.invalidated)
             c.rollback() if not c.invalidated else None
         with own.connect() as c:
@@ -257,7 +293,9 @@ def cancel(own):
         raw = c.connection.driver_connection
 
         def when_asleep():
-            with sa.create_engine(URL.replace("postgresql:", "postgresql+psycopg:")).connect() as other:
+            with sa.create_engine(
+                URL.replace("postgresql:", "postgresql+psycopg:")
+            ).connect() as other:
                 while other.execute(text(SLEEPING)).scalar() == 0:
                     other.rollback()
             raw.cancel_safe(timeout=20)
