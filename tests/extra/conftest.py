@@ -47,7 +47,7 @@ def compared(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 with started_proxies() as start:
                     directory = tmp_path_factory.mktemp("program")
                     done[key] = compare(command, cluster, start, directory, **options)
-            except (Exception, pytest.fail.Exception) as error:
+            except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - raised for each section
                 done[key] = error
         result = done[key]
         if isinstance(result, BaseException):

@@ -317,7 +317,7 @@ async def cancel_task():
 
     got = []
     async with other.connect() as c:
-        c = await c.execution_options(isolation_level="AUTOCOMMIT")
+        await c.execution_options(isolation_level="AUTOCOMMIT")
         task = asyncio.ensure_future(sleep())
         while await c.scalar(text(SLEEPING)) == 0:
             pass
