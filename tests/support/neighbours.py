@@ -15,6 +15,7 @@ temporary table.
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
@@ -100,6 +101,11 @@ class Neighbours:
         self._thread.join()
         if error is None and self._faults:
             raise NeighbourError("\n".join(self._faults[:10]))
+
+    def wait(self, rounds: int) -> None:
+        """Until they have done so much, or given up."""
+        while self.rounds < rounds and self._thread.is_alive():
+            time.sleep(0.01)
 
     async def _all(self) -> None:
         try:
