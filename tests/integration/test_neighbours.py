@@ -42,5 +42,5 @@ async def test_they_notice_what_is_not_theirs(
         await neighbour.look()
         await neighbour.round()
         await wire.ask(query(sql))
-        with pytest.raises(NeighbourError, match="app.who|current_user"):
+        with pytest.raises(NeighbourError, match=r"app\.who|current_user"):
             await neighbour.round()
