@@ -69,5 +69,5 @@ def test_results_are_the_same(
 def test_it_did_what_it_was_to_do(name: str, way: str, place: Path, compared: Compare) -> None:
     results = compared(command(place, name, way)).direct
     assert set(results) == set(SECTIONS[name])
-    assert 16000 in results["concurrent"] or [[16000]] in results["concurrent"]
+    assert "16000" in repr(results["concurrent"][-1])
     assert "57014" in repr(results["timeouts"])

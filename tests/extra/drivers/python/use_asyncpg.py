@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import io
+import re
 import sys
 
 import asyncpg
@@ -34,7 +35,9 @@ async def outcome(awaited):
     try:
         got = await awaited
     except asyncpg.PostgresError as error:
-        return [error.sqlstate, error.args[0], error.as_dict().get("position")]
+        # The driver counts its statements, of all connections together.
+        message = re.sub(r"__asyncpg_stmt_\w+__", "__asyncpg_stmt__", error.args[0])
+        return [error.sqlstate, message, error.as_dict().get("position")]
     except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
         return type(error).__name__
     return [list(row.values()) for row in got] if isinstance(got, list) else got

@@ -255,7 +255,10 @@ def notifications(c):
         while len(got) < 2:
             for said in listener.notifies(timeout=20, stop_after=1):
                 got.append([said.channel, said.payload])
-        listener.execute("UNLISTEN news; NOTIFY news, 'unheard'; LISTEN other; NOTIFY other, 'own'")
+        listener.execute(
+            "UNLISTEN news; NOTIFY news, 'unheard'; LISTEN other; NOTIFY other, 'own'",
+            prepare=False,
+        )
         for said in listener.notifies(timeout=20, stop_after=1):
             got.append([said.channel, said.payload])
     return got
@@ -313,7 +316,7 @@ def reconnect(c):
         got.append(ask(own, "SELECT pg_terminate_backend(pg_backend_pid())"))
         got += [own.closed, ask(own, "SELECT 1")]
     with connect() as own:
-        own.execute("BEGIN; INSERT INTO items VALUES (250, 'lost')")
+        own.execute("BEGIN; INSERT INTO items VALUES (250, 'lost')", prepare=False)
         (pid,) = own.execute("SELECT pg_backend_pid()").fetchone()
         got.append(ask(c, "SELECT pg_terminate_backend(%s, 10000)", pid))
         got.append(ask(own, "SELECT 1")[0] in ("57P01", None))
@@ -329,7 +332,7 @@ def reported():
     got = []
     for script in REPORTING:
         with connect() as c:
-            c.execute(script)
+            c.execute(script, prepare=False)
             got.append([script, *(c.info.parameter_status(name) for name in REPORTED)])
             got.append([c.info.encoding, str(c.info.timezone)])
     return got
