@@ -4,7 +4,6 @@ HYPOTHESIS_PROFILE=deep tries ten times as many examples as the default, fast.
 PGPROXY_PG_BIN names the PostgreSQL to test with (default: the wheel's version 18).
 """
 
-import contextlib
 import faulthandler
 import os
 import secrets
@@ -13,7 +12,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import hypothesis
 import psutil
@@ -22,9 +21,11 @@ import pytest
 from pgproxy.embedded import Cluster
 from tests.support.place import cluster_parent
 from tests.support.processes import Leash, wait_ended
-from tests.support.proxy import ProxyProcess
+from tests.support.proxy import ProxyProcess, started_proxies
 
-pytest.register_assert_rewrite("tests.support.kube_contract", "tests.support.kube_trouble")
+pytest.register_assert_rewrite(
+    "tests.support.comparison", "tests.support.kube_contract", "tests.support.kube_trouble"
+)
 
 # In the environment of every process that a test starts, and so in that of what those start.
 _MARK: Final = "PROCESS_OF_TEST_SESSION"
@@ -127,12 +128,5 @@ def proxy(shared_proxy: ProxyProcess) -> Iterator[ProxyProcess]:
 @pytest.fixture
 def start_proxy() -> Iterator[Callable[..., ProxyProcess]]:
     """`ProxyProcess.start`, stopped (and looked at) at the end of the test if it still runs."""
-    with contextlib.ExitStack() as ends:
-
-        def start(*arguments: Any, **sections: Any) -> ProxyProcess:
-            proxy = ProxyProcess.start(*arguments, **sections)
-            ends.callback(proxy.check)
-            ends.callback(lambda: proxy.stop() if proxy.process.returncode is None else None)
-            return proxy
-
+    with started_proxies() as start:
         yield start

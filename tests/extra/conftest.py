@@ -4,9 +4,6 @@ A program that is missing fails its test, with a word on what to install: nobody
 tests wants them left out in silence.
 """
 
-import json
-import secrets
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,12 +11,12 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from pgproxy.embedded import Cluster, Server
+from pgproxy.embedded import Cluster
+from tests.support.comparison import ROLE, Comparison, compare
 from tests.support.kube_admin import RealKubeApi
 from tests.support.kube_assets import MissingAssetsError
 from tests.support.kube_server import KubeServer
-from tests.support.proxy import ProxyProcess
-from tests.support.serving import without_libpq_settings
+from tests.support.proxy import started_proxies
 
 HERE: Final = Path(__file__).parent
 
@@ -31,54 +28,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.extra)
 
 
-Compare = Callable[..., dict[str, Any]]
+Compare = Callable[..., Comparison]
 
 
-@pytest.fixture
-def same_results(
-    cluster: Cluster, start_proxy: Callable[..., ProxyProcess], tmp_path: Path
-) -> Iterator[Compare]:
-    """Runs a driver's program in a new database, directly and through a proxy.
+@pytest.fixture(scope="module")
+def compared(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compare]:
+    """`comparison.compare`, which is done once for each command: a section is a test.
 
-    The proxy has `pool_size` connections to each server. The program gets the database's URL as its last
-    argument and prints a JSON object, the results of its sections. They must be the same both
-    times; returns them.
+    One that failed as a whole fails for each of its sections, without being run again.
     """
-    databases: list[str] = []
+    done: dict[str, Comparison | BaseException] = {}
+    cluster.primary.psql(f"CREATE ROLE {ROLE}")
 
-    def run(command: list[str], to: Server | ProxyProcess) -> dict[str, Any]:
-        name = f"drivers_{secrets.token_hex(4)}"
-        databases.append(name)
-        cluster.primary.psql(f"CREATE DATABASE {name}")
-        cluster.wait_caught_up()
-        done = subprocess.run(
-            [*command, to.dsn(db=name)],
-            check=False,
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=100,
-            env=without_libpq_settings(),
-        )
-        assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-        return json.loads(done.stdout)  # type: ignore[no-any-return]
+    def get(command: list[str], **options: Any) -> Comparison:
+        key = repr((command, options))
+        if key not in done:
+            try:
+                with started_proxies() as start:
+                    directory = tmp_path_factory.mktemp("program")
+                    done[key] = compare(command, cluster, start, directory, **options)
+            except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - raised for each section
+                done[key] = error
+        result = done[key]
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
-    def compare(command: list[str], pool_size: int = 2) -> dict[str, Any]:
-        direct = run(command, cluster.primary)
-        # The programs read on one connection what they wrote on another.
-        whole = {"read_your_writes": "global"}
-        proxy = start_proxy(cluster.servers, pool={"size": pool_size}, consistency=whole)
-        proxied = run(command, proxy)
-        for section, result in direct.items():
-            assert proxied[section] == result, section
-        assert proxied == direct
-        return direct
-
-    yield compare
-    for name in databases:
-        cluster.primary.psql(f"DROP DATABASE {name} WITH (FORCE)")
+    yield get
+    cluster.primary.psql(f"DROP ROLE {ROLE}")
 
 
 @pytest.fixture(scope="session")

@@ -38,14 +38,19 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def prepared(language: str, *commands: list[str]) -> Path:
+def prepared(language: str, *commands: list[str], also: Path | None = None) -> Path:
     """A copy of drivers/<language> outside the tree, in which `commands` have been run.
 
-    They get the drivers from their registry. Run anew only when something there has changed.
+    They get the drivers from their registry. Run anew only when something there has changed, or
+    in the file `also`.
     """
     source = Path(__file__).parent / "drivers" / language
-    files = sorted(path for path in source.rglob("*") if path.is_file())
+    files = sorted(
+        path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
     digest = hashlib.sha256(repr(commands).encode())
+    if also is not None:
+        digest.update(also.read_bytes())
     for path in files:
         digest.update(f"{path.relative_to(source)} {path.stat().st_size} ".encode())
         digest.update(path.read_bytes())

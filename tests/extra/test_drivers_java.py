@@ -1,18 +1,37 @@
 """pgjdbc in its modes, and HikariCP: the same through the proxy as with PostgreSQL itself."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
+from tests.extra.conftest import Compare
 from tests.extra.system import prepared, program
+from tests.support.comparison import session_sections
 
-SECTIONS = {"simple", "parameters", "prepared", "transaction", "batch", "cursor", "copy", "errors"}
-SECTIONS |= {"notices", "calls", "notifications", "cancel", "large", "concurrent"}
+MODES = [
+    "autosave=never",
+    "autosave=always",
+    "autosave=always&prepareThreshold=1",
+    "autosave=conservative&prepareThreshold=1",
+    "preferQueryMode=simple",
+    "preferQueryMode=extendedForPrepared&reWriteBatchedInserts=true",
+    "preferQueryMode=extendedCacheEverything",
+    "prepareThreshold=0&defaultRowFetchSize=3",
+    "prepareThreshold=-1",
+    "targetServerType=primary&options=-c%20work_mem=5MB&ApplicationName=java",
+    # Its settings are then in the start-up packet; else it begins every session with a SET.
+    "assumeMinServerVersion=9.0",
+]
+SECTIONS = [
+    *("simple", "parameters", "prepared", "reprepared", "transaction", "autosave", "batch"),
+    *("cursor", "copy", "errors", "notices", "calls", "notifications", "cancel", "timeouts"),
+    *("reconnect", "reported", "large", "concurrent"),
+    *session_sections("pgjdbc"),
+]
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def java() -> list[str]:
+def driver() -> list[str]:
     """The command up to the program's arguments."""
     javac = program("javac", "default-jdk-headless")
     drivers = "target/dependency/*"
@@ -24,43 +43,20 @@ def java() -> list[str]:
     return ["java", "-Xshare:auto", "-cp", f"{place}/target:{place}/{drivers}", "Drivers"]
 
 
-def check(results: dict[str, Any]) -> None:
-    assert set(results) >= SECTIONS
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("section", SECTIONS)
+def test_results_are_the_same(
+    section: str, mode: str, driver: list[str], compared: Compare
+) -> None:
+    compared([*driver, mode]).check(section)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_did_what_it_was_to_do(mode: str, driver: list[str], compared: Compare) -> None:
+    results = compared([*driver, mode]).direct
+    assert set(results) == set(SECTIONS)
     assert results["errors"][0] == ["22012", "division by zero"]
     assert results["copy"][:3] == [20000, 20000, True]
     assert results["cancel"][0][0] == "57014"
     assert results["large"] == [True]
     assert results["concurrent"] == [True, [["16000"]]]
-
-
-# So that its settings are in the start-up packet. Else it begins every session with a SET, which
-# pins it.
-QUIET = "assumeMinServerVersion=9.0"
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "options",
-    [
-        "autosave=never",
-        "autosave=always",
-        "autosave=conservative&prepareThreshold=1",
-        "preferQueryMode=simple",
-        "preferQueryMode=extendedForPrepared&reWriteBatchedInserts=true",
-        "preferQueryMode=extendedCacheEverything",
-        "prepareThreshold=0&defaultRowFetchSize=3",
-        "prepareThreshold=-1",
-        "targetServerType=primary&options=-c%20work_mem=5MB&ApplicationName=java",
-    ],
-)
-def test_results_are_the_same(
-    options: str, java: list[str], same_results: Callable[..., dict[str, Any]]
-) -> None:
-    check(same_results([*java, f"{QUIET}&{options}"]))
-
-
-@pytest.mark.timeout(300)
-def test_results_are_the_same_when_every_session_is_pinned(
-    java: list[str], same_results: Callable[..., dict[str, Any]]
-) -> None:
-    check(same_results([*java, "autosave=never"], pool_size=12))

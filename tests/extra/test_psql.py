@@ -3,6 +3,8 @@
 With the system's programs and servers, and with the wheel's newest, whose psql can do more.
 """
 
+import contextlib
+import os
 import re
 import secrets
 import signal
@@ -16,6 +18,10 @@ import pytest
 from pgproxy.embedded import Cluster, Server, find_installation
 from pgproxy.embedded_server import wait_until
 from tests.extra.system import system_installation
+from tests.support.comparison import ROLE
+from tests.support.comparison import SCHEMA as DRIVERS_SCHEMA
+from tests.support.comparison import SESSIONS as SESSIONS_FILE
+from tests.support.neighbours import Neighbours
 from tests.support.proxy import ProxyProcess
 from tests.support.serving import served, without_libpq_settings
 
@@ -330,10 +336,19 @@ class Setting(NamedTuple):
         self.cluster.wait_caught_up()
         return name
 
-    def play(self, to: Server | ProxyProcess, script: str) -> tuple[int, str, str]:
+    def play(
+        self,
+        to: Server | ProxyProcess,
+        script: str,
+        schema: str = SCHEMA,
+        *,
+        noisy: bool = False,
+    ) -> tuple[int, str, str]:
         """What psql returns and prints for `script` in a new database."""
-        database = self.create_database(SCHEMA)
-        done = self.run("psql", to, database, "-X", script=script)
+        database = self.create_database(schema)
+        neighbours = Neighbours(to, database, role=ROLE, keep=KEPT != "modest")
+        with neighbours if noisy else contextlib.nullcontext():
+            done = self.run("psql", to, database, "-X", script=script)
         self.cluster.primary.psql(f"DROP DATABASE {database} WITH (FORCE)")
         # A moment, and the number of a large object.
         shown = re.sub(r"(?m)^.*\(every 0\.2s\)$", "(every 0.2s)", done.stdout)
@@ -355,6 +370,35 @@ def test_a_script_prints_what_it_prints_with_postgresql_itself(setting: Setting,
     direct = setting.play(setting.cluster.primary, SCRIPTS[name])
     assert direct[0] == (3 if name == "errors" else 0)
     assert setting.play(setting.proxy, SCRIPTS[name]) == direct
+
+
+# What psql makes of the sessions that drivers play too.
+SESSIONS: Final = {
+    name: re.sub(r"(?m)(?<=\S)$", ";", script)
+    for name, script in re.findall(
+        r"(?ms)^== (\w+)\n(.*?)(?=^== |\Z)", SESSIONS_FILE.read_text(encoding="utf-8")
+    )
+    if name not in ("timeouts", "unknown_settings")
+}
+KEPT: Final = os.environ.get("PGPROXY_NEIGHBOURS", "all")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", [*SCRIPTS, *NEWER, *SESSIONS])
+def test_noisy_neighbours_change_nothing(
+    setting: Setting, guest: None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since, script = NEWER.get(name) or (0, SCRIPTS.get(name) or SESSIONS[name])
+    if setting.version < since:
+        pytest.skip(f"needs psql {since}, this is {setting.version}")
+    schema = SCHEMA + (DRIVERS_SCHEMA if name in SESSIONS else "")
+    direct = setting.play(setting.cluster.primary, script, schema)
+    assert setting.play(setting.proxy, script, schema, noisy=KEPT != "none") == direct
+
+
+@pytest.fixture(scope="module")
+def guest(setting: Setting) -> None:
+    setting.cluster.primary.psql(f"CREATE ROLE {ROLE}")
 
 
 @pytest.mark.parametrize("name", NEWER)

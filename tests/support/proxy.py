@@ -7,6 +7,7 @@ Contract with the proxy: with `log.format = "json"` it writes one line to stderr
 "listening" and one with "http_listening", each with `host` and `port`.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -232,6 +233,20 @@ class ProxyProcess:
         with self._news:
             self._ended = True
             self._news.notify_all()
+
+
+@contextlib.contextmanager
+def started_proxies() -> Iterator[Callable[..., ProxyProcess]]:
+    """`ProxyProcess.start`, stopped (and looked at) at the end of the block if it still runs."""
+    with contextlib.ExitStack() as ends:
+
+        def start(*arguments: Any, **sections: Any) -> ProxyProcess:
+            proxy = ProxyProcess.start(*arguments, **sections)
+            ends.callback(proxy.check)
+            ends.callback(lambda: proxy.stop() if proxy.process.returncode is None else None)
+            return proxy
+
+        yield start
 
 
 def config_for(servers: Iterable[Backend], **sections: Mapping[str, object]) -> str:

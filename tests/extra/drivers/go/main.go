@@ -1,5 +1,5 @@
 // pgx at its usual work. Prints what it got as JSON.
-// Arguments: the query exec mode, and the database's URL.
+// Arguments: the query exec mode, the file of sessions, and the database's URL.
 package main
 
 import (
@@ -278,6 +278,10 @@ func notifications(c *pgx.Conn) []any {
 	defer listener.Close(background)
 	_, err := listener.Exec(background, "LISTEN news")
 	must(err)
+	tx, err := c.Begin(background)
+	must(err)
+	ask(tx, "SELECT pg_notify('news', $1)", "never")
+	must(tx.Rollback(background))
 	ask(c, "SELECT pg_notify('news', $1)", "hello")
 	one, err := listener.WaitForNotification(background)
 	must(err)
@@ -356,27 +360,126 @@ func concurrent(c *pgx.Conn) []any {
 	return []any{all, ask(c, "SELECT n FROM counter")}
 }
 
+// A server connection that is ended ends the client's; a new one goes on.
+func reconnect(c *pgx.Conn) []any {
+	ended := connect()
+	got := []any{ask(ended, "SELECT pg_terminate_backend(pg_backend_pid())")}
+	got = append(got, ask(ended, "SELECT 1"), ended.IsClosed())
+	own := connect()
+	_, err := own.Exec(background, "BEGIN")
+	must(err)
+	_, err = own.Exec(background, "INSERT INTO items VALUES (70, 'lost')")
+	must(err)
+	var pid int32
+	must(own.QueryRow(background, "SELECT pg_backend_pid()").Scan(&pid))
+	got = append(got, ask(c, "SELECT pg_terminate_backend($1::int, 10000)", pid))
+	_, err = own.Exec(background, "SELECT 1")
+	got = append(got, err != nil, own.IsClosed())
+	config, err := pgxpool.ParseConfig(url)
+	must(err)
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(background, config)
+	must(err)
+	defer pool.Close()
+	for n := 0; n < 3; n++ {
+		got = append(got, ask(pool, "SELECT count(*) FROM items WHERE id = $1::int", 70))
+		_, err = pool.Exec(background, "SELECT pg_terminate_backend(pg_backend_pid())")
+		got = append(got, failure(err))
+	}
+	return got
+}
+
+func reported(*pgx.Conn) []any {
+	got := []any{}
+	for _, script := range []string{
+		"SELECT 1",
+		"SET application_name = 'own'; SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'ISO, DMY'",
+		"BEGIN; SET TimeZone = 'Asia/Tokyo'; SET LOCAL application_name = 'own'; ROLLBACK",
+		"BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; SET LOCAL application_name = 'own'; COMMIT",
+		"SET search_path = one, two; SET TimeZone = 'Asia/Tokyo'; RESET TimeZone",
+		"SET application_name = 'own'; RESET ALL",
+	} {
+		c := connect()
+		_, err := c.PgConn().Exec(background, script).ReadAll()
+		must(err)
+		got = append(got, script)
+		for _, name := range []string{"application_name", "client_encoding", "DateStyle", "TimeZone", "search_path"} {
+			got = append(got, c.PgConn().ParameterStatus(name))
+		}
+		must(c.Close(background))
+	}
+	return got
+}
+
+// Names of SQL and of the protocol are of one name space; closed and prepared again.
+func reprepared(c *pgx.Conn) []any {
+	got := []any{}
+	for n := 0; n < 3; n++ {
+		_, err := c.Prepare(background, "again", fmt.Sprintf("SELECT %d + $1::int", n))
+		got = append(got, failure(err), ask(c, "again", 1))
+		_, err = c.Exec(background, "PREPARE again AS SELECT 1")
+		got = append(got, failure(err))
+		_, err = c.Exec(background, "PREPARE mine (int) AS SELECT $1 + 1")
+		got = append(got, failure(err), ask(c, "EXECUTE mine (1)"), ask(c, "EXECUTE again (1)"))
+		_, err = c.Exec(background, "DEALLOCATE mine")
+		got = append(got, failure(err))
+		must(c.Deallocate(background, "again"))
+	}
+	_, err := c.Exec(background, "DEALLOCATE ALL")
+	got = append(got, failure(err))
+	_, err = c.Exec(background, "DISCARD ALL")
+	return append(got, failure(err))
+}
+
+func session(script []string) section {
+	return func(c *pgx.Conn) []any {
+		got := []any{}
+		for _, sql := range script {
+			got = append(got, []any{sql, ask(c, sql)})
+		}
+		return got
+	}
+}
+
+// A section that panics is told from the others.
+func guarded(run section) (got any) {
+	defer func() {
+		if why := recover(); why != nil {
+			got = map[string]string{"raised": fmt.Sprint(why)}
+		}
+	}()
+	c := connect()
+	defer c.Close(background)
+	return run(c)
+}
+
 func main() {
-	mode, url = os.Args[1], os.Args[2]+"?default_query_exec_mode="+os.Args[1]
+	mode, url = os.Args[1], os.Args[3]+"?default_query_exec_mode="+os.Args[1]
 	c := connect()
 	_, err := c.Exec(background, "CREATE TABLE items (id int PRIMARY KEY, name text)")
 	must(err)
 	must(c.Close(background))
-	results := map[string][]any{}
+	results := map[string]any{}
 	for _, one := range []struct {
 		name string
 		run  section
 	}{
 		{"simple", simple}, {"parameters", parameters}, {"prepared", prepared},
-		{"transaction", transaction}, {"batch", batch}, {"pipeline", pipeline}, {"cursor", cursor},
-		{"copy", copying}, {"errors", failures}, {"notices", notices},
-		{"notifications", notifications}, {"cancel", cancel}, {"timeout", timeout},
-		{"large", large}, {"concurrent", concurrent},
+		{"reprepared", reprepared}, {"transaction", transaction}, {"batch", batch},
+		{"pipeline", pipeline}, {"cursor", cursor}, {"copy", copying}, {"errors", failures},
+		{"notices", notices}, {"notifications", notifications}, {"cancel", cancel},
+		{"timeout", timeout}, {"reconnect", reconnect}, {"reported", reported}, {"large", large},
+		{"concurrent", concurrent},
 	} {
 		fmt.Fprintln(os.Stderr, one.name)
-		c := connect()
-		results[one.name] = one.run(c)
-		must(c.Close(background))
+		results[one.name] = guarded(one.run)
+	}
+	file, err := os.ReadFile(os.Args[2])
+	must(err)
+	for _, part := range strings.Split(string(file), "\n== ")[1:] {
+		name, script, _ := strings.Cut(part, "\n")
+		statements := strings.FieldsFunc(script, func(letter rune) bool { return letter == '\n' })
+		results[name+" pgx"] = guarded(session(statements))
 	}
 	must(json.NewEncoder(os.Stdout).Encode(results))
 }

@@ -1,11 +1,13 @@
 // pgjdbc, and HikariCP above it, at their usual work. Prints what they got as JSON.
-// Arguments: options of the JDBC URL, and the database's URL.
+// Arguments: options of the JDBC URL, the file of sessions, and the database's URL.
 
 import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import java.io.ByteArrayOutputStream;
 import java.io.StringReader;
 import java.net.URI;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.sql.BatchUpdateException;
 import java.sql.CallableStatement;
 import java.sql.Connection;
@@ -273,7 +275,11 @@ public class Drivers {
   static void notifications(Connection unused, List<Object> got) throws Exception {
     try (Connection listener = connect(); Connection other = connect()) {
       listener.createStatement().execute("LISTEN news");
+      other.setAutoCommit(false);
+      ask(other, "SELECT pg_notify('news', ?)", "never");
+      other.rollback();
       ask(other, "SELECT pg_notify('news', ?)", "hello");
+      other.commit();
       for (PGNotification one : listener.unwrap(PGConnection.class).getNotifications(10000))
         got.add(List.of(one.getName(), one.getParameter()));
     }
@@ -295,10 +301,140 @@ public class Drivers {
       got.add(failure(() -> statement.execute("DO $$ BEGIN PERFORM pg_sleep(600); END $$")));
       canceller.join();
       got.add(ask(connection, "SELECT 'after'"));
+    }
+  }
+
+  static void reprepared(Connection connection, List<Object> got) throws Exception {
+    try (Statement statement = connection.createStatement()) {
+      for (int round = 0; round < 3; round++) {
+        for (int n = 0; n < 7; n++) got.add(ask(connection, "SELECT " + round + " + ?::int", n));
+        // Names that pgjdbc gives too.
+        String name = "\"S_" + (round + 1) + "\"";
+        statement.execute("PREPARE mine (int) AS SELECT $1 + 1");
+        got.add(rows(statement.executeQuery("EXECUTE mine (1)")));
+        statement.execute("DEALLOCATE mine");
+        got.add(failure(() -> statement.executeQuery("EXECUTE mine (1)")));
+        got.add(failure(() -> statement.execute("DEALLOCATE " + name + "_not_there")));
+        statement.execute(round == 1 ? "DISCARD ALL" : "DEALLOCATE ALL");
+        for (int n = 0; n < 7; n++) got.add(ask(connection, "SELECT " + round + " + ?::int", n));
+      }
+    }
+  }
+
+  static void autosave(Connection connection, List<Object> got) throws Exception {
+    connection.setAutoCommit(false);
+    for (int round = 0; round < 8; round++) {  // past prepareThreshold
+      got.add(failure(() -> ask(connection, "SELECT name FROM items WHERE id = ?", 1)));
+      got.add(failure(() -> ask(connection, "SELECT 1 / ?", 0)));
+      got.add(failure(() -> ask(connection, "SELECT name FROM items WHERE id = ?", 2)));
+      // The column's type changes below a prepared statement: autosave heals it.
+      if (round == 6) {
+        got.add(failure(() -> connection.createStatement().execute("ALTER TABLE items ADD extra int")));
+        got.add(failure(() -> ask(connection, "SELECT * FROM items WHERE id = ?", 1)));
+      } else {
+        got.add(failure(() -> ask(connection, "SELECT * FROM items WHERE id = ?", 1)));
+      }
+      connection.rollback();
+    }
+  }
+
+  static void timeouts(Connection connection, List<Object> got) throws Exception {
+    try (Statement statement = connection.createStatement()) {
       statement.setQueryTimeout(1);
       got.add(failure(() -> statement.executeQuery("SELECT pg_sleep(600)")));
+      got.add(rows(statement.executeQuery("SELECT 'in time'")));
+      statement.setQueryTimeout(0);
+      statement.execute("SET statement_timeout = 400");
+      got.add(failure(() -> statement.executeQuery("SELECT pg_sleep(600)")));
+      statement.execute("RESET statement_timeout");
+      got.add(rows(statement.executeQuery("SHOW statement_timeout")));
+    }
+    try (Connection own = connect("&socketTimeout=1")) {
+      got.add(failure(() -> ask(own, "SELECT pg_sleep(3)")));
+      got.add(own.isClosed());
     }
     got.add(ask(connection, "SELECT 'after'"));
+  }
+
+  static Object state(Work work) throws Exception {
+    try {
+      work.run();
+    } catch (SQLException error) {
+      return error.getSQLState();
+    }
+    return "no error";
+  }
+
+  static void reconnect(Connection connection, List<Object> got) throws Exception {
+    try (Connection own = connect()) {
+      got.add(state(() -> ask(own, "SELECT pg_terminate_backend(pg_backend_pid())")));
+      got.add(state(() -> ask(own, "SELECT 1")) != "no error");
+      got.add(own.isClosed());
+      got.add(own.isValid(5));
+    }
+    try (Connection own = connect()) {
+      own.setAutoCommit(false);
+      ask(own, "INSERT INTO items VALUES (70, 'lost') RETURNING id");
+      Object pid = Integer.valueOf(
+          ((List<?>) ask(own, "SELECT pg_backend_pid()").get(0)).get(0).toString());
+      got.add(ask(connection, "SELECT pg_terminate_backend(?, 10000)", pid));
+      got.add(state(() -> ask(own, "SELECT 1")) != "no error");
+    }
+    HikariConfig config = new HikariConfig();
+    config.setJdbcUrl(url);
+    config.setMaximumPoolSize(1);
+    try (HikariDataSource pool = new HikariDataSource(config)) {
+      for (int n = 0; n < 3; n++) {
+        try (Connection own = pool.getConnection()) {
+          got.add(ask(own, "SELECT count(*) FROM items WHERE id = ?", 70));
+          got.add(state(() -> ask(own, "SELECT pg_terminate_backend(pg_backend_pid())")));
+        }
+      }
+    }
+  }
+
+  static void reported(Connection unused, List<Object> got) throws Exception {
+    for (String script : List.of(
+        "SELECT 1",
+        "SET application_name = 'own'; SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'ISO, DMY'",
+        "BEGIN; SET TimeZone = 'Asia/Tokyo'; SET LOCAL application_name = 'own'; ROLLBACK",
+        "BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; SET LOCAL application_name = 'own'; COMMIT",
+        "SET search_path = one, two; SET TimeZone = 'Asia/Tokyo'; RESET TimeZone",
+        "SET application_name = 'own'; RESET ALL")) {
+      try (Connection own = connect()) {
+        own.createStatement().execute(script);
+        Map<String, String> seen = own.unwrap(PGConnection.class).getParameterStatuses();
+        for (String name : List.of("application_name", "DateStyle", "TimeZone", "client_encoding", "search_path"))
+          got.add(name + "=" + seen.get(name));
+        own.setSchema("two");
+        got.add(own.getSchema());
+        got.add(ask(own, "SELECT name FROM t"));
+        own.setClientInfo("ApplicationName", "from the client");
+        got.add(ask(own, "SHOW application_name"));
+        own.setNetworkTimeout(Runnable::run, 20000);
+      }
+    }
+  }
+
+  /** The statements of a section of the file. */
+  static Section session(List<String> script) {
+    return (connection, got) -> {
+      for (String sql : script) {
+        List<Object> step = new ArrayList<>();
+        got.add(step);
+        step.add(sql);
+        try (Statement statement = connection.createStatement()) {
+          Object ended = failure(() -> {
+            boolean more = statement.execute(sql);
+            while (more || statement.getUpdateCount() >= 0) {
+              step.add(more ? rows(statement.getResultSet()) : (Object) statement.getUpdateCount());
+              more = statement.getMoreResults();
+            }
+          });
+          step.add(ended);
+        }
+      }
+    };
   }
 
   static void large(Connection connection, List<Object> got) throws Exception {
@@ -356,7 +492,7 @@ public class Drivers {
   }
 
   public static void main(String[] arguments) throws Exception {
-    URI uri = new URI(arguments[1]);
+    URI uri = new URI(arguments[2]);
     url = "jdbc:postgresql://" + uri.getHost() + ":" + uri.getPort() + uri.getPath()
         + "?user=" + uri.getUserInfo() + "&" + arguments[0];
     Map<String, Section> sections = new LinkedHashMap<>();
@@ -372,8 +508,18 @@ public class Drivers {
     sections.put("calls", Drivers::calls);
     sections.put("notifications", Drivers::notifications);
     sections.put("cancel", Drivers::cancel);
+    sections.put("reprepared", Drivers::reprepared);
+    sections.put("autosave", Drivers::autosave);
+    sections.put("timeouts", Drivers::timeouts);
+    sections.put("reconnect", Drivers::reconnect);
+    sections.put("reported", Drivers::reported);
     sections.put("large", Drivers::large);
     sections.put("concurrent", Drivers::concurrent);
+    for (String part : Files.readString(Path.of(arguments[1])).split("\n== ")) {
+      List<String> lines = part.lines().filter(line -> !line.isEmpty()).toList();
+      if (lines.get(0).matches("\\w+"))
+        sections.put(lines.get(0) + " pgjdbc", session(lines.subList(1, lines.size())));
+    }
     Map<String, Object> results = new LinkedHashMap<>();
     try (Connection connection = connect()) {
       connection.createStatement().execute("CREATE TABLE items (id int PRIMARY KEY, name text)");
@@ -385,6 +531,9 @@ public class Drivers {
       // One of its own for each: what it may have pinned ends with it.
       try (Connection connection = connect()) {
         entry.getValue().run(connection, got);
+      } catch (Exception error) {
+        error.printStackTrace();
+        results.put(entry.getKey(), Map.of("raised", error.toString()));
       }
     }
     System.out.println(json(results));

@@ -1,4 +1,4 @@
-// node-postgres at its usual work. Prints what it got as JSON; argument: the database's URL.
+// node-postgres at its usual work. Prints what it got as JSON.
 import { once } from "node:events";
 import net from "node:net";
 import { Readable } from "node:stream";
@@ -6,8 +6,7 @@ import { pipeline } from "node:stream/promises";
 import pg from "pg";
 import { from, to } from "pg-copy-streams";
 import Cursor from "pg-cursor";
-
-const connectionString = process.argv[2];
+import { connectionString, failure, main, reported, reporting, scripts, sleeping } from "./sessions.js";
 
 async function connected(work, options = {}) {
   const client = new pg.Client({ connectionString, ...options });
@@ -17,16 +16,6 @@ async function connected(work, options = {}) {
   } finally {
     await client.end();
   }
-}
-
-async function failure(promise) {
-  try {
-    await promise;
-  } catch (error) {
-    const { code, message, severity, constraint, position } = error;
-    return { code, message, severity, constraint, position };
-  }
-  return "no error";
 }
 
 const rows = async (promise) => (await promise).rows;
@@ -65,6 +54,31 @@ const sections = {
       }
       got.push(await failure(client.query({ ...add, values: [10, "twice"] })));
       got.push(await rows(client.query({ ...pick, values: [10] })));
+      got.push(await failure(client.query({ name: "pick", text: "SELECT another" })));
+      // One name space for the protocol's and SQL's.
+      got.push(await failure(client.query("PREPARE pick AS SELECT 1")));
+      got.push(await failure(client.query("PREPARE mine (int) AS SELECT $1 + 1 AS next")));
+      got.push(await rows(client.query("EXECUTE mine (1)")));
+      got.push(await rows(client.query("EXECUTE pick (11)")));
+      got.push(await rows(client.query({ ...pick, values: [12] })));
+      got.push(await failure(client.query("DEALLOCATE mine")));
+      got.push(await failure(client.query("EXECUTE mine (1)")));
+      got.push(await failure(client.query("DEALLOCATE ALL")));
+      const { code } = await failure(client.query({ ...pick, values: [10] }));
+      got.push(code);
+      return got;
+    }),
+
+  reprepared: () =>
+    connected(async (client) => {
+      const got = [];
+      for (let n = 0; n < 3; n += 1) {
+        const text = `SELECT ${n}::int + $1::int AS sum`;
+        got.push(await rows(client.query({ name: "again", text, values: [n] })));
+        got.push(await rows(client.query({ name: "again", text, values: [n + 1] })));
+        await client.query("DEALLOCATE again");
+        delete client.connection.parsedStatements.again; // what pg remembers of it
+      }
       return got;
     }),
 
@@ -150,18 +164,22 @@ const sections = {
     connected(async (listener) => {
       await listener.query("LISTEN news");
       const arrived = once(listener, "notification");
-      await connected((client) => client.query("SELECT pg_notify('news', $1)", ["hello"]));
+      await connected(async (client) => {
+        await client.query("BEGIN");
+        await client.query("NOTIFY news, 'never'");
+        await client.query("ROLLBACK");
+        await client.query("SELECT pg_notify('news', $1)", ["hello"]);
+      });
       const [{ channel, payload }] = await arrived;
+      await listener.query("UNLISTEN *");
       return [channel, payload];
     }),
 
   cancel: () =>
     connected(async (client) => {
       const ended = failure(client.query("DO $$ BEGIN PERFORM pg_sleep(600); END $$"));
-      const active = `/* pgproxy: primary */ SELECT 1 FROM pg_stat_activity
-        WHERE query LIKE 'DO %600%' AND state = 'active' AND datname = current_database()`;
       await connected(async (other) => {
-        while ((await other.query(active)).rowCount === 0);
+        while ((await other.query(sleeping)).rowCount === 0);
       });
       const request = Buffer.alloc(16);
       [16, 80877102, client.processID].forEach((value, n) => request.writeInt32BE(value, 4 * n));
@@ -181,6 +199,56 @@ const sections = {
       ],
       { statement_timeout: 300, application_name: "node" },
     ),
+
+  query_timeout: () =>
+    connected(async (client) => {
+      const got = [await failure(client.query({ text: "SELECT pg_sleep(0.8)", query_timeout: 200 }))];
+      got.push(await rows(client.query("SELECT 'after' AS timeout")));
+      return got;
+    }),
+
+  reconnect: async () => {
+    const got = [];
+    const client = new pg.Client({ connectionString });
+    await client.connect();
+    const gone = new Promise((resolve) => { client.on("error", resolve); });
+    got.push((await failure(client.query("SELECT pg_terminate_backend(pg_backend_pid())"))).code);
+    await gone;
+    got.push((await failure(client.query("SELECT 1"))).message);
+    await connected(async (other) => {
+      const own = new pg.Client({ connectionString });
+      await own.connect();
+      const ended = new Promise((resolve) => { own.on("error", resolve); });
+      await own.query("BEGIN");
+      await own.query("INSERT INTO items VALUES (70, 'lost')");
+      const [{ pid }] = await rows(own.query("SELECT pg_backend_pid() AS pid"));
+      got.push(await rows(other.query("SELECT pg_terminate_backend($1, 10000) AS ended", [pid])));
+      got.push((await failure(own.query("SELECT 1"))) !== "no error");
+      await ended;
+    });
+    const pool = new pg.Pool({ connectionString, max: 1 });
+    pool.on("error", () => {});
+    for (let n = 0; n < 3; n += 1) {
+      got.push(await rows(pool.query("SELECT count(*) FROM items WHERE id = $1", [70])));
+      got.push((await failure(pool.query("SELECT pg_terminate_backend(pg_backend_pid())"))).code);
+    }
+    await pool.end();
+    return got;
+  },
+
+  reported: async () => {
+    const got = [];
+    for (const script of reporting) {
+      const client = new pg.Client({ connectionString });
+      const seen = {};
+      client.connection.on("parameterStatus", (said) => { seen[said.parameterName] = said.parameterValue; });
+      await client.connect();
+      await client.query(script);
+      got.push([script, ...reported.map((name) => seen[name])]);
+      await client.end();
+    }
+    return got;
+  },
 
   large: () =>
     connected(async (client) => {
@@ -211,10 +279,23 @@ const sections = {
   },
 };
 
-const results = {};
-await connected((client) => client.query("CREATE TABLE items (id int PRIMARY KEY, name text)"));
-for (const [name, section] of Object.entries(sections)) {
-  console.error(name);
-  results[name] = await section();
+for (const [name, script] of scripts) {
+  for (const protocol of ["simple", "extended"]) {
+    const session = (client) => async (text) => {
+      const asked = client.query({ text, rowMode: "array", queryMode: protocol === "simple" ? undefined : "extended" });
+      const ended = await failure(asked);
+      if (ended !== "no error") return [text, ended];
+      const results = [await asked].flat();
+      return [text, results.map((one) => [one.command, one.rowCount, one.rows])];
+    };
+    sections[`${name} ${protocol}`] = () =>
+      connected(async (client) => {
+        const got = [];
+        for (const text of script) got.push(await session(client)(text));
+        return got;
+      });
+  }
 }
-console.log(JSON.stringify(results));
+
+await connected((client) => client.query("CREATE TABLE items (id int PRIMARY KEY, name text)"));
+await main(sections);

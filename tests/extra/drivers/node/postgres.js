@@ -1,20 +1,10 @@
-// postgres.js at its usual work. Prints what it got as JSON; argument: the database's URL.
+// postgres.js at its usual work. Prints what it got as JSON.
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import postgres from "postgres";
+import { connectionString, failure, main, reported, reporting, scripts, sleeping } from "./sessions.js";
 
-const url = process.argv[2];
-const connect = (options = {}) => postgres(url, { max: 1, onnotice: () => {}, ...options });
-
-async function failure(promise) {
-  try {
-    await promise;
-  } catch (error) {
-    const { code, message, severity, constraint_name: constraint, position } = error;
-    return { code, message, severity, constraint, position };
-  }
-  return "no error";
-}
+const connect = (options = {}) => postgres(connectionString, { max: 1, onnotice: () => {}, ...options });
 
 const sections = {
   simple: async (sql) => [
@@ -40,6 +30,13 @@ const sections = {
     got.push(await failure(sql`INSERT INTO items VALUES (${10}, ${"twice"}) RETURNING id`));
     const { types, string } = await sql`SELECT name FROM items WHERE id = ${10}`.describe();
     got.push(types, string);
+    got.push(await failure(sql`PREPARE mine (int) AS SELECT $1 + 1 AS next`.simple()));
+    got.push(await sql.unsafe("EXECUTE mine (1)"));
+    got.push(await sql`SELECT name FROM items WHERE id = ${11}`);
+    got.push(await failure(sql`DEALLOCATE mine`), await failure(sql.unsafe("EXECUTE mine (1)")));
+    got.push(await failure(sql`DEALLOCATE ALL`.simple()));
+    // Gone, under a name of its own; postgres.js then prepares it again.
+    got.push(await failure(sql`SELECT name FROM items WHERE id = ${11}`).then((one) => one.code ?? one));
     return got;
   },
 
@@ -131,12 +128,10 @@ const sections = {
   },
 
   cancel: async (sql) => {
-    const asked = sql`SELECT pg_sleep(600) FROM items FOR UPDATE`;
+    const asked = sql.unsafe("DO $$ BEGIN PERFORM pg_sleep(600); END $$");
     const ended = failure(asked);
     const other = connect();
-    while ((await other`/* pgproxy: primary */ SELECT 1 FROM pg_stat_activity
-      WHERE query LIKE 'SELECT pg_sleep(600)%' AND state = 'active'
-      AND datname = current_database()`).count === 0);
+    while ((await other.unsafe(sleeping)).count === 0);
     await other.end();
     asked.cancel();
     return [await ended, await sql`SELECT 'after' AS cancel`];
@@ -147,6 +142,65 @@ const sections = {
     const got = [await failure(sql`SELECT pg_sleep(600)`), await sql`SHOW application_name`];
     await sql.end();
     return got;
+  },
+
+  reconnect: async () => {
+    const got = [];
+    const own = connect();
+    // It connects anew, once it has seen that the old connection is closed.
+    const again = async () => {
+      for (;;) {
+        const asked = own`SELECT count(*)::int FROM items WHERE id = ${70}`;
+        if (await failure(asked) === "no error") return asked;
+      }
+    };
+    for (let n = 0; n < 3; n += 1) {
+      got.push((await failure(own`SELECT pg_terminate_backend(pg_backend_pid())`)).code, await again());
+    }
+    const other = connect();
+    let tell;
+    const told = new Promise((resolve) => { tell = resolve; });
+    const ended = failure(own.begin(async (inner) => {
+      await inner`INSERT INTO items VALUES (70, 'lost')`;
+      const [{ pid }] = await inner`SELECT pg_backend_pid() AS pid`;
+      tell(pid);
+      await new Promise(() => {}); // until the connection's end ends it
+    }));
+    got.push(await other`SELECT pg_terminate_backend(${await told}, 10000) AS ended`);
+    got.push((await ended) !== "no error");
+    got.push(await again());
+    await Promise.all([own.end(), other.end()]);
+    return got;
+  },
+
+  reported: async () => {
+    const got = [];
+    for (const script of reporting) {
+      const own = connect();
+      await own.unsafe(script).simple();
+      await own`SELECT 1`;
+      got.push([script, ...reported.map((name) => own.parameters[name])]);
+      await own.end();
+    }
+    return got;
+  },
+
+  settings: async () => {
+    const own = connect({ connection: { "app.who": "at start", application_name: "js" }, max: 3 });
+    const shown = await Promise.all([1, 2, 3].map(() => own`SHOW app.who`));
+    await own.begin(async (inner) => {
+      await inner`SELECT set_config('app.who', 'local', true)`;
+      shown.push(await inner`SHOW app.who`);
+    });
+    shown.push(await own`SHOW app.who`);
+    const reserved = await own.reserve();
+    await reserved`SET app.who = 'reserved'`;
+    shown.push(await reserved`SHOW app.who`);
+    await reserved`RESET app.who`;
+    shown.push(await reserved`SHOW app.who`);
+    reserved.release();
+    await own.end();
+    return shown;
   },
 
   large: async (sql) => {
@@ -170,12 +224,25 @@ const sections = {
   },
 };
 
-const results = {};
-const sql = connect();
-await sql`CREATE TABLE items (id int PRIMARY KEY, name text)`;
-for (const [name, section] of Object.entries(sections)) {
-  console.error(name);
-  results[name] = await section(sql);
+for (const [name, script] of scripts) {
+  for (const protocol of ["simple", "extended"]) {
+    sections[`${name} ${protocol}`] = async () => {
+      const own = connect();
+      const got = [];
+      for (const text of script) {
+        const asked = protocol === "simple" ? own.unsafe(text).simple() : own.unsafe(text, [], { prepare: true });
+        const ended = await failure(asked);
+        // Of several statements it gives a list of results.
+        got.push([text, ended === "no error" ? await asked : ended]);
+      }
+      await own.end();
+      return got;
+    };
+  }
 }
-await sql.end();
-console.log(JSON.stringify(results));
+
+const shared = connect();
+await shared`CREATE TABLE items (id int PRIMARY KEY, name text)`;
+const bound = Object.entries(sections).map(([name, section]) => [name, () => section(shared)]);
+await main(Object.fromEntries(bound));
+await shared.end({ timeout: 1 });

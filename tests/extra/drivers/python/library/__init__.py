@@ -1,0 +1,1 @@
+"""The application whose models use_django.py uses."""
