@@ -36,6 +36,7 @@ from tests.differential.script import (
 from tests.support import wire
 from tests.support.wire import Address, Frame, Wire
 
+HANGS: Final = "NO (COMPLETE) ANSWER"
 PATIENCE: Final = 25  # seconds for the answer to a step; only what hangs takes so long
 
 # The last frame of the answer to one message of an extended batch.
@@ -90,7 +91,7 @@ async def play(
                 async with asyncio.timeout(PATIENCE):
                     await player.take(step)
             except TimeoutError:
-                player.transcript.answers[-1].frames.append("NO (COMPLETE) ANSWER")
+                player.transcript.answers[-1].frames.append(HANGS)
                 return player.transcript
     finally:
         await player.leave()
@@ -166,8 +167,7 @@ class _Player:
 
     async def _hear(self, client: _Client, count: int, answer: Answer) -> None:
         assert client.wire is not None
-        wanted = len(client.heard) + count
-        while len(client.heard) < wanted:
+        while len(client.heard) < count:
             frames = await client.wire.until(b"A")
             self._note(client, frames, answer)
             if not frames:

@@ -156,9 +156,9 @@ class Connect:
 
 @dataclass(frozen=True)
 class Hear:
-    """Wait until the client has got `count` more notifications."""
+    """Wait until `count` notifications have reached the client's connection since its start."""
 
-    count: int = 1
+    count: int
     client: int = 0
 
     def __repr__(self) -> str:
@@ -196,7 +196,7 @@ def connect(
     return Connect(Login(user, tuple(parameters.items())), client, how)
 
 
-def hear(count: int = 1, client: int = 0) -> Hear:
+def hear(count: int, client: int = 0) -> Hear:
     return Hear(count, client)
 
 

@@ -1,7 +1,7 @@
 """Two equal databases and the comparison of what a script brings in each.
 
     with Stage(cluster) as stage:
-        assert stage.difference(script, proxy) == ""
+        stage.check(script, proxy)
 
 The first database is for direct connections to the primary, the other one for whatever is
 compared with that. The roles belong to the cluster, so one stage at a time.
@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from pgproxy.embedded import Cluster
-from tests.differential.player import Transcript, play
+from tests.differential.player import HANGS, Transcript, play
 from tests.differential.script import Parse, Query, Say, Script
 from tests.support import wire
 from tests.support.wire import Address
@@ -38,6 +38,7 @@ ALTER ROLE diff_tuned SET DateStyle = 'German';
 SCHEMA: Final = """
 CREATE TABLE items (id int PRIMARY KEY, owner text NOT NULL, v int CHECK (v < 1000));
 CREATE TABLE sink (n int, s text);
+CREATE TABLE noise (n int, s text); -- of the neighbours
 CREATE SEQUENCE ids START 100;
 CREATE TABLE secrets (id int, app_user text, body text);
 ALTER TABLE secrets ENABLE ROW LEVEL SECURITY;
@@ -95,10 +96,18 @@ class Stage:
             primary.psql(f"DROP DATABASE {database} WITH (FORCE)")
         primary.psql("DROP ROLE diff_super, diff_reader, diff_writer, diff_app, diff_tuned")
 
+    def check(
+        self, script: Script, other: Address, before_step: Callable[[], None] = lambda: None
+    ) -> None:
+        """Raise `AssertionError`, with a text for people, if `other` answers as the primary does not."""
+        found = self.difference(script, other, before_step)
+        if found:
+            raise AssertionError(found)
+
     def difference(
         self, script: Script, other: Address, before_step: Callable[[], None] = lambda: None
     ) -> str:
-        """How `other` answers differently from the primary: a text for people, empty if not."""
+        """How `other` answers differently from the primary; empty if it does not."""
         return asyncio.run(self._difference(script, other, before_step))
 
     async def _difference(
@@ -106,6 +115,7 @@ class Stage:
     ) -> str:
         await self._reset(DIRECT)
         direct = await play(self.cluster.primary, DIRECT, script)
+        assert HANGS not in direct.answers[-3].frames, f"no answer from PostgreSQL itself:\n{script!r}"
         await self._reset(OTHER)
         through = await play(other, OTHER, script, before_step=before_step)
         if _writes(script):

@@ -1,19 +1,20 @@
 """The comparison itself: blind to what has to differ, and to nothing else."""
 
 import asyncio
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
 
 from pgproxy.embedded import Cluster
-from tests.differential.player import Answer, Transcript
-from tests.differential.script import Script, ask
-from tests.differential.stage import Stage, difference
+from tests.differential.by_hand import SCRIPTS
+from tests.differential.player import Transcript, play, shown
+from tests.differential.script import SYNC, Script, ask, connect, run, say
+from tests.differential.stage import DIRECT, OTHER, Stage, difference
 from tests.differential.strategies import scripts
+from tests.support.wire import Address
 
-EXAMPLES = hypothesis.settings.default.max_examples if hypothesis.settings.default else 100
+EXAMPLES = hypothesis.settings().max_examples
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +23,16 @@ def stage(cluster: Cluster) -> Iterator[Stage]:
         yield stage
 
 
+# --- what must not be found
+
+
 @pytest.mark.timeout(600)  # what fails is made smaller
-@hypothesis.settings(max_examples=EXAMPLES // 2)
+@hypothesis.settings(max_examples=EXAMPLES // 4)
 @hypothesis.given(script=scripts())
 def test_two_databases_say_the_same(cluster: Cluster, stage: Stage, script: Script) -> None:
-    assert not stage.difference(script, cluster.primary)
+    stage.check(script, cluster.primary)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_they_do_in_what_was_written_by_hand(cluster: Cluster, stage: Stage, name: str) -> None:
+    stage.check(SCRIPTS[name], cluster.primary)

@@ -255,8 +255,8 @@ CUSTOM: Final = """SELECT current_setting('app.user', true), current_setting('ap
 WHO: Final = "SELECT current_user, session_user, current_schemas(false)"
 FORMATS: Final = r"""SELECT '2024-02-29 12:34:56+00'::timestamptz, '1 day 2 hours'::interval,
  decode('00ff', 'hex'), 0.1::float8 + 0.2::float8, '{NULL}'::text[], NULL = NULL"""
-PREPARED: Final = """SELECT name, parameter_types, result_types, from_sql
- FROM pg_prepared_statements ORDER BY name"""
+PREPARED: Final = """SELECT name, parameter_types, result_types
+ FROM pg_prepared_statements WHERE from_sql ORDER BY name"""
 
 OBSERVATIONS: Final = (
     EVERY_SETTING,
