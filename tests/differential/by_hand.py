@@ -136,7 +136,11 @@ PREPARED: Final = {
     ),
     "prepared: types, and values that do not fit": Script(
         *ask("PREPARE s1 (int, text) AS SELECT $1, $2", "EXECUTE s1 (1, 'x')", "EXECUTE s1 (1)"),
-        *ask("EXECUTE s1 ('x', 'y')", "EXECUTE s1 (1, 2, 3)", "EXECUTE s1 (NULL, now()::date - now()::date)"),
+        *ask(
+            "EXECUTE s1 ('x', 'y')",
+            "EXECUTE s1 (1, 2, 3)",
+            "EXECUTE s1 (NULL, now()::date - now()::date)",
+        ),
         *ask("PREPARE s2 AS SELECT $1", "EXECUTE s2 ('unknown')", "EXECUTE s2 (1 + 1)"),
         *ask("PREPARE s3 (no_such_type) AS SELECT 1", "EXECUTE s3", "DEALLOCATE ALL"),
     ),
@@ -178,7 +182,12 @@ PREPARED: Final = {
     ),
     "prepared: portals": Script(
         *ask("BEGIN"),
-        say(Parse("SELECT g FROM generate_series(1, 5) g"), Bind(portal="p1"), Execute("p1", 2), SYNC),
+        say(
+            Parse("SELECT g FROM generate_series(1, 5) g"),
+            Bind(portal="p1"),
+            Execute("p1", 2),
+            SYNC,
+        ),
         say(Execute("p1", 2), SYNC),
         say(Bind(portal="p2"), Execute("p2", 1), Execute("p1"), Close("P", "p2"), SYNC),
         say(Execute("p2"), SYNC),
@@ -204,7 +213,9 @@ SETTINGS: Final = {
         *ask("SHOW work_mem", "COMMIT", "SHOW work_mem", "SHOW TimeZone"),
     ),
     "settings: SET after SET LOCAL, and before": Script(
-        *ask("BEGIN", "SET LOCAL work_mem = '2MB'", "SET work_mem = '3MB'", "COMMIT", "SHOW work_mem"),
+        *ask(
+            "BEGIN", "SET LOCAL work_mem = '2MB'", "SET work_mem = '3MB'", "COMMIT", "SHOW work_mem"
+        ),
         *ask("BEGIN", "SET work_mem = '4MB'", "SET LOCAL work_mem = '5MB'", "SHOW work_mem"),
         *ask("COMMIT", "SHOW work_mem"),
         *ask("BEGIN", "SET LOCAL work_mem = '6MB'", "RESET work_mem", "COMMIT", "SHOW work_mem"),
@@ -218,9 +229,22 @@ SETTINGS: Final = {
         *ask("BEGIN; SET work_mem = '9MB'; COMMIT; SELECT 1/0", "SHOW work_mem"),
     ),
     "settings: in a pipeline": Script(
-        say(*run("SET work_mem = '3MB'"), SYNC, *run("SELECT 1/0"), SYNC, *run("SHOW work_mem"), SYNC),
+        say(
+            *run("SET work_mem = '3MB'"),
+            SYNC,
+            *run("SELECT 1/0"),
+            SYNC,
+            *run("SHOW work_mem"),
+            SYNC,
+        ),
         say(*run("SET work_mem = '4MB'"), *run("SELECT 1/0"), SYNC, *run("SHOW work_mem"), SYNC),
-        say(*run("SET LOCAL work_mem = '5MB'"), *run("SHOW work_mem"), SYNC, *run("SHOW work_mem"), SYNC),
+        say(
+            *run("SET LOCAL work_mem = '5MB'"),
+            *run("SHOW work_mem"),
+            SYNC,
+            *run("SHOW work_mem"),
+            SYNC,
+        ),
         say(*run("BEGIN"), *run("SET TimeZone = 'Asia/Tokyo'"), SYNC, *run("ROLLBACK"), SYNC),
         say(Query("SET work_mem = '6MB'"), Query("SHOW work_mem"), Query("RESET work_mem")),
         *ask("SHOW work_mem", "SHOW TimeZone"),
@@ -256,10 +280,16 @@ SETTINGS: Final = {
     ),
     "settings: set_config where it is computed": Script(
         *ask("SELECT set_config('app.user', lower('ALICE'), length('x') = 2)", CUSTOM),
-        *ask("SELECT set_config('app.' || name, 'x', false) FROM (VALUES ('user'), ('of_a')) v (name)"),
-        *ask(CUSTOM, "SELECT CASE WHEN false THEN set_config('app.user', 'never', false) END", CUSTOM),
+        *ask(
+            "SELECT set_config('app.' || name, 'x', false) FROM (VALUES ('user'), ('of_a')) v (name)"
+        ),
+        *ask(
+            CUSTOM, "SELECT CASE WHEN false THEN set_config('app.user', 'never', false) END", CUSTOM
+        ),
         *ask("SELECT set_config('app.user', 'no row', false) FROM items WHERE false", CUSTOM),
-        *ask("WITH w AS (SELECT set_config('app.user', 'in a CTE', false)) SELECT * FROM w", CUSTOM),
+        *ask(
+            "WITH w AS (SELECT set_config('app.user', 'in a CTE', false)) SELECT * FROM w", CUSTOM
+        ),
         *ask("SELECT set_config('app.user', 'lost', false), 1/0", CUSTOM),
         *ask("INSERT INTO sink SELECT 1, set_config('app.user', 'inserted', false)", CUSTOM),
     ),
@@ -272,7 +302,12 @@ SETTINGS: Final = {
         *ask("SET application_name = 'it''s \"quoted\" \\ ünd'", "SHOW application_name"),
         *ask("SET application_name = U&'\\0061'", "SHOW application_name", "SET work_mem = 64.0"),
         *ask("SET extra_float_digits = -15; SELECT 0.1::float8 / 3", "SHOW extra_float_digits"),
-        *ask("SET random_page_cost = 1e0", "SHOW random_page_cost", "SET geqo_seed = .5", "SHOW geqo_seed"),
+        *ask(
+            "SET random_page_cost = 1e0",
+            "SHOW random_page_cost",
+            "SET geqo_seed = .5",
+            "SHOW geqo_seed",
+        ),
     ),
     "settings: time zones": Script(
         *ask("SET TIME ZONE 'Asia/Tokyo'", FORMATS, "SET TIME ZONE 5", FORMATS, "SHOW TIME ZONE"),
@@ -283,10 +318,20 @@ SETTINGS: Final = {
     "settings: ParameterStatus when its value changes, and only then": Script(
         *ask("SET DateStyle = 'German'", "SET DateStyle = 'German'", "SET work_mem = '3MB'"),
         *ask("SELECT 1", "BEGIN", "SET application_name = 'x'", "SET TimeZone = 'UTC'"),
-        *ask("SET TimeZone = 'Asia/Tokyo'", "ROLLBACK", "SET TimeZone = 'UTC'; SET TimeZone = 'CET'"),
-        *ask("BEGIN; SET LOCAL IntervalStyle = iso_8601; COMMIT", "SET search_path = two", "RESET ALL"),
-        *ask("SET client_encoding = 'LATIN1'", "SELECT 'ü'", "SET standard_conforming_strings = off"),
-        *ask("SELECT 'a\\\\b'", "SET SESSION AUTHORIZATION diff_app", "RESET SESSION AUTHORIZATION"),
+        *ask(
+            "SET TimeZone = 'Asia/Tokyo'", "ROLLBACK", "SET TimeZone = 'UTC'; SET TimeZone = 'CET'"
+        ),
+        *ask(
+            "BEGIN; SET LOCAL IntervalStyle = iso_8601; COMMIT",
+            "SET search_path = two",
+            "RESET ALL",
+        ),
+        *ask(
+            "SET client_encoding = 'LATIN1'", "SELECT 'ü'", "SET standard_conforming_strings = off"
+        ),
+        *ask(
+            "SELECT 'a\\\\b'", "SET SESSION AUTHORIZATION diff_app", "RESET SESSION AUTHORIZATION"
+        ),
         *ask("SET ROLE diff_reader", "RESET ROLE", "SET default_transaction_read_only = on"),
         *ask("DISCARD ALL", "SELECT 1"),
         *ask("SELECT 1", client=1),
@@ -301,7 +346,13 @@ SETTINGS: Final = {
     ),
     "settings: session authorization": Script(
         *ask(WHO, "SET SESSION AUTHORIZATION diff_app", WHO, "SELECT body FROM secrets"),
-        *ask("SET ROLE diff_writer", WHO, "SET SESSION AUTHORIZATION diff_tuned", WHO, "SHOW TimeZone"),
+        *ask(
+            "SET ROLE diff_writer",
+            WHO,
+            "SET SESSION AUTHORIZATION diff_tuned",
+            WHO,
+            "SHOW TimeZone",
+        ),
         *ask("BEGIN", "SET LOCAL SESSION AUTHORIZATION diff_super", WHO, "ROLLBACK", WHO),
         *ask("RESET SESSION AUTHORIZATION", WHO, "DROP TABLE IF EXISTS no_such_table"),
         *ask("SET ROLE diff_app; SET SESSION AUTHORIZATION DEFAULT", WHO),
@@ -342,12 +393,18 @@ SETTINGS: Final = {
         *ask("BEGIN", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE"),
         *ask("SHOW transaction_isolation", "SHOW transaction_deferrable", "COMMIT"),
         *ask("SET TRANSACTION READ ONLY", "SHOW transaction_read_only"),
-        *ask("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
+        *ask(
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+        ),
         *ask("SHOW transaction_isolation", "INSERT INTO sink VALUES (1)", "BEGIN READ WRITE"),
         *ask("INSERT INTO sink VALUES (2)", "SELECT 1", "SET TRANSACTION READ ONLY", "COMMIT"),
         *ask("BEGIN", "SELECT 1", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "ROLLBACK"),
-        *ask("SET default_transaction_read_only = off", "INSERT INTO sink VALUES (3)", "TABLE sink"),
-        *ask("RESET ALL", "SHOW transaction_isolation", "SET transaction_isolation = 'serializable'"),
+        *ask(
+            "SET default_transaction_read_only = off", "INSERT INTO sink VALUES (3)", "TABLE sink"
+        ),
+        *ask(
+            "RESET ALL", "SHOW transaction_isolation", "SET transaction_isolation = 'serializable'"
+        ),
     ),
     "settings: of two clients in turn": Script(
         *ask("SET TimeZone = 'Asia/Tokyo'; SET app.of_a = 'a'; SET work_mem = '3MB'"),
@@ -369,12 +426,17 @@ SETTINGS: Final = {
         *ask(EVERY_SETTING, CUSTOM, WHO),
     ),
     "settings: other words for SET": Script(
-        *ask("SET SCHEMA 'two'", "SELECT place FROM place", "SET NAMES 'LATIN1'", "SHOW client_encoding"),
+        *ask(
+            "SET SCHEMA 'two'",
+            "SELECT place FROM place",
+            "SET NAMES 'LATIN1'",
+            "SHOW client_encoding",
+        ),
         *ask("SET NAMES DEFAULT", "SET XML OPTION DOCUMENT", "SHOW xmloption", "SET SEED TO 0.5"),
         *ask("SET work_mem FROM CURRENT", "SET LOCAL search_path FROM CURRENT"),
         *ask("UPDATE pg_settings SET setting = '7MB' WHERE name = 'work_mem'", "SHOW work_mem"),
         *ask("/* a comment */ set /* another */ work_mem -- and\n = '8MB' ;", "SHOW work_mem;;"),
-        *ask('SET "TimeZone" = \'CET\'', 'SHOW "timezone"', "RESET timezone; SHOW TIME ZONE"),
+        *ask("SET \"TimeZone\" = 'CET'", 'SHOW "timezone"', "RESET timezone; SHOW TIME ZONE"),
     ),
 }
 
@@ -385,7 +447,9 @@ PINS: Final = {
         *ask("CREATE TEMP TABLE t1 AS SELECT 'of b' AS t", "TABLE t1", client=1),
         *ask("TABLE t1", "DROP TABLE t1", "TABLE t1"),
         *ask("TABLE t1", "DISCARD TEMP", "TABLE t1", client=1),
-        *ask("BEGIN", "CREATE TEMP TABLE t1 (n int) ON COMMIT DROP", "TABLE t1", "COMMIT", "TABLE t1"),
+        *ask(
+            "BEGIN", "CREATE TEMP TABLE t1 (n int) ON COMMIT DROP", "TABLE t1", "COMMIT", "TABLE t1"
+        ),
         *ask("BEGIN", "CREATE TEMP TABLE t1 (n int)", "ROLLBACK", "TABLE t1"),
         *ask("CREATE TEMP TABLE items AS SELECT 'hides' AS t", "TABLE items", "DISCARD ALL"),
         *ask("SELECT id FROM items ORDER BY id"),
@@ -396,15 +460,25 @@ PINS: Final = {
         *ask("CREATE TEMP VIEW v AS SELECT * FROM t1", "SELECT * FROM v ORDER BY id"),
         *ask("CREATE TABLE pg_temp.t2 (n int)", "TABLE t2", "SET search_path = pg_temp, public"),
         *ask("CREATE TABLE t3 (n int)", "TABLE pg_temp.t3", "DROP TABLE t1 CASCADE", "TABLE v"),
-        *ask("CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "SELECT pg_temp.f()"),
+        *ask(
+            "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "SELECT pg_temp.f()",
+        ),
         *ask("DISCARD TEMP", "TABLE t3", "SELECT pg_temp.f()", "SELECT nextval('q')"),
     ),
     "pins: a cursor WITH HOLD": Script(
-        *ask("DECLARE c1 CURSOR WITH HOLD FOR SELECT g FROM generate_series(1, 5) g", "FETCH 2 FROM c1"),
+        *ask(
+            "DECLARE c1 CURSOR WITH HOLD FOR SELECT g FROM generate_series(1, 5) g",
+            "FETCH 2 FROM c1",
+        ),
         *ask("FETCH 1 FROM c1", client=1),
         *ask("FETCH 2 FROM c1", "CLOSE c1", "FETCH c1"),
         *ask("BEGIN", "DECLARE c1 CURSOR WITH HOLD FOR SELECT 1", "ROLLBACK", "FETCH c1"),
-        *ask("BEGIN; DECLARE c1 CURSOR WITH HOLD FOR SELECT 1; COMMIT; FETCH c1", "CLOSE ALL", "FETCH c1"),
+        *ask(
+            "BEGIN; DECLARE c1 CURSOR WITH HOLD FOR SELECT 1; COMMIT; FETCH c1",
+            "CLOSE ALL",
+            "FETCH c1",
+        ),
         *ask("DECLARE c2 CURSOR FOR SELECT 1"),
     ),
     "pins: advisory locks": Script(
@@ -428,16 +502,25 @@ PINS: Final = {
         *ask("BEGIN", "NOTIFY news, 'never'", "ROLLBACK", client=1),
         *ask("BEGIN", "NOTIFY news, 'twice'", "NOTIFY news, 'twice'", "COMMIT", client=1),
         hear(4),
-        *ask("SELECT * FROM pg_listening_channels()", "UNLISTEN news", "NOTIFY news, 'deaf'", client=0),
+        *ask(
+            "SELECT * FROM pg_listening_channels()",
+            "UNLISTEN news",
+            "NOTIFY news, 'deaf'",
+            client=0,
+        ),
         *ask("SELECT * FROM pg_listening_channels()"),
-        *ask("BEGIN", "LISTEN never", "ROLLBACK", "LISTEN last", "SELECT pg_notify('last', 'word')"),
+        *ask(
+            "BEGIN", "LISTEN never", "ROLLBACK", "LISTEN last", "SELECT pg_notify('last', 'word')"
+        ),
         hear(5),
     ),
     "pins: sequences": Script(
         *ask("SELECT currval('ids')", "SELECT nextval('ids')", "SELECT currval('ids'), lastval()"),
         *ask("SELECT currval('ids')", "SELECT nextval('ids')", client=1),
         *ask("SELECT currval('ids')", "DISCARD SEQUENCES", "SELECT lastval()"),
-        *ask("INSERT INTO items VALUES (nextval('ids'), '@me', 1) RETURNING id", "SELECT lastval()"),
+        *ask(
+            "INSERT INTO items VALUES (nextval('ids'), '@me', 1) RETURNING id", "SELECT lastval()"
+        ),
     ),
     "pins: a seed": Script(
         *ask("SELECT setseed(0.5)", "SELECT random()", "SELECT random(), random()"),
@@ -445,7 +528,12 @@ PINS: Final = {
     ),
     "pins: large objects": Script(
         *ask("SELECT lo_create(@lock1) > 0", "BEGIN", "SELECT lo_open(@lock1, 131072)"),
-        *ask("SELECT lowrite(0, 'large')", "COMMIT", "SELECT lo_get(@lock1)", "SELECT lo_unlink(@lock1)"),
+        *ask(
+            "SELECT lowrite(0, 'large')",
+            "COMMIT",
+            "SELECT lo_get(@lock1)",
+            "SELECT lo_unlink(@lock1)",
+        ),
         *ask("SELECT lowrite(0, 'closed')"),
     ),
     "pins: LOAD, and blocks": Script(
@@ -461,7 +549,13 @@ PINS: Final = {
 
 CLEAN: Final = {
     "clean: after errors": Script(
-        *ask("BEGIN; SET app.of_a = 'x'; SELECT 1/0", "SELECT 1", "SHOW work_mem", "COMMIT", "SELECT 1"),
+        *ask(
+            "BEGIN; SET app.of_a = 'x'; SELECT 1/0",
+            "SELECT 1",
+            "SHOW work_mem",
+            "COMMIT",
+            "SELECT 1",
+        ),
         *ask(CUSTOM, WHO, client=1),
         say(*run("SELECT 1/0"), *run("SELECT 2"), SYNC, *run("SELECT 3"), SYNC),
         *ask("SELECT 4; SELECT 1/0; SELECT 5", "SELECT 6"),
@@ -500,7 +594,11 @@ CLEAN: Final = {
     "clean: notices are for the one who caused them": Script(
         *ask("SELECT complain('a')", "ROLLBACK", "SET client_min_messages = error", "ROLLBACK"),
         *ask("SELECT complain('b')", "COMMIT", client=1),
-        *ask("SELECT complain('unheard')", "RESET client_min_messages", "DROP TABLE IF EXISTS missing"),
+        *ask(
+            "SELECT complain('unheard')",
+            "RESET client_min_messages",
+            "DROP TABLE IF EXISTS missing",
+        ),
         *ask("DO $$ BEGIN RAISE NOTICE 'noted'; RAISE WARNING 'warned'; END $$"),
     ),
     "clean: what is written is seen": Script(

@@ -7,14 +7,15 @@
 
 They are a process of their own, which acts as often as it is told to and ends when its input does.
 What one does in an act is over after it: nothing of it may hold a server connection longer. What it
-has set stays set, for itself alone. A neighbour who is not answered within `PATIENCE` is stuck,
-which is an error of the proxy: `stuck` says in what.
+has set stays set, for itself alone. That a neighbour is not answered within `PATIENCE`, or is
+disconnected, is an error of the proxy: `troubles` tells of each.
 """
 
 import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace, TracebackType
@@ -33,10 +34,13 @@ _USERS: Final = ("diff_super", "diff_super", "diff_app", "diff_super", "diff_tun
 class Neighbours:
     """Those of one database; a context manager that ends them."""
 
-    def __init__(self, address: Address, database: str, seed: int = 0) -> None:
+    def __init__(
+        self, address: Address, database: str, seed: int = 0, without: Iterable[str] = ()
+    ) -> None:
+        """`without` are names of acts that nobody shall do."""
         command = [sys.executable, "-m", "tests.differential.neighbours", address.host]
         self._process: Final = subprocess.Popen(
-            [*command, str(address.port), database, str(seed)],
+            [*command, str(address.port), database, str(seed), *without],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
@@ -44,7 +48,7 @@ class Neighbours:
         )
         self._leash: Final = Leash(Path("/nonexistent"), self._process.pid)
         self.acts: dict[str, int] = {}
-        self.stuck: list[str] = []
+        self.troubles: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +68,7 @@ class Neighbours:
         finally:
             self._leash.release()
         told = json.loads(output)
-        self.acts, self.stuck = told["acts"], told["stuck"]
+        self.acts, self.troubles = told["acts"], told["troubles"]
 
     def act(self, count: int) -> None:
         """Let `count` of them act, together."""
@@ -86,15 +90,17 @@ class Neighbours:
 
 class _Report(NamedTuple):
     acts: dict[str, int]
-    stuck: list[str]
+    troubles: list[str]
 
 
 class _Neighbour:
-    def __init__(self, address: Address, database: str, number: int, random: Random) -> None:
+    def __init__(
+        self, address: Address, database: str, number: int, random: Random, without: Collection[str]
+    ) -> None:
         self._address: Final = address
         self._user: Final = _USERS[number % len(_USERS)]
         self._database: Final = database
-        self._stage: Final = noise.Noise(address, random, f"neighbour {number}")
+        self._stage: Final = noise.Noise(address, random, f"neighbour {number}", without)
         self._wire: Wire | None = None
         self.turns: Final[asyncio.Queue[bool]] = asyncio.Queue()
 
@@ -106,30 +112,25 @@ class _Neighbour:
                 async with asyncio.timeout(PATIENCE):
                     await self._take(act)
                 report.acts[name] = report.acts.get(name, 0) + 1
-            except TimeoutError:
-                report.stuck.append(name)
+            except (TimeoutError, OSError) as error:
+                report.troubles.append(f"{name}: {error!r}")
                 await self._leave()
-            except (OSError, EOFError):
-                await self._leave()  # an act may have disconnected, or was
             self.turns.task_done()
         await self._leave()
 
     async def _take(self, act: noise.Act) -> None:
         if self._wire is None:
             self._wire = await self._connect()
-        if await act(self._wire):
-            return
-        await self._leave()
+        if not await act(self._wire):
+            await self._leave()
 
     async def _connect(self) -> Wire:
-        connection = await Wire.connect(
+        connection = await noise.Client.connect(
             self._address,
             user=self._user,
             database=self._database,
-            **self._stage.parameters(),
+            **self._stage.parameters(),  # type: ignore[arg-type]
         )
-        if connection.startup[-1][0] != b"Z":
-            raise ConnectionError(connection.startup)
         if not self._stage.settings:
             self._stage.learn(await connection.ask(query(noise.SETTINGS)))
         return connection
@@ -140,10 +141,10 @@ class _Neighbour:
             await connection.drop()
 
 
-async def _main(address: Address, database: str, seed: int) -> _Report:
+async def _main(address: Address, database: str, seed: int, without: Collection[str]) -> _Report:
     report = _Report({}, [])
     neighbours = [
-        _Neighbour(address, database, number, Random(seed * 1000 + number))
+        _Neighbour(address, database, number, Random(seed * 1000 + number), without)
         for number in range(COUNT)
     ]
     orders = asyncio.StreamReader()
@@ -169,5 +170,5 @@ async def _main(address: Address, database: str, seed: int) -> _Report:
 
 if __name__ == "__main__":
     _where = SimpleNamespace(host=sys.argv[1], port=int(sys.argv[2]))
-    _report = asyncio.run(_main(_where, sys.argv[3], int(sys.argv[4])))
+    _report = asyncio.run(_main(_where, sys.argv[3], int(sys.argv[4]), sys.argv[5:]))
     sys.stdout.write(json.dumps(_report._asdict()))

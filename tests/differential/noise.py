@@ -3,7 +3,8 @@
 An act returns whether its connection is to be used again.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from random import Random
 from typing import Final
@@ -43,31 +44,51 @@ _STRINGS: Final = {
     "DateStyle": ("SQL, MDY", "Postgres, DMY", "German"),
     "TimeZone": ("Pacific/Auckland", "America/St_Johns", "+11"),
 }
-_HOURS: Final = "7200000"  # of what would end a statement: differs from the default, and never ends it
+_HOURS: Final = (
+    "7200000"  # of what would end a statement: differs from the default, and never ends it
+)
 
-_PARAMETERS: Final = (
+_PARAMETERS: Final[tuple[dict[str, str], ...]] = (
     {"application_name": "noise"},
     {"TimeZone": "Pacific/Auckland", "DateStyle": "SQL"},
     {"options": "-c search_path=two -c app.user=noise"},
     {"options": "-c IntervalStyle=iso_8601 -c work_mem=9999", "client_encoding": "LATIN1"},
-    {"options": "-c app.tenant=noise -c role=diff_writer"},
+    {"options": "-c app.tenant=noise -c role=none"},
     {"app.user": "noise", "default_transaction_isolation": "repeatable read"},
     {},
 )
 
 
+class Client(Wire):
+    """A connection whose end, if nobody has asked for it, is an error with the reason given."""
+
+    async def read(self) -> Frame:
+        try:
+            kind, body = await super().read()
+        except asyncio.IncompleteReadError:
+            raise ConnectionError(f"disconnected: {self._last_error}") from None
+        if kind == b"E":
+            self._last_error = wire.fields(body)
+        return kind, body
+
+    _last_error: dict[str, str] | None = None
+
+
 class Noise:
     """What one neighbour may do, in an order of its own."""
 
-    def __init__(self, address: Address, random: Random, name: str) -> None:
+    def __init__(
+        self, address: Address, random: Random, name: str, without: Collection[str] = ()
+    ) -> None:
         self._address: Final = address
         self._random: Final = random
         self._name: Final = name
         self.settings: dict[str, Sequence[str]] = {}
-        self._acts: Final = {
+        self.acts: Final = {
             name.removeprefix("_"): act
             for name, act in vars(type(self)).items()
             if name.startswith("_") and not name.startswith("__") and callable(act)
+            if name.removeprefix("_") not in without
         }
         self._next: list[str] = []
 
@@ -78,7 +99,9 @@ class Noise:
             if kind == "bool":
                 values: Sequence[str] = ("on", "off")
             elif kind == "enum":
-                values = [word for word in words.split("|") if not word.startswith(("debug", "log"))]
+                values = [
+                    word for word in words.split("|") if not word.startswith(("debug", "log"))
+                ]
             elif kind == "string":
                 values = _STRINGS[name]
             elif name.endswith("timeout"):
@@ -94,10 +117,10 @@ class Noise:
     def choose(self) -> tuple[str, Act]:
         """All of its acts in turn, shuffled each time."""
         if not self._next:
-            self._next = sorted(self._acts)
+            self._next = sorted(self.acts)
             self._random.shuffle(self._next)
         name = self._next.pop()
-        return name, partial(self._acts[name], self)
+        return name, partial(self.acts[name], self)
 
     # --- settings
 
@@ -125,8 +148,10 @@ class Noise:
         return True
 
     async def _set_custom(self, client: Wire) -> bool:
-        await client.ask(query(f"""SET app."user" = '{self._name}'; SET app.tenant = 'noise';
-            SET app.of_a = 'noise'; SET app.of_b = 'noise'; SET app.never = 'noise'"""))
+        await client.ask(
+            query(f"""SET app."user" = '{self._name}'; SET app.tenant = 'noise';
+            SET app.of_a = 'noise'; SET app.of_b = 'noise'; SET app.never = 'noise'""")
+        )
         return True
 
     async def _set_config(self, client: Wire) -> bool:
@@ -158,7 +183,9 @@ class Noise:
         return True
 
     async def _role(self, client: Wire) -> bool:
-        await client.ask(query(self._random.choice(("SET ROLE diff_reader", "SET ROLE diff_writer"))))
+        await client.ask(
+            query(self._random.choice(("SET ROLE diff_reader", "SET ROLE diff_writer")))
+        )
         await client.ask(query("SELECT body FROM secrets"))
         return True
 
@@ -190,7 +217,9 @@ class Noise:
         await client.ask(query(f"PREPARE s1 AS SELECT '{self._name}'"))
         await client.ask(query("PREPARE s2 (int) AS SELECT $1 - 1; EXECUTE s2 (1); EXECUTE s1"))
         await client.ask(query("DEALLOCATE s1"))
-        await client.ask(query(self._random.choice(("DEALLOCATE ALL", "DISCARD ALL", "EXECUTE s1"))))
+        await client.ask(
+            query(self._random.choice(("DEALLOCATE ALL", "DISCARD ALL", "EXECUTE s1")))
+        )
         await client.ask(query("DEALLOCATE ALL"))
         return True
 
@@ -202,7 +231,9 @@ class Noise:
     # --- what ends badly
 
     async def _leave_in_a_transaction(self, client: Wire) -> bool:
-        await client.ask(query("BEGIN; SET LOCAL work_mem = '1234'; SET app.tenant = 'left behind'"))
+        await client.ask(
+            query("BEGIN; SET LOCAL work_mem = '1234'; SET app.tenant = 'left behind'")
+        )
         await client.ask(query("INSERT INTO noise VALUES (0, 'never committed')"))
         return False
 
@@ -216,7 +247,9 @@ class Noise:
         return False
 
     async def _leave_in_a_pipeline(self, client: Wire) -> bool:
-        part = parse("SELECT set_config('app.user', 'pipelined', false)", "s1") + bind(statement="s1")
+        part = parse("SELECT set_config('app.user', 'pipelined', false)", "s1") + bind(
+            statement="s1"
+        )
         await client.send(part, execute(), SYNC, part, execute(), SYNC, parse("SELEC"), SYNC)
         await client.until(b"Z")
         return False
@@ -271,7 +304,9 @@ class Noise:
         return True
 
     async def _block(self, client: Wire) -> bool:
-        await client.ask(query("DO $$ BEGIN PERFORM set_config('app.tenant', 'block', false); END $$"))
+        await client.ask(
+            query("DO $$ BEGIN PERFORM set_config('app.tenant', 'block', false); END $$")
+        )
         await client.ask(query("DO $$ BEGIN RAISE WARNING 'noise'; END $$"))
         return True
 
@@ -302,5 +337,6 @@ async def _cancel(address: Address, connection: Wire) -> None:
 
 def _next_to(value: float, most: float, kind: str) -> str:
     """Another number than `value`, as near as can be."""
-    other = value + 1 if value < most else value - 1
-    return str(int(other)) if kind == "integer" else str(other)
+    if kind == "integer":
+        return str(int(value + 1 if value < most else value - 1))
+    return str(value + 1 if value + 1 <= most else value * 0.9)

@@ -71,6 +71,7 @@ class _Client:
     def __init__(self, number: int) -> None:
         self.letter: Final = "ab"[number]
         self.wire: Wire | None = None
+        self.closed = False  # by the other side
         self.failed = False  # in an extended batch whose Sync has not been sent
         self.heard: list[str] = []
 
@@ -113,10 +114,11 @@ class _Player:
         if isinstance(step, Connect):
             await self._connect(client, step.login, answer, step.how)
             return
-        if client.wire is None:
+        if client.wire is None and not client.closed:
             await self._connect(client, Login(), answer)
-            if client.wire is None:
-                return
+        if client.wire is None:
+            answer.frames.append("not connected")
+            return
         if isinstance(step, Hear):
             await self._hear(client, step.count, answer)
         else:
@@ -133,18 +135,16 @@ class _Player:
         self, client: _Client, login: Login, answer: Answer, how: str = "Terminate"
     ) -> None:
         await self._disconnect(client, answer, how)
+        client.closed = False
         self._key = next(_keys)  # the locks of the session that has ended may go a little later
-        client.wire = await Wire.connect(
-            self._address, user=login.user, database=self._database, **dict(login.parameters)
-        )
+        named = dict(login.parameters, user=login.user, database=self._database)
+        client.wire = await Wire.connect(self._address, **named)  # type: ignore[arg-type]
         self._note(client, client.wire.startup, answer)
         answer.parameters.sort()  # at the start their order has no meaning
         if not client.wire.startup or client.wire.startup[-1][0] != b"Z":
             await self._closed(client, answer)
 
-    async def _disconnect(
-        self, client: _Client, answer: Answer, how: str = "Terminate"
-    ) -> None:
+    async def _disconnect(self, client: _Client, answer: Answer, how: str = "Terminate") -> None:
         if client.wire is None:
             return
         connection, client.wire, client.failed = client.wire, None, False
@@ -162,7 +162,7 @@ class _Player:
     async def _closed(self, client: _Client, answer: Answer) -> None:
         answer.frames.append("closed")
         assert client.wire is not None
-        connection, client.wire, client.failed = client.wire, None, False
+        connection, client.wire, client.failed, client.closed = client.wire, None, False, True
         await connection.drop()
 
     async def _hear(self, client: _Client, count: int, answer: Answer) -> None:
@@ -174,9 +174,7 @@ class _Player:
                 await self._closed(client, answer)
                 return
 
-    async def _say(
-        self, client: _Client, messages: tuple[Message, ...], answer: Answer
-    ) -> None:
+    async def _say(self, client: _Client, messages: tuple[Message, ...], answer: Answer) -> None:
         connection = client.wire
         assert connection is not None
         words = {"@me": client.letter}
@@ -270,5 +268,3 @@ def _oid(oid: int) -> str:
 
 def _masked(text: str) -> str:
     return _TEMPORARY.sub(r"pg_\1temp_N", text)
-
-

@@ -25,7 +25,7 @@ class _Short:
     """A `repr` that leaves out what has its default."""
 
     def __repr__(self) -> str:
-        words = []
+        words: list[str] = []
         for part in fields(self):  # type: ignore[arg-type]
             value = getattr(self, part.name)
             if value != part.default:
@@ -185,7 +185,7 @@ def say(*messages: Message, client: int = 0) -> Say:
     return Say(messages, client)
 
 
-def ask(*texts: str, client: int = 0) -> list[Say]:
+def ask(*texts: str, client: int = 0) -> list[Step]:
     """A step with one Query for each text."""
     return [Say((Query(text),), client) for text in texts]
 

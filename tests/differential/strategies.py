@@ -105,7 +105,8 @@ def copies(draw: st.DrawFn) -> tuple[Message, ...]:
     """COPY FROM STDIN with all its data, in either protocol."""
     text = draw(_one_of("COPY sink FROM STDIN", "COPY missing FROM STDIN", "COPY t1 FROM STDIN"))
     line = draw(_one_of("1\tone\n", "7\n", "no number\tx\n", ""))
-    end = draw(st.sampled_from((CopyDone(), CopyDone(), CopyFail("changed my mind"))))
+    ends: tuple[Message, ...] = (CopyDone(), CopyDone(), CopyFail("changed my mind"))
+    end = draw(st.sampled_from(ends))
     if draw(st.booleans()):
         return (Query(text), CopyData(line), end)
     return (Parse(text), Bind(), Execute(), CopyData(line), end, SYNC)
@@ -124,7 +125,7 @@ def named(draw: st.DrawFn) -> tuple[Message, ...]:
             (
                 made + used,
                 made,
-                made + (Describe("S", name),),
+                (*made, Describe("S", name)),
                 used,
                 used,
                 (Bind(values, name, portal), Execute(portal, 1)),

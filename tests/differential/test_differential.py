@@ -21,6 +21,10 @@ from tests.support.proxy import ProxyProcess
 EXAMPLES = hypothesis.settings().max_examples
 AT_EACH_STEP = 3
 
+# After these the proxy still keeps a session's connection until it leaves: twenty who do them would
+# leave nobody a connection.
+PINS_FOR_GOOD = ("prepare_in_sql", "block")
+
 
 @pytest.fixture(scope="module")
 def stage(cluster: Cluster) -> Iterator[Stage]:
@@ -41,12 +45,11 @@ def shared_pool(cluster: Cluster, stage: Stage) -> Iterator[ProxyProcess]:
 
 @pytest.fixture(scope="module")
 def noise(shared_pool: ProxyProcess) -> Iterator[Neighbours]:
-    with Neighbours(shared_pool, OTHER) as neighbours:
+    with Neighbours(shared_pool, OTHER, without=PINS_FOR_GOOD) as neighbours:
         neighbours.act(40)
         neighbours.rest()
         yield neighbours
-    assert not neighbours.stuck
-    assert all(neighbours.acts.values())
+    assert not neighbours.troubles
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -68,6 +71,8 @@ def test_generated(
 def test_the_neighbours_did_what_neighbours_do(
     stage: Stage, shared_pool: ProxyProcess, noise: Neighbours
 ) -> None:
-    """Nobody is stuck, and everybody did everything."""
-    noise.act(2000)
+    """And are treated as one would wish: see `noise`. Nobody waited for a connection in vain."""
+    noise.act(1000)
     noise.rest()
+    assert "\npgproxy_wait_timeouts_total 0.0\n" in shared_pool.get("/metrics")[1]
+    shared_pool.check()
