@@ -205,6 +205,11 @@ def run(sql: str, *values: str | None, limit: int = 0) -> tuple[Message, ...]:
     return Parse(sql), Bind(values), Describe("P"), Execute(limit=limit)
 
 
+def use(statement: str, *values: str | None, portal: str = "") -> tuple[Message, ...]:
+    """A statement that was prepared, in the extended protocol, without Sync."""
+    return Bind(values, statement, portal), Describe("P", portal), Execute(portal)
+
+
 def encode(message: Message, words: dict[str, str]) -> bytes:
     """The bytes of a message, with the words of its texts replaced."""
 

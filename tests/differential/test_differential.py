@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+from hypothesis import Phase
 
 from pgproxy.embedded import Cluster
 from tests.differential.by_hand import SCRIPTS
@@ -21,9 +22,16 @@ from tests.support.proxy import ProxyProcess
 EXAMPLES = hypothesis.settings().max_examples
 AT_EACH_STEP = 3
 
-# After these the proxy still keeps a session's connection until it leaves: twenty who do them would
-# leave nobody a connection.
-PINS_FOR_GOOD = ("prepare_in_sql", "block")
+# Where the proxy answers otherwise for now, and why.
+NOT_YET: dict[str, str] = {}
+NAMES = [
+    pytest.param(name, marks=pytest.mark.xfail(reason=NOT_YET[name])) if name in NOT_YET else name
+    for name in SCRIPTS
+]
+
+# What neighbours do not do, since the proxy still keeps the connection of a session that does it:
+# twenty of them would leave nobody one.
+PINS_FOR_GOOD: tuple[str, ...] = ("prepare_in_sql", "block")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,7 @@ def stage(cluster: Cluster) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
-def shared_pool(cluster: Cluster, stage: Stage) -> Iterator[ProxyProcess]:
+def pool_of_two(cluster: Cluster, stage: Stage) -> Iterator[ProxyProcess]:
     """Before a replica is read from, it shows what was committed by whoever it was."""
     with ProxyProcess.start(
         cluster.servers,
@@ -44,35 +52,49 @@ def shared_pool(cluster: Cluster, stage: Stage) -> Iterator[ProxyProcess]:
 
 
 @pytest.fixture(scope="module")
-def noise(shared_pool: ProxyProcess) -> Iterator[Neighbours]:
-    with Neighbours(shared_pool, OTHER, without=PINS_FOR_GOOD) as neighbours:
+def noise(pool_of_two: ProxyProcess) -> Iterator[Neighbours]:
+    with Neighbours(pool_of_two, OTHER, without=PINS_FOR_GOOD) as neighbours:
         neighbours.act(40)
         neighbours.rest()
         yield neighbours
-    assert not neighbours.troubles
+    assert neighbours.troubles == []
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_by_hand(stage: Stage, shared_pool: ProxyProcess, noise: Neighbours, name: str) -> None:
-    stage.check(SCRIPTS[name], shared_pool, lambda: noise.act(AT_EACH_STEP))
-    shared_pool.check()
+# --- alone: what differs here can be made small
 
 
-@pytest.mark.timeout(600)  # what fails is made smaller
-@hypothesis.settings(max_examples=EXAMPLES // 2)
+@pytest.mark.parametrize("name", NAMES)
+def test_by_hand_alone(stage: Stage, pool_of_two: ProxyProcess, name: str) -> None:
+    stage.check(SCRIPTS[name], pool_of_two)
+
+
+@pytest.mark.timeout(600)
+@hypothesis.settings(max_examples=EXAMPLES // 4)
+@hypothesis.given(script=scripts())
+def test_generated_alone(stage: Stage, pool_of_two: ProxyProcess, script: Script) -> None:
+    stage.check(script, pool_of_two)
+
+
+# --- among neighbours, who are never twice where they were: nothing is made smaller
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_by_hand(stage: Stage, pool_of_two: ProxyProcess, noise: Neighbours, name: str) -> None:
+    stage.check(SCRIPTS[name], pool_of_two, lambda: noise.act(AT_EACH_STEP))
+
+
+@pytest.mark.timeout(600)
+@hypothesis.settings(max_examples=EXAMPLES // 2, phases=(Phase.reuse, Phase.generate))
 @hypothesis.given(script=scripts())
 def test_generated(
-    stage: Stage, shared_pool: ProxyProcess, noise: Neighbours, script: Script
+    stage: Stage, pool_of_two: ProxyProcess, noise: Neighbours, script: Script
 ) -> None:
-    stage.check(script, shared_pool, lambda: noise.act(AT_EACH_STEP))
-    shared_pool.check()
+    stage.check(script, pool_of_two, lambda: noise.act(AT_EACH_STEP))
 
 
-def test_the_neighbours_did_what_neighbours_do(
-    stage: Stage, shared_pool: ProxyProcess, noise: Neighbours
-) -> None:
-    """And are treated as one would wish: see `noise`. Nobody waited for a connection in vain."""
-    noise.act(1000)
+def test_the_neighbours_wish_for_nothing(pool_of_two: ProxyProcess, noise: Neighbours) -> None:
+    """Nobody has waited for a connection in vain; what else befell them, `noise` looks at."""
+    noise.act(500)
     noise.rest()
-    assert "\npgproxy_wait_timeouts_total 0.0\n" in shared_pool.get("/metrics")[1]
-    shared_pool.check()
+    assert "\npgproxy_wait_timeouts_total 0.0\n" in pool_of_two.get("/metrics")[1]
+    pool_of_two.check()
