@@ -15,6 +15,7 @@ Rules, for the player must know when an answer is complete: a batch of the exten
 with Sync before the next Query; a step ends with Query, Sync, copy data or Flush.
 """
 
+import itertools
 from dataclasses import dataclass, field, fields
 from typing import Final
 
@@ -111,6 +112,9 @@ Message = (
     | Sync
 )
 
+# What may stand before a Query.
+_ENDS: Final = (Query, Sync, CopyData, CopyDone, CopyFail)
+
 SYNC: Final = Sync()
 FLUSH: Final = Flush()
 
@@ -129,6 +133,11 @@ class Say:
 
     messages: tuple[Message, ...]
     client: int = 0
+
+    def __post_init__(self) -> None:
+        for before, message in itertools.pairwise(self.messages):
+            if isinstance(message, Query) and not isinstance(before, _ENDS):
+                raise ValueError(f"the player would wait for ever: {before!r} before {message!r}")
 
     def __repr__(self) -> str:
         other = f", client={self.client}" if self.client else ""
