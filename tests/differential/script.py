@@ -137,7 +137,7 @@ class Say:
     def __post_init__(self) -> None:
         for before, message in itertools.pairwise(self.messages):
             if isinstance(message, Query) and not isinstance(before, _ENDS):
-                raise ValueError(f"the player would wait for ever: {before!r} before {message!r}")
+                raise ValueError(f"the player would wait for ever: {before!r} before {message!r}")  # noqa: TRY004 - a value, though its type decides
 
     def __repr__(self) -> str:
         other = f", client={self.client}" if self.client else ""

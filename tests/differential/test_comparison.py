@@ -67,7 +67,7 @@ def stage(cluster: Cluster) -> Iterator[Stage]:
 
 
 @pytest.mark.timeout(600)  # what fails is made smaller
-@hypothesis.settings(max_examples=EXAMPLES // 4)
+@hypothesis.settings(max_examples=EXAMPLES // 5)
 @hypothesis.given(script=scripts())
 def test_two_databases_say_the_same(cluster: Cluster, stage: Stage, script: Script) -> None:
     stage.check(script, cluster.primary)

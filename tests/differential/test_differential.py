@@ -69,7 +69,7 @@ def test_by_hand_alone(stage: Stage, pool_of_two: ProxyProcess, name: str) -> No
 
 
 @pytest.mark.timeout(600)
-@hypothesis.settings(max_examples=EXAMPLES // 4)
+@hypothesis.settings(max_examples=EXAMPLES // 5)
 @hypothesis.given(script=scripts())
 def test_generated_alone(stage: Stage, pool_of_two: ProxyProcess, script: Script) -> None:
     stage.check(script, pool_of_two)
@@ -84,7 +84,7 @@ def test_by_hand(stage: Stage, pool_of_two: ProxyProcess, noise: Neighbours, nam
 
 
 @pytest.mark.timeout(600)
-@hypothesis.settings(max_examples=EXAMPLES // 2, phases=(Phase.reuse, Phase.generate))
+@hypothesis.settings(max_examples=EXAMPLES // 3, phases=(Phase.reuse, Phase.generate))
 @hypothesis.given(script=scripts())
 def test_generated(
     stage: Stage, pool_of_two: ProxyProcess, noise: Neighbours, script: Script
