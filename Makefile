@@ -45,7 +45,7 @@ kube-assets: $(VENV)/.made ## kube-apiserver and etcd for `make test-all`, built
 check: $(VENV)/.installed ## format, lint, types, layers
 	$(BIN)/ruff format --check $(wildcard $(CHECKED))
 	$(BIN)/ruff check $(wildcard $(CHECKED))
-	$(BIN)/mypy pgproxy $(wildcard tests/support tests/fakes)
+	$(BIN)/mypy pgproxy $(wildcard tests/support tests/fakes tests/differential)
 	$(BIN)/lint-imports
 
 bench: build ## pgbench through pgproxy and its peers (benchmarks/README.md)
