@@ -42,8 +42,9 @@ from pgproxy.protocol.settings import (
     restore,
     set_back,
 )
+from pgproxy.protocol.states import BIND, EXECUTE
 from pgproxy.routing.batch import AT_READY, BatchReader
-from pgproxy.routing.decision import ANY_SETTING, NEVER_UNDONE, Pin
+from pgproxy.routing.decision import NEVER_UNDONE, Pin
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.ledger import Profile
 
@@ -137,23 +138,27 @@ class Carry:
         server.settings = self.settings
         if not message:
             return
-        server.custom.update([name for name in self.settings.values if is_custom(name)])
+        server.custom.update(self.settings.custom)
         relay = self.relay
         relay.preface = first + message
         relay.preface_owed = [OWED_ATTEMPT, OWED_RESTORE] if first else [OWED_RESTORE]
         server.show_rows()
 
-    def would_see(self, server: ServerConnection, names: tuple[str, ...]) -> bool:
-        """Whether a statement that asks for these settings would see on that connection that
-        another session has set one which this one has not: it exists there from then on."""
-        own = self.settings.values
-        if ANY_SETTING in names:
-            return any(name not in own for name in server.custom)
-        return any(name in server.custom and name not in own for name in names)
+    def custom(self, batch: BatchReader) -> frozenset[str]:
+        """The settings not PostgreSQL's own that may exist where the batch runs: those that the
+        session has set, or is about to. Others are another session's, and would be seen: the text
+        of a row security policy asks for them, and no statement shows that."""
+        custom = self.settings.custom
+        if not batch.effects:
+            return custom
+        names = [name for effect in batch.effects for name in effect.names if is_custom(name)]
+        return custom.union(names)
 
     def sent(self, batch: BatchReader, server: ServerConnection, *, alone: bool) -> bytes:
         """The batch at hand, which may change settings, is being sent; `alone`: not in a
         transaction block, and nothing else is in flight. Returns what is to follow it."""
+        kinds = [owed.kind for owed in batch.owed]
+        alone = alone and (batch.simple or kinds.count(BIND) == kinds.count(EXECUTE))
         if not self.touched:
             self.failed = False
             self._discards = False

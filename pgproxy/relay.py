@@ -52,7 +52,7 @@ from pgproxy.protocol.inflight import (
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, PreparedOnServer, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
-from pgproxy.protocol.settings import TEMP_BUFFERS, Origin, SettingsTable
+from pgproxy.protocol.settings import Origin, SettingsTable
 from pgproxy.protocol.states import (
     CLOSE,
     FREE,
@@ -75,7 +75,6 @@ from pgproxy.routing.batch import (
     BatchReader,
 )
 from pgproxy.routing.decision import (
-    ANY_SETTING,
     CODES,
     NEVER_UNDONE,
     PLAIN,
@@ -470,10 +469,12 @@ class Relay(Owner):
         self.on_replica = target == REPLICA
         if self.batch.asks_sequence and self._takes_back():
             return True
+        carry = self.carry
+        custom = carry.settings.custom if not self.batch.effects else carry.custom(self.batch)
         server = self.group.acquire(
-            target, self.profile, self, self.watermark.wrote_at, self.carry.settings
+            target, self.profile, self, self.watermark.wrote_at, carry.settings, custom
         )
-        if server is not None and (self.batch.observes or self.batch.pin is not None):
+        if server is not None and server.custom and not server.custom <= custom:
             server = self._unspoilt(server)
         if server is None:
             self.enter(WAITING)
@@ -493,12 +494,8 @@ class Relay(Owner):
         return True
 
     def _unspoilt(self, server: ServerConnection) -> ServerConnection | None:
-        """The server connection at hand, or a new one (None: it will be granted) if the batch
-        would see there what another session has left, which nothing can take away. Who stays there
-        will see all of it."""
-        names = self.batch.observes if self.batch.pin is None else (ANY_SETTING,)
-        if self.front.status == STATUS_FAILED or not self.carry.would_see(server, names):
-            return server
+        """Gives back a server connection on which settings exist that another session has made, and
+        asks for a new one: nothing can take them away."""
         pool = self.group.pool_of(server)
         pool.release(server)
         return pool.acquire(Profile(self.profile.parameters), self)
@@ -507,11 +504,10 @@ class Relay(Owner):
         assert isinstance(slot, ServerConnection)
         resumes = not self.rerun.is_on  # which goes on by itself
         self.traffic.waited += time.monotonic() - self.waiting_since
-        observes = self.batch.observes or self.batch.pin is not None
-        if slot.profile is self.profile and observes and resumes:
-            unspoilt = self._unspoilt(slot)
-            if unspoilt is None:
-                return
+        is_spoilt = slot.custom and not slot.custom <= self.carry.custom(self.batch)
+        if is_spoilt and slot.profile is self.profile and resumes:
+            self._unspoilt(slot)
+            return
         try:
             self.take(slot)
             if resumes:
@@ -634,8 +630,6 @@ class Relay(Owner):
         if batch.pin is not None or batch.unparsed:
             if batch.pin in NEVER_UNDONE:
                 server.doomed = True
-            elif batch.pin is Pin.TEMP_TABLE:
-                server.custom.add(TEMP_BUFFERS)
             self._set_pin(pipelined=pipelined)
         if batch.simple:
             batch.unnamed = None

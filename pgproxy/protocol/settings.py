@@ -36,6 +36,9 @@ OF_A_TRANSACTION: Final = frozenset(
 # It cannot be set any more where temporary tables have been used, by whomever.
 TEMP_BUFFERS: Final = "temp_buffers"
 
+# What it is set to may leave out what is to stay ("MDY" says nothing of ISO).
+RELATIVE: Final = frozenset({"datestyle"})
+
 # A value of these is a list of identifiers, which SET puts together and quotes (GUC_LIST_QUOTE).
 LISTS: Final = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})  # fmt: skip
 
@@ -83,10 +86,12 @@ class Settings:
     made; what is not in it has the value that a new connection has.
 
     scope   equal where one text means the same under both
+    custom  names of those that are not PostgreSQL's own
     """
 
     def __init__(self, values: dict[str, str]) -> None:
         self.values = values
+        self.custom = frozenset([name for name in values if is_custom(name)])
         meaning = [f"{name}={value}" for name, value in values.items() if _means_something(name)]
         self.scope = "\0".join(sorted(meaning)).encode("utf-8", "surrogatepass")
 
@@ -245,6 +250,8 @@ def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
         changes += [(name, None) for name in before if name not in after and name not in TIMEOUTS]
         for name, value in after.items():
             if name not in TIMEOUTS and before.get(name) != value:
+                if name in RELATIVE and name in before:
+                    changes.append((name, None))
                 changes.append((name, value))
         for name in TIMEOUTS:
             if name in after:

@@ -166,7 +166,6 @@ class BatchReader:
         self.executed: Decision | None = None  # of the last statement bound
         self.executed_statement: Statement | None = None
         self.effects: tuple[Effect, ...] = ()  # on the session's settings
-        self.observes: tuple[str, ...] = ()  # settings that it asks for by name
         self.asks_sequence = False  # what the session's own nextval gave
         self.anywhere = False  # it fits wherever its transaction runs
         self.may_unpin = False
@@ -301,7 +300,6 @@ class BatchReader:
         self.starts = decision.starts_transaction
         self.ends = decision.ends_transaction
         self.effects = decision.effects
-        self.observes = decision.observes
         self.asks_sequence = decision.asks_sequence
         self.anywhere = decision.anywhere
         self.may_unpin = decision.may_unpin
@@ -333,7 +331,6 @@ class BatchReader:
         self.starts = False
         self.ends = False
         self.effects = ()
-        self.observes = ()
         self.asks_sequence = False
         self.anywhere = True
         self.may_unpin = False
@@ -466,8 +463,6 @@ class BatchReader:
             self.effects += decision.effects
         if decision.asks_sequence:
             self.asks_sequence = True
-        if decision.observes:
-            self.observes += decision.observes
 
     def _parse(self) -> None:
         self.traffic.parses += 1

@@ -200,7 +200,6 @@ def combine(decisions: list[Decision]) -> Decision:
         movable=target == REPLICA and all(decision.movable for decision in decisions),
         exact=any(decision.exact for decision in decisions),
         effects=tuple(effect for decision in decisions for effect in decision.effects),
-        observes=tuple(name for decision in decisions for name in decision.observes),
         asks_sequence=any(decision.asks_sequence for decision in decisions),
         anywhere=all(decision.anywhere or decision.target == REPLICA for decision in decisions),
         may_unpin=any(decision.may_unpin for decision in decisions),

@@ -26,9 +26,6 @@ NEVER: Final = 0
 IN_BLOCK: Final = 1  # in a transaction block, which nothing in it can commit
 ALONE: Final = 2  # also by itself: all that it does comes with its one commit
 
-# In place of the names of settings that a statement asks for.
-ANY_SETTING: Final = "*"
-
 # The detail of that statement's decision, by which the relay knows it.
 DEALLOCATE_ALL: Final = "DEALLOCATE ALL"
 
@@ -279,7 +276,6 @@ class Decision:
     again           NEVER, IN_BLOCK or ALONE: where it may be run again
     exact           made from the literals too: may stand only for exactly this text
     effects         what it may do to the session's settings, in order
-    observes        settings not PostgreSQL's own that it asks for by name; ANY_SETTING: of any name
     asks_sequence   it asks what the session's own last nextval was
     anywhere        it may run wherever its transaction does, on a replica too, whatever `target` is
     may_unpin       it may take away what a session is pinned for
@@ -312,7 +308,6 @@ class Decision:
         exact: bool = False,
         again: int = -1,
         effects: tuple[Effect, ...] = (),
-        observes: tuple[str, ...] = (),
         asks_sequence: bool = False,
         anywhere: bool = False,
         may_unpin: bool = False,
@@ -349,7 +344,6 @@ class Decision:
         self.movable = movable
         self.exact = exact
         self.effects = effects
-        self.observes = observes
         self.asks_sequence = asks_sequence
         self.anywhere = anywhere
         self.may_unpin = may_unpin
@@ -387,7 +381,6 @@ class Decision:
             exact=self.exact,
             again=again,
             effects=self.effects,
-            observes=self.observes,
             asks_sequence=self.asks_sequence,
             anywhere=self.anywhere,
             may_unpin=self.may_unpin,
@@ -418,7 +411,6 @@ class Decision:
             self.changes_schema,
             int(self.again),
             tuple(effect.fields() for effect in self.effects),
-            self.observes,
             self.asks_sequence,
             self.anywhere,
             self.may_unpin,

@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 from pgproxy.protocol.settings import TEMP_BUFFERS, Effect, is_custom, names_set, setting_name
 from pgproxy.routing.builtins import OPERATORS
-from pgproxy.routing.decision import ANY_SETTING, Pin, Reason, lasting_pin
+from pgproxy.routing.decision import Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
     OF_OWN_SEQUENCES,
     PINS,
@@ -95,7 +95,6 @@ class Findings:
         self.exact = False
         self.makes_temporary = False  # SELECT INTO TEMP
         self.effects: list[Effect] = []  # of set_config on the session's settings
-        self.observes: list[str] = []  # names of settings it asks for
         self.asks_sequence = False  # currval, lastval
         self.may_unpin = False  # it may take away what the session is pinned for
         self.sets = False  # it calls set_config: the literals decide which settings
@@ -237,7 +236,6 @@ class Findings:
             self.effects.append(Effect((), local=local, parameter=parameter))
         else:
             self._pin(Pin.SET_CONFIG)
-            self.observes.append(ANY_SETTING)
 
     def _pin(self, pin: Pin) -> None:
         self.pin = pin if self.pin is None else lasting_pin([self.pin, pin])
@@ -247,10 +245,6 @@ class Findings:
         if not arguments:
             return
         constant = setting_name(_text(arguments[:1]))
-        if not constant:
-            self.observes.append(ANY_SETTING)
-        elif is_custom(constant):
-            self.observes.append(constant)
         if constant in ROLE_SETTINGS:
             self.found(Reason.SERVER_ROLE, f"setting {constant}", is_local=True)
 

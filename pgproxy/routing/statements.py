@@ -11,6 +11,7 @@ from typing import Final
 from pgproxy.protocol.settings import (
     AUTHORITY,
     LISTS,
+    RELATIVE,
     TEMP_BUFFERS,
     Effect,
     is_custom,
@@ -142,9 +143,7 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
     if findings.reason is None:
         if read is Reason.READ and not findings.exact:
             return PLAIN_READ
-        return Decision(
-            REPLICA, read, movable=True, exact=findings.exact, observes=tuple(findings.observes)
-        )
+        return Decision(REPLICA, read, movable=True, exact=findings.exact)
     pin = findings.pin
     if findings.makes_temporary and pin is None:
         pin = Pin.TEMP_TABLE  # SELECT INTO TEMP
@@ -156,7 +155,6 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
         known_write=findings.reason in KNOWN_WRITES,
         exact=findings.exact or findings.sets,
         effects=tuple(findings.effects),
-        observes=tuple(findings.observes),
         asks_sequence=findings.asks_sequence,
         anywhere=findings.is_read_but_for_settings,
         may_unpin=findings.may_unpin,
@@ -302,7 +300,6 @@ def _set(node: Tree) -> Decision:
         PRIMARY,
         Reason.SESSION_STATE,
         pin=_LASTING_SETTINGS.get(setting_name(name)),
-        observes=(TEMP_BUFFERS,) if setting_name(name) == TEMP_BUFFERS else (),
         detail=f"{verb} {name or 'ALL'}",
         local=local,
         effects=_effects(node, setting_name(name), local=local, resets=resets),
@@ -321,7 +318,7 @@ def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effec
     if not names or name in _LASTING_SETTINGS or (local and not is_custom(name)):
         return ()
     value = None
-    if len(names) == 1 and name not in LISTS and node["kind"] == "VAR_SET_VALUE":
+    if len(names) == 1 and name not in LISTS | RELATIVE and node["kind"] == "VAR_SET_VALUE":
         value = _value(node.get("args", []))
     return (Effect(names, resets=resets, local=local, value=value),)
 
@@ -355,8 +352,7 @@ def _show(node: Tree) -> Decision:
         return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=kind, detail=name)
     if name in ROLE_SETTINGS:
         return Decision(PRIMARY, Reason.SERVER_ROLE, detail=f"setting {name}")
-    observes = (name,) if is_custom(name) else ()
-    return Decision(REPLICA, Reason.SHOW, movable=True, observes=observes)
+    return Decision(REPLICA, Reason.SHOW, movable=True)
 
 
 def _declare(node: Tree) -> Decision:

@@ -111,7 +111,6 @@ class ServerConnection(Slot):
         self.reported = profile.reported
         self.hidden_rows: i64 = 0  # messages in flight whose rows are for the proxy
         self.writer: object = None  # who has written here last, and so used sequences
-        self.custom: set[str] = set()  # settings not PostgreSQL's own that exist here, perhaps
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
         """Takes over the transport of a finished log-in."""

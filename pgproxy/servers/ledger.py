@@ -68,6 +68,8 @@ class Slot:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.settings = NOTHING_SET  # of the session that it served last
+        # Settings not PostgreSQL's own that exist here, perhaps: nothing takes them away again.
+        self.custom: set[str] = set()
         self.place: i64 = NEW
         self.opened_at = 0.0
         self.idle_since = 0.0
@@ -118,30 +120,46 @@ class Ledger:
 
     # --- taking -------------------------------------------------------------------------------
 
-    def acquire(self, profile: Profile, settings: Settings = NOTHING_SET) -> Slot | None:
-        """An idle slot, leased from now on; None means: `enqueue`. Nobody overtakes a waiter."""
+    def acquire(
+        self,
+        profile: Profile,
+        settings: Settings = NOTHING_SET,
+        custom: frozenset[str] = frozenset(),
+    ) -> Slot | None:
+        """An idle slot, leased from now on; None means: `enqueue`. Nobody overtakes a waiter.
+
+        Preferred is one that has `settings`, then one on which no settings exist but `custom`.
+        """
         idle = self.idle
         if idle and self.waiting == 0:
             slot = idle[-1]
-            if slot.profile is profile and slot.settings is settings and not slot.doomed:
+            if (
+                slot.profile is profile
+                and slot.settings is settings
+                and not slot.doomed
+                and (not slot.custom or slot.custom <= custom)
+            ):
                 idle.pop()
                 slot.place = LEASED
                 self.leased += 1
                 return slot
-        return self._search(profile, settings)
+        return self._search(profile, settings, custom)
 
-    def _search(self, profile: Profile, settings: Settings) -> Slot | None:
+    def _search(self, profile: Profile, settings: Settings, custom: frozenset[str]) -> Slot | None:
         if profile in self.queues:
             return None
         found: i64 = -1
+        best: i64 = -2
         index: i64 = len(self.idle) - 1
         while index >= 0:
             slot = self.idle[index]
             if slot.profile is profile and not slot.doomed:
-                if slot.settings is settings:
-                    found = index
-                    break
-                if found < 0:
+                rank: i64 = -1
+                if slot.custom <= custom:
+                    # Of those that will do, one that would not do for others.
+                    rank = 1000 if slot.settings is settings else len(slot.custom)
+                if rank > best:
+                    best = rank
                     found = index
             index -= 1
         if found < 0:

@@ -13,7 +13,7 @@ from pgproxy.errors import PROTOCOL_VIOLATION, PgError
 from pgproxy.frames.codes import B_ERROR_RESPONSE, B_PARAMETER_STATUS, B_READY_FOR_QUERY
 from pgproxy.frames.read import error_fields
 from pgproxy.frames.splitter import NEED_DATA
-from pgproxy.protocol.settings import Origin, Settings, is_custom, restore
+from pgproxy.protocol.settings import Origin, Settings, restore
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot
@@ -42,7 +42,10 @@ class Introduction(Owner):
         self._error: PgError | None = None
 
     def ask(self) -> None:
-        server = self._group.acquire(self._target, self._profile, self, settings=self._base)
+        base = self._base
+        server = self._group.acquire(
+            self._target, self._profile, self, settings=base, custom=base.custom
+        )
         if server is not None:
             self.granted(server)
 
@@ -64,7 +67,7 @@ class Introduction(Owner):
         if not message:
             self._succeed(slot)
             return
-        slot.custom.update(filter(is_custom, self._base.values))
+        slot.custom.update(self._base.custom)
         self._awaited = 2 if first else 1
         slot.prepared.unnamed = None
         slot.show_rows()

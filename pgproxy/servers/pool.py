@@ -101,10 +101,14 @@ class Pool(Keeper):
     # --- leases -------------------------------------------------------------------------------
 
     def acquire(
-        self, profile: Profile, waiter: Waiter, settings: Settings = NOTHING_SET
+        self,
+        profile: Profile,
+        waiter: Waiter,
+        settings: Settings = NOTHING_SET,
+        custom: frozenset[str] = frozenset(),
     ) -> ServerConnection | None:
         """An idle connection, leased; or None, and the waiter is called back."""
-        slot = self.ledger.acquire(profile, settings)
+        slot = self.ledger.acquire(profile, settings, custom)
         backend = self.backend
         backend.load += 1
         if slot is not None:

@@ -3,7 +3,7 @@
 import pglast.ast
 
 from pgproxy.routing.classify import parse
-from pgproxy.routing.decision import ANY_SETTING, Pin, Reason
+from pgproxy.routing.decision import Pin, Reason
 from pgproxy.routing.reads import PLAIN_NODES, Findings, is_about_temporary, strings
 
 
@@ -119,12 +119,6 @@ def test_what_only_sets_settings_may_stay_on_a_replica() -> None:
     assert look("SELECT set_config('a', 'b', true), id FROM t").is_read_but_for_settings
     assert not look("SELECT set_config('a', 'b', true), f(1)").is_read_but_for_settings
     assert not look("SELECT 1").is_read_but_for_settings
-
-
-def test_which_settings_of_others_a_read_would_see() -> None:
-    assert look("SELECT current_setting('App.User', true)").observes == ["app.user"]
-    assert look("SELECT current_setting('work_mem')").observes == []
-    assert look("SELECT current_setting($1)").observes == [ANY_SETTING]
 
 
 def test_current_setting_is_decided_for_one_text_only() -> None:
