@@ -264,15 +264,20 @@ class Relay(Owner):
             and not self.batch.continues
         )
 
-    def cancel(self) -> None:
-        """The client asks to cancel what it is doing now."""
+    def cancel(self, done: Callable[[], None] | None = None) -> None:
+        """The client asks to cancel what it is doing now. `done` is called once that can hit
+        nothing else of it."""
+        server = self.server
         if self.rerun.is_on and not self.journal.unanswered:
-            return  # it is doing nothing, as far as it knows
-        if self.server is not None and not self.inflight.settled:
-            self.group.pool_of(self.server).cancel_query(self.server)
+            pass  # it is doing nothing, as far as it knows
+        elif server is not None and not self.inflight.settled:
+            self.group.pool_of(server).cancel_query(server, done)
+            return
         elif self.phase == WAITING:
             self.group.cancel_wait(self)
             self.refused(PgError("57014", "canceling statement due to user request"))
+        if done is not None:
+            done()
 
     def fail(self, error: PgError) -> None:
         """Tells the client why it is disconnected, unless it is in the middle of a frame, where a

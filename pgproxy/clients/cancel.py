@@ -1,5 +1,6 @@
 """Our own cancel keys: which client a CancelRequest means."""
 
+import asyncio
 import hmac
 import secrets
 from typing import Final
@@ -35,10 +36,20 @@ class CancelKeys:
     def remove(self, client: ClientConnection) -> None:
         self._clients.pop(int(client.pid), None)
 
-    def cancel(self, pid: int, secret: bytes) -> None:
-        """Cancels what that client is doing; an unknown key does nothing, as in PostgreSQL."""
+    async def cancel(self, pid: int, secret: bytes) -> None:
+        """Cancels what that client is doing; an unknown key does nothing, as in PostgreSQL.
+
+        Returns when the server has acted on it. Clients wait for the end of the connection that
+        brought the request before they send their next statement, which must not be hit.
+        """
         client = self._clients.get(pid)
         if client is None or not hmac.compare_digest(client.secret, secret):
             return
-        if client.relay is not None:
-            client.relay.cancel()
+        acted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done() -> None:
+            if not acted.done():
+                acted.set_result(None)
+
+        client.cancel(done)
+        await acted

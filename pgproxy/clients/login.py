@@ -71,7 +71,7 @@ class ClientLogin:
             rest = startup.startup_length(header) - 4
             packet = startup.parse_startup(header + await exchange.read(rest))
             if isinstance(packet, CancelRequest):
-                self._keys.cancel(packet.pid, packet.secret)
+                await self._keys.cancel(packet.pid, packet.secret)
                 return None
             if isinstance(packet, StartupMessage):
                 return packet

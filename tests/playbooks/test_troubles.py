@@ -251,6 +251,37 @@ class TestCancel:
         stage.settle()
         primary << INSERT
 
+    def test_that_may_still_be_on_its_way_spoils_the_connection(self, stage: Stage) -> None:
+        client, primary = stage.client(), stage["p"]
+        client >> INSERT
+        primary << INSERT
+        stage.cancels_arrive = stage.cancels_are_sure = False
+        client.relay.cancel()
+        stage.settle()
+        primary >> INSERTED + IDLE
+        stage.cancels_arrive = True
+        stage.settle()
+        assert primary.open == 0
+        client << INSERTED + IDLE
+        client >> INSERT
+        primary << INSERT
+        assert len(primary.connections) == 2
+
+    def test_is_over_when_the_server_has_acted(self, stage: Stage) -> None:
+        client, primary = stage.client(), stage["p"]
+        over: list[str] = []
+        client.relay.cancel(lambda: over.append("of nothing"))
+        assert over == ["of nothing"]
+        client >> INSERT
+        primary << INSERT
+        stage.cancels_arrive = False
+        client.relay.cancel(lambda: over.append("of a statement"))
+        stage.settle()
+        assert over == ["of nothing"]
+        stage.cancels_arrive = True
+        stage.settle()
+        assert over == ["of nothing", "of a statement"]
+
     def test_of_one_who_waits(self, stage: Stage) -> None:
         first, second = stage.client(), stage.client()
         first >> INSERT
