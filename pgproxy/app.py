@@ -14,6 +14,7 @@ from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.drain import Drain
 from pgproxy.clients.listener import Listener
 from pgproxy.clients.login import ClientLogin
+from pgproxy.clients.passthrough import Passthroughs, Rules
 from pgproxy.clients.users import Users
 from pgproxy.config import Config, notices
 from pgproxy.protocol.prepared import StatementRegistry
@@ -133,8 +134,18 @@ class Proxy:
         )
         self.registry = StatementRegistry()
         keys = CancelKeys()
+        client_login = ClientLogin(self.cluster, self.users, keys, keyring, config.auth.method)
+        self.passthroughs = Passthroughs(
+            Rules(**config.replication.model_dump()),
+            client_login,
+            server_login,
+            self.cluster,
+            keys,
+            self.counters,
+            self.server_tasks.spawn,
+        )
         self.listener = Listener(
-            ClientLogin(self.cluster, self.users, keys, keyring, config.auth.method),
+            client_login,
             keys,
             RelayContext(
                 router=self.router,
@@ -146,6 +157,7 @@ class Proxy:
                 on_statement=on_statement,
             ),
             self.counters,
+            self.passthroughs,
             max_clients=config.listen.max_clients,
             login_timeout=config.timeouts.client_login,
             spawn=self.tasks.spawn,
@@ -183,6 +195,7 @@ class Proxy:
                     self.cluster,
                     self.router,
                     clients=self.listener.clients,
+                    replication=self.passthroughs.open,
                     prepared=self.registry,
                     drain=self.drain,
                     version=pgproxy.__version__,
@@ -262,6 +275,7 @@ class Proxy:
             "version": pgproxy.__version__,
             "mode": _compiled.mode(),
             "clients": len(self.listener.clients),
+            "replication_clients": len(self.passthroughs),
             "draining": self.drain.draining,
             "drain_clients": self.drain.counts(),
             "drain_forced": self.drain.forced,
@@ -321,6 +335,7 @@ class Proxy:
 
     def _topology_changed(self, topology: Topology) -> None:
         self.cluster.apply(topology)
+        self.passthroughs.follow_topology()
         # For good: during a failover clients wait here rather than nowhere.
         if topology.primary is not None or topology.replicas:
             self.backend_seen = True

@@ -171,6 +171,8 @@ def _from_text(field: FieldInfo, text: str) -> object:
     kind = _kind(field)
     if kind is tuple or _is_model(kind):
         return json.loads(text)
+    if kind is bool:
+        return {"true": True, "false": False}.get(text, text)
     if kind is int or kind is float:
         try:
             return kind(text)

@@ -3,10 +3,13 @@
 import asyncio
 import hmac
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pgproxy.clients.connection import ClientConnection
 from pgproxy.frames.codes import PROTOCOL_3_2
+
+if TYPE_CHECKING:
+    from pgproxy.clients.passthrough import Passthrough
 
 # Bytes of the secret: protocol 3.0 has room for 4, 3.2 for up to 256 (PostgreSQL 18 uses 32).
 SHORT_SECRET: Final = 4
@@ -15,13 +18,13 @@ LONG_SECRET: Final = 32
 
 class CancelKeys:
     def __init__(self) -> None:
-        self._clients: dict[int, ClientConnection] = {}
+        self._clients: dict[int, ClientConnection | Passthrough] = {}
         self._last = secrets.randbelow(1 << 30)
 
     def __len__(self) -> int:
         return len(self._clients)
 
-    def add(self, client: ClientConnection, version: int) -> tuple[int, bytes]:
+    def add(self, client: "ClientConnection | Passthrough", version: int) -> tuple[int, bytes]:
         """A new key for a client that speaks this protocol version: process id and secret."""
         while True:
             self._last = (self._last + 1) & 0x7FFFFFFF or 1
@@ -33,7 +36,7 @@ class CancelKeys:
         self._clients[self._last] = client
         return self._last, client.secret
 
-    def remove(self, client: ClientConnection) -> None:
+    def remove(self, client: "ClientConnection | Passthrough") -> None:
         self._clients.pop(int(client.pid), None)
 
     async def cancel(self, pid: int, secret: bytes) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.users import Users
-from pgproxy.errors import FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION, PgError
+from pgproxy.errors import PROTOCOL_VIOLATION, PgError
 from pgproxy.frames import codes, write
 from pgproxy.protocol import startup
 from pgproxy.protocol.authentication import ClientAuthentication
@@ -83,19 +83,16 @@ class ClientLogin:
             asked.add(type(packet))
             exchange.write(b"N")
 
-    async def log_in(self, exchange: Exchange, message: StartupMessage) -> LoggedIn:
-        """Authenticates and finds out what to say to the client. Raises `PgError` FATAL."""
-        if message.replication:
-            raise PgError(
-                FEATURE_NOT_SUPPORTED,
-                "replication connections are not supported",
-                severity="FATAL",
-                detail="Connect to the PostgreSQL server itself.",
-            )
+    async def authenticate(self, exchange: Exchange, message: StartupMessage) -> None:
+        """Has the client prove who it is. Raises `PgError` FATAL, ConnectionError."""
         negotiation = startup.negotiate(message)
         if negotiation is not None:
             exchange.write(negotiation)
         await self._authenticate(exchange, message.user)
+
+    async def log_in(self, exchange: Exchange, message: StartupMessage) -> LoggedIn:
+        """Authenticates and finds out what to say to the client. Raises `PgError` FATAL."""
+        await self.authenticate(exchange, message)
         route, parameters = session_parameters(message)
         group = self._cluster.group(message.database, message.user)
         profile = group.profile(parameters)
@@ -180,15 +177,21 @@ def session_parameters(message: StartupMessage) -> tuple[int, list[tuple[bytes, 
             if ours:
                 route = parse_route(ours[-1].lower())
                 others = [(name, value) for name, value in options if name.lower() != ROUTE]
-                text = " ".join(f"-c {_escape(name)}={_escape(value)}" for name, value in others)
+                text = join_options(others)
             else:
-                text = message.options
+                text = message.options.encode("utf-8", "surrogateescape")
             if text:
-                parameters.append((b"options", text.encode("utf-8", "surrogateescape")))
+                parameters.append((b"options", text))
     except PgError as error:
         error.severity = "FATAL"
         raise
     return route, parameters
+
+
+def join_options(settings: list[tuple[str, str]]) -> bytes:
+    """An `options` parameter with these settings."""
+    text = " ".join(f"-c {_escape(name)}={_escape(value)}" for name, value in settings)
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _escape(text: str) -> str:
