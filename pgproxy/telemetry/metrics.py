@@ -60,7 +60,7 @@ CATALOGUE: Final = (
     ("pgproxy_server_logins_failed_total", "counter", "", "Log-ins to servers that failed."),
     ("pgproxy_cancels_total", "counter", "", "Cancel requests passed on."),
     ("pgproxy_replication_clients", "gauge", "backend", "Replication connections passed through."),
-    ("pgproxy_replication_clients_total", "counter", "", "Replication connections since start."),
+    ("pgproxy_replication_opened_total", "counter", "", "Replication connections since start."),
     ("pgproxy_replication_cut_total", "counter", "", "Those ended because of their server's role."),
     ("pgproxy_prepared_statements", "gauge", "", "Distinct prepared texts of all clients."),
     (
@@ -206,7 +206,7 @@ class ProxyCollector(Collector):
             clients.add_metric([name], found[name])
         yield clients
         counters = self._counters
-        yield _counter("pgproxy_replication_clients_total", counters.replication_total)
+        yield _counter("pgproxy_replication_opened_total", counters.replication_total)
         yield _counter("pgproxy_replication_cut_total", counters.replication_cut)
 
     def _departures(self) -> Iterator[Metric]:

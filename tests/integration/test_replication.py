@@ -123,7 +123,7 @@ def test_a_standby_is_made_and_streams_through_the_proxy(
             "SELECT client_port FROM pg_stat_replication WHERE application_name = 'through'"
         ).splitlines()
         assert int(port) in proxy_ports(through)
-        assert gauge(through, "pgproxy_replication_clients_total") == 3
+        assert gauge(through, "pgproxy_replication_opened_total") == 3
         assert len(through.events("replication_begins")) == 3
         assert len(through.events("replication_ends")) == 2
     finally:
