@@ -171,7 +171,9 @@ async def test_one_that_is_late_finds_nobody(cluster: Cluster, start_proxy: Star
     """It is not known any more whether the server has got it, nor when."""
     async with FaultProxy(cluster.primary) as network:
         behind = Behind(network.port)
-        proxy = await asyncio.to_thread(start_proxy, [behind], pool={"size": 1})
+        # The monitor shall not notice.
+        patient = {"timeout": 60, "failures": 9}
+        proxy = await asyncio.to_thread(start_proxy, [behind], pool={"size": 1}, health=patient)
         async with await Wire.connect(proxy) as client, await Wire.connect(proxy) as other:
             await client.send(wire.query("SELECT pg_sleep(0.5)"))
             await asyncio.to_thread(wait_asleep, cluster, "postgres")
