@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 
-from pgproxy.errors import PROTOCOL_VIOLATION, PgError
+from pgproxy.errors import FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION, PgError
 from pgproxy.frames import codes, read, write
 from pgproxy.protocol.authentication import Credentials, ServerAuthentication
 from pgproxy.protocol.scram import Keyring
@@ -13,6 +13,9 @@ from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.exchange import Exchange
 
 UNABLE_TO_CONNECT = "08001"
+# What poolers and PostgreSQL's relatives say to a minor version of the protocol they do not know,
+# instead of negotiating one.
+REFUSES_VERSION = (FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION)
 
 # Seconds for the exchange after the connection stands; a busy server forks slowly.
 LOGIN_TIMEOUT = 15.0
@@ -54,13 +57,12 @@ class ServerLogin:
 
     async def open(self, server: ServerConnection, database: str, user: str) -> None:
         """Logs `server` in and hands it its transport. Raises `PgError`."""
-        exchange = await self._connect(server.backend)
         profile = server.profile
         name = database.encode("utf-8", "surrogateescape")
+        exchange, greeting = await self.open_alone(
+            server.backend, user, [(b"database", name), *profile.parameters]
+        )
         async with _in_time(exchange, server.backend):
-            greeting = await self._log_in(
-                exchange, server.backend, user, [(b"database", name), *profile.parameters]
-            )
             profile.isolation = await _default_isolation(exchange)
             if server.backend.writable or not profile.welcome:
                 profile.welcome = greeting.reported
@@ -72,10 +74,16 @@ class ServerLogin:
     async def open_alone(
         self, backend: Backend, user: str, parameters: list[tuple[bytes, bytes]]
     ) -> tuple[Exchange, Greeting]:
-        """A connection that belongs to no pool, logged in. Raises `PgError`."""
-        exchange = await self._connect(backend)
-        async with _in_time(exchange, backend):
-            return exchange, await self._log_in(exchange, backend, user, parameters)
+        """A connection, logged in, that belongs to no pool. Raises `PgError`."""
+        while True:
+            exchange = await self._connect(backend)
+            try:
+                async with _in_time(exchange, backend):
+                    return exchange, await self._log_in(exchange, backend, user, parameters)
+            except PgError as error:
+                if error.sqlstate not in REFUSES_VERSION or not backend.is_asked_for_long_keys:
+                    raise
+                backend.is_asked_for_long_keys = False
 
     async def send_cancel(self, backend: Backend, pid: int, secret: bytes) -> bool:
         """Sends a CancelRequest and waits until the server has acted on it (it then closes). False:
@@ -119,7 +127,8 @@ class ServerLogin:
         name = user.encode("utf-8", "surrogateescape")
         # A server of a version before 18 answers that it speaks 3.0, and goes on in that: nothing
         # after the log-in differs but the length of the secret.
-        exchange.write(write.startup_message(codes.PROTOCOL_3_2, [(b"user", name), *parameters]))
+        version = codes.PROTOCOL_3_2 if backend.is_asked_for_long_keys else codes.PROTOCOL_3_0
+        exchange.write(write.startup_message(version, [(b"user", name), *parameters]))
         authentication = ServerAuthentication(user, self._credentials(user), self._keyring)
         greeting = Greeting()
         while True:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from pgproxy.embedded import Cluster, Installation
+from pgproxy.embedded import Cluster, Installation, Server
 from pgproxy.protocol.authentication import credentials_of
 from pgproxy.protocol.scram import Keyring
 from pgproxy.servers.connection import Backend
@@ -87,15 +87,15 @@ async def assert_cancels_arrive(cluster: Cluster, proxy: ProxyProcess) -> None:
             assert wire.errors(await client.ask(wire.query("SELECT pg_sleep(0.01)"))) == []
 
 
-async def secret_of_a_log_in(cluster: Cluster) -> bytes:
+def backend_of(server: Server) -> Backend:
+    """A server as the proxy knows it."""
+    return Backend(server.name, server.host, server.port, 1.0)
+
+
+async def secret_of_a_log_in(backend: Backend) -> bytes:
     """What the proxy is given to cancel with."""
-    primary = cluster.primary
     login = ServerLogin(Keyring(), lambda user: credentials_of(None), 3.0)
-    exchange, greeting = await login.open_alone(
-        Backend(primary.name, primary.host, primary.port, 1.0),
-        "postgres",
-        [(b"database", b"postgres")],
-    )
+    exchange, greeting = await login.open_alone(backend, "postgres", [(b"database", b"postgres")])
     exchange.close()
     return greeting.secret
 
