@@ -182,6 +182,7 @@ class Relay(Owner):
         self.leased_at = 0.0
         self.server_is_full = False
         self.release_is_late = False  # but for the rest of a frame of copy data
+        self.cancels_due: list[Callable[[], None]] = []  # for when the client's statement runs
         self.backlog: deque[bytes] = deque()
         self.backlog_size: i64 = 0
         # The session and its transaction.
@@ -271,13 +272,31 @@ class Relay(Owner):
         if self.rerun.is_on and not self.journal.unanswered:
             pass  # it is doing nothing, as far as it knows
         elif server is not None and not self.inflight.settled:
-            self.group.pool_of(server).cancel_query(server, done)
+            if self.journal.is_checking or self.inflight.hides_query:
+                # It would hit what the client has not asked. A Query of ours waits for nobody: the
+                # client's own is next.
+                self.cancels_due.append(_nothing if done is None else done)
+            else:
+                self.group.pool_of(server).cancel_query(server, done)
             return
         elif self.phase == WAITING:
             self.group.cancel_wait(self)
             self.refused(PgError("57014", "canceling statement due to user request"))
         if done is not None:
             done()
+
+    def cancel_due(self, server: ServerConnection | None) -> None:
+        """Sends the cancels that had to wait, if the client's statement runs now; if there is none
+        (any more), they are over."""
+        settled = server is None or self.inflight.settled
+        if not settled and (self.journal.is_checking or self.inflight.hides_query):
+            return
+        due, self.cancels_due = self.cancels_due, []
+        for done in due:
+            if server is None or settled:
+                done()
+            else:
+                self.group.pool_of(server).cancel_query(server, done)
 
     def fail(self, error: PgError) -> None:
         """Tells the client why it is disconnected, unless it is in the middle of a frame, where a
@@ -805,6 +824,8 @@ class Relay(Owner):
                 self.rerun.finish(server)
             return
         self.forward(data, ready_at, passed)
+        if self.cancels_due:
+            self.cancel_due(server)
         if ready and inflight.settled:
             self._settled(server)
 
@@ -991,6 +1012,12 @@ class Relay(Owner):
     def enter(self, phase: i64) -> None:
         assert LEASE_MOVE[self.phase * PHASES + phase], (self.phase, phase)
         self.phase = phase
+        if self.cancels_due and phase == GONE:
+            self.cancel_due(None)
 
     def __repr__(self) -> str:
         return f"<Relay phase={self.phase} status={self.front.status} pin={self.pin} {self.server}>"
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

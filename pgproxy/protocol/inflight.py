@@ -106,6 +106,15 @@ class Inflight:
         return self._head == len(self._queue) and not self.skipping and not self.copying
 
     @property
+    def hides_query(self) -> bool:
+        """What the server works on is a Query that the client has not sent."""
+        head = self._head
+        if head == len(self._queue):
+            return False
+        oldest = self._queue[head]
+        return oldest.hidden and oldest.kind == QUERY
+
+    @property
     def only_ready_owed(self) -> bool:
         """Everything up to one Sync, the last, is answered."""
         head = self._head
