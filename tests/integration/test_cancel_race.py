@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(180)
 
 StartProxy = Callable[..., ProxyProcess]
 
-CANCELS: Final = 1500  # in each test
+CANCELS: Final = 700  # in each test
 CANCELLERS: Final = 5
 INNOCENTS: Final = 5
 SLEEP: Final = "SELECT pg_sleep(0.001)"
