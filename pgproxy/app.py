@@ -17,6 +17,7 @@ from pgproxy.clients.console import Access, Console
 from pgproxy.clients.drain import Drain
 from pgproxy.clients.listener import Listener
 from pgproxy.clients.login import ClientLogin
+from pgproxy.clients.passthrough import Passthroughs, Rules
 from pgproxy.clients.users import Users
 from pgproxy.config import Config, notices
 from pgproxy.configfile import leaves, toml_text
@@ -159,11 +160,24 @@ class Proxy:
             rerun_limit=config.health.rerun_limit,
             on_statement=on_statement,
         )
+        client_login = ClientLogin(
+            self.cluster, self.users, keys, keyring, settings, config.auth.method
+        )
+        self.passthroughs = Passthroughs(
+            Rules(**config.replication.model_dump()),
+            client_login,
+            server_login,
+            self.cluster,
+            keys,
+            self.counters,
+            self.server_tasks.spawn,
+        )
         self.listener = Listener(
-            ClientLogin(self.cluster, self.users, keys, keyring, settings, config.auth.method),
+            client_login,
             keys,
             relays,
             self.counters,
+            self.passthroughs,
             max_clients=config.listen.max_clients,
             login_timeout=config.timeouts.client_login,
             spawn=self.tasks.spawn,
@@ -232,6 +246,7 @@ class Proxy:
                     self.cluster,
                     self.router,
                     clients=self.listener.clients,
+                    replication=self.passthroughs.open,
                     prepared=self.registry,
                     drain=self.drain,
                     version=pgproxy.__version__,
@@ -317,6 +332,7 @@ class Proxy:
             "version": pgproxy.__version__,
             "mode": _compiled.mode(),
             "clients": len(self.listener.clients),
+            "replication_clients": len(self.passthroughs),
             "draining": self.drain.draining,
             "drain_clients": self.drain.counts(),
             "drain_forced": self.drain.forced,
@@ -376,6 +392,7 @@ class Proxy:
 
     def _topology_changed(self, topology: Topology) -> None:
         self.cluster.apply(topology)
+        self.passthroughs.follow_topology()
         # For good: during a failover clients wait here rather than nowhere.
         if topology.primary is not None or topology.replicas:
             self.backend_seen = True

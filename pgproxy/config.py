@@ -50,6 +50,7 @@ PortOrAny = Annotated[
     Field(strict=True, ge=0, le=65535, description="a port, 1 to 65535, or 0: the system picks"),
 ]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535, description="a port, 1 to 65535")]
+Switch = Annotated[bool, Field(strict=True, description="true or false")]
 Count = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more")]
 Cap = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more (0: no cap)")]
 Positive = Annotated[int, Field(strict=True, ge=1, description="a whole number, 1 or more")]
@@ -189,6 +190,15 @@ class Pool(_Section):
     max_prepared_statements: Positive = 200
 
 
+class Replication(_Section):
+    """Replication connections, each passed through to a server connection of its own."""
+
+    allow: Switch = False
+    users: Texts = ()
+    backend: Text = ""
+    max_connections: Positive = 10
+
+
 class Limits(_Section):
     """Statements or transactions in flight at once."""
 
@@ -301,6 +311,7 @@ class Config(_Section):
     auth: Auth = Auth()
     server: Server = Server()
     pool: Pool = Pool()
+    replication: Replication = Replication()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     routing: Routing = Routing()

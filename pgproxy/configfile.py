@@ -195,6 +195,8 @@ def _from_text(field: FieldInfo, text: str) -> object:
     kind = _kind(field)
     if kind in (tuple, dict) or _is_model(kind):
         return json.loads(text)
+    if kind is bool:
+        return {"true": True, "false": False}.get(text, text)
     if kind is int or kind is float:
         try:
             return kind(text)

@@ -57,6 +57,14 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
             "names no PostgreSQL server; accepted: at least one [[discovery.backends]] with a "
             f'host, or {variable("discovery.backends")}=\'[{{"host": "…"}}]\'',
         )
+    named = config.replication.backend
+    labels = [entry.label for entry in discovery.backends]
+    if discovery.mode == "static" and labels and named and named not in labels:
+        yield Fault(
+            "replication.backend",
+            f'"{named}" is none of the backends; accepted: "" for the primary, or '
+            + ", ".join(f'"{label}"' for label in labels),
+        )
     seen: dict[str, int] = {}
     for position, entry in enumerate(discovery.backends):
         for what in {entry.label, f"{entry.host}:{entry.port}"}:

@@ -202,6 +202,7 @@ class Relay(Owner):
         self.release_is_late = False  # but for the rest of a frame of copy data
         self.preface = b""  # hidden messages that go in front of the next batch
         self.preface_owed: list[Owed] = []
+        self.cancels_due: list[Callable[[], None]] = []  # for when the client's statement runs
         self.backlog: deque[bytes] = deque()
         self.backlog_size: i64 = 0
         # The session and its transaction.
@@ -212,7 +213,6 @@ class Relay(Owner):
         self.pin_is_new = False  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
-        self.cancel_waits = False  # for the end of what the proxy itself has asked
         self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
         self.journal = Journal(context.rerun_limit)
         self.rerun = Rerun(self, self.journal)
@@ -298,20 +298,38 @@ class Relay(Owner):
             and not self.batch.continues
         )
 
-    def cancel(self) -> None:
-        """The client asks to cancel what it is doing now."""
+    def cancel(self, done: Callable[[], None] | None = None) -> None:
+        """The client asks to cancel what it is doing now. `done` is called once that can hit
+        nothing else of it."""
+        server = self.server
         if self.rerun.is_on and not self.journal.unanswered:
-            return  # it is doing nothing, as far as it knows
-        if self.server is not None and not self.inflight.settled:
-            if not self.inflight.owes_client:
-                return
-            if self.inflight.is_ours:
-                self.cancel_waits = True
+            pass  # it is doing nothing, as far as it knows
+        elif server is not None and self.inflight.owes_client:
+            if self.journal.is_checking or self.inflight.hides_query:
+                # It would hit what the client has not asked. A Query of ours waits for nobody: the
+                # client's own is next.
+                self.cancels_due.append(_nothing if done is None else done)
             else:
-                self.group.pool_of(self.server).cancel_query(self.server)
+                self.group.pool_of(server).cancel_query(server, done)
+            return
         elif self.phase == WAITING:
             self.group.cancel_wait(self)
             self.refused(PgError("57014", "canceling statement due to user request"))
+        if done is not None:
+            done()
+
+    def cancel_due(self, server: ServerConnection | None) -> None:
+        """Sends the cancels that had to wait, if the client's statement runs now; if there is none
+        (any more), they are over."""
+        settled = server is None or self.inflight.settled
+        if not settled and (self.journal.is_checking or self.inflight.hides_query):
+            return
+        due, self.cancels_due = self.cancels_due, []
+        for done in due:
+            if server is None or settled:
+                done()
+            else:
+                self.group.pool_of(server).cancel_query(server, done)
 
     def fail(self, error: PgError) -> None:
         """Tells the client why it is disconnected, unless it is in the middle of a frame, where a
@@ -947,10 +965,6 @@ class Relay(Owner):
                         if told:
                             assert pieces is not None
                             pieces.append(told)
-                        if self.cancel_waits and not inflight.is_ours:
-                            self.cancel_waits = False
-                            if inflight.owes_client:
-                                self.group.pool_of(server).cancel_query(server)
                     else:
                         if self.carry.resetting:
                             if pieces is None:
@@ -1002,6 +1016,8 @@ class Relay(Owner):
                 self.rerun.finish(server)
             return
         self.forward(data, ready_at, passed)
+        if self.cancels_due:
+            self.cancel_due(server)
         if ready and inflight.settled:
             self._settled(server)
 
@@ -1231,6 +1247,12 @@ class Relay(Owner):
     def enter(self, phase: i64) -> None:
         assert LEASE_MOVE[self.phase * PHASES + phase], (self.phase, phase)
         self.phase = phase
+        if self.cancels_due and phase == GONE:
+            self.cancel_due(None)
 
     def __repr__(self) -> str:
         return f"<Relay phase={self.phase} status={self.front.status} pin={self.pin} {self.server}>"
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

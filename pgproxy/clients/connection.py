@@ -74,17 +74,19 @@ class ClientConnection(Sink):
         else:
             self.transport.pause_reading()
 
+    def cancel(self, done: Callable[[], None]) -> None:
+        """A CancelRequest has come for it; `done` is called once that has had its effect."""
+        if self.relay is None:
+            done()
+        else:
+            self.relay.cancel(done)
+
     def close(self) -> None:
         if self.see_off is None or self.transport.is_closing():
             self.transport.close()
             return
         self.write = _write_nowhere
         self.see_off(self.transport, self._left)
-
-    def cancel(self) -> None:
-        """A CancelRequest for this client."""
-        if self.relay is not None:
-            self.relay.cancel()
 
     def abort(self) -> None:
         self.transport.abort()

@@ -8,7 +8,7 @@ up no drain and go when the proxy does.
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -190,9 +190,10 @@ class Session:
         """For its addresses."""
         return self._exchange.transport
 
-    def cancel(self) -> None:
+    def cancel(self, done: Callable[[], None]) -> None:
         """A CancelRequest: what waits does not any more."""
         self._cancelled = True
+        done()
 
     def kill(self) -> None:
         """KILL_CLIENT."""

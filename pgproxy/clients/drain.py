@@ -115,6 +115,7 @@ class Drain:
         """Who is still to go, by what they are doing; nobody while there is no drain."""
         found: Counter[str] = Counter()
         if self.draining:
+            found[State.ACTIVE.value] = len(self._listener.passthroughs)
             found.update(state_of(client).value for client in self._listener.clients)
             found[LOGIN] = self._listener.arriving
         return {state: found[state] for state in STATES}
@@ -129,8 +130,10 @@ class Drain:
         for client in self._listener.clients:
             self._departures[client] = schedule.departure(random.random(), present)  # noqa: S311
         census = loop.time()
-        while not self._hurried.is_set() and (self._listener.clients or self._listener.arriving):
+        while not self._hurried.is_set() and self._anybody:
             now = loop.time()
+            if now >= schedule.ends_at:
+                self.forced += self._listener.passthroughs.see_off()
             if now >= schedule.turns_away_at:
                 self._listener.turn_away()
             if now >= census:
@@ -144,16 +147,21 @@ class Drain:
         """Ends every session now; after a drain there are none."""
         await self._listener.stop_accepting()
         self._listener.turn_away()
-        clients = self._listener.clients
-        for client in list(clients):
+        self.forced += self._listener.passthroughs.see_off()
+        for client in list(self._listener.clients):
             if state_of(client) is not State.LEAVING:
                 self._cut_off(client)
         loop = asyncio.get_running_loop()
         patience = loop.time() + 2 * LINGER
-        while (clients or self._listener.arriving) and loop.time() < patience:  # noqa: ASYNC110 - both are the listener's
+        while self._anybody and loop.time() < patience:  # noqa: ASYNC110 - both are the listener's
             await asyncio.sleep(TICK)
         if self.forced:
             _log.warning("cut_off", clients=self.forced)
+
+    @property
+    def _anybody(self) -> bool:
+        listener = self._listener
+        return bool(listener.clients or listener.arriving or listener.passthroughs.open)
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -231,7 +239,9 @@ class Drain:
 
     def _log_line(self) -> None:
         counts = {state: count for state, count in self.counts().items() if count}
-        _log.info("draining", clients=len(self._listener.clients), **counts)
+        listener = self._listener
+        clients = len(listener.clients) + len(listener.passthroughs)
+        _log.info("draining", clients=clients, **counts)
 
 
 def state_of(client: ClientConnection) -> State:

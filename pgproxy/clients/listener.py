@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -12,6 +12,7 @@ from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.connection import ClientConnection
 from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.login import ClientLogin, LoggedIn, welcome
+from pgproxy.clients.passthrough import Passthroughs
 from pgproxy.config import CONSOLE_DATABASES
 from pgproxy.errors import (
     ADMIN_SHUTDOWN,
@@ -51,6 +52,7 @@ class Listener:
         keys: CancelKeys,
         relays: RelayContext,
         counters: Counters,
+        passthroughs: Passthroughs,
         *,
         max_clients: int,
         login_timeout: float,
@@ -60,6 +62,7 @@ class Listener:
         self._keys = keys
         self._relays = relays
         self._counters = counters
+        self.passthroughs: Final = passthroughs
         self._max_clients = max_clients
         self._login_timeout = login_timeout or None  # 0 = no limit
         self._spawn = spawn
@@ -126,6 +129,9 @@ class Listener:
                     return
                 if message.database not in CONSOLE_DATABASES:
                     self._admit()
+                if message.replication:
+                    await self.passthroughs.begin(exchange, message)
+                    return
                 found = await self._login.log_in(exchange, message)
             if found is None:
                 self._open_console(exchange, message)
@@ -147,7 +153,7 @@ class Listener:
             self._arriving.discard(timeout)
 
     def _admit(self) -> None:
-        if len(self.clients) >= self._max_clients:
+        if len(self.clients) + len(self.passthroughs) >= self._max_clients:
             self._counters.clients_refused += 1
             raise PgError(
                 TOO_MANY_CONNECTIONS,

@@ -6,12 +6,7 @@ from typing import Final
 from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.users import Users
 from pgproxy.config import CONSOLE_DATABASES
-from pgproxy.errors import (
-    FEATURE_NOT_SUPPORTED,
-    INVALID_PARAMETER_VALUE,
-    PROTOCOL_VIOLATION,
-    PgError,
-)
+from pgproxy.errors import INVALID_PARAMETER_VALUE, PROTOCOL_VIOLATION, PgError
 from pgproxy.frames import codes, write
 from pgproxy.protocol import startup
 from pgproxy.protocol.authentication import ClientAuthentication
@@ -91,7 +86,7 @@ class ClientLogin:
             rest = startup.startup_length(header) - 4
             packet = startup.parse_startup(header + await exchange.read(rest))
             if isinstance(packet, CancelRequest):
-                self._keys.cancel(packet.pid, packet.secret)
+                await self._keys.cancel(packet.pid, packet.secret)
                 return None
             if isinstance(packet, StartupMessage):
                 return packet
@@ -103,20 +98,17 @@ class ClientLogin:
             asked.add(type(packet))
             exchange.write(b"N")
 
-    async def log_in(self, exchange: Exchange, message: StartupMessage) -> LoggedIn | None:
-        """Authenticates and finds out what to say to the client; None for the admin console, which
-        has its own words. Raises `PgError` FATAL."""
-        if message.replication:
-            raise PgError(
-                FEATURE_NOT_SUPPORTED,
-                "replication connections are not supported",
-                severity="FATAL",
-                detail="Connect to the PostgreSQL server itself.",
-            )
+    async def authenticate(self, exchange: Exchange, message: StartupMessage) -> None:
+        """Has the client prove who it is. Raises `PgError` FATAL, ConnectionError."""
         negotiation = startup.negotiate(message)
         if negotiation is not None:
             exchange.write(negotiation)
         await self._authenticate(exchange, message.user)
+
+    async def log_in(self, exchange: Exchange, message: StartupMessage) -> LoggedIn | None:
+        """Authenticates and finds out what to say to the client; None for the admin console, which
+        has its own words. Raises `PgError` FATAL."""
+        await self.authenticate(exchange, message)
         if message.database in CONSOLE_DATABASES:
             return None
         self._cluster.gate.let_in(message.database)
@@ -239,6 +231,17 @@ def _text(value: bytes) -> str:
             severity="FATAL",
             detail="Set it with SET once connected.",
         ) from None
+
+
+def join_options(settings: list[tuple[str, str]]) -> bytes:
+    """An `options` parameter with these settings."""
+    text = " ".join(f"-c {_escape(name)}={_escape(value)}" for name, value in settings)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _escape(text: str) -> str:
+    # pg_split_opts: a backslash takes the next character as it is, white space separates.
+    return "".join(f"\\{char}" if char in " \t\n\v\f\r\\" else char for char in text)
 
 
 def welcome(origin: Origin, pid: int, secret: bytes) -> bytes:

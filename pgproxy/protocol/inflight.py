@@ -127,12 +127,6 @@ class Inflight:
         return any(not owed.hidden for owed in queue[int(self._head) :])
 
     @property
-    def is_ours(self) -> bool:
-        """The message that the server works on is not the client's, who waits for one behind it."""
-        head = self._head
-        return head < len(self._queue) and self._queue[head].role >= RESTORE
-
-    @property
     def only_questions(self) -> int:
         """How many questions of ours are owed, if nothing else is; else 0."""
         queue = self._queue
@@ -140,6 +134,15 @@ class Inflight:
             if owed.role != ASK:
                 return 0
         return len(self)
+
+    @property
+    def hides_query(self) -> bool:
+        """What the server works on is a Query that the client has not sent."""
+        head = self._head
+        if head == len(self._queue):
+            return False
+        oldest = self._queue[head]
+        return oldest.hidden and oldest.kind == QUERY
 
     @property
     def only_ready_owed(self) -> bool:

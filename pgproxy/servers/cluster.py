@@ -5,6 +5,7 @@ A topology snapshot goes in by `apply`; the pools, of which each (database, user
 """
 
 import time
+from collections.abc import Callable
 from typing import final
 
 from pgproxy.routing.decision import REPLICA
@@ -66,6 +67,8 @@ class Cluster:
         self._rerouted: Waiter | None = None  # is about to ask again, having waited since
         self._rerouted_since = 0.0
         self.gate = Gate()
+        # Told the name of a server and the reason when all connections to it end now.
+        self.on_cut: Callable[[str, str], None] | None = None
         self.wants_fresher = False  # a read went to the primary for want of a fresh replica
 
     def group(self, database: str, user: str) -> PoolGroup:
@@ -272,6 +275,8 @@ class Cluster:
         for group in self.groups.values():
             if name in group.pools:
                 group.pools[name].cut(reason, at_rest=at_rest)
+        if not at_rest and self.on_cut is not None:
+            self.on_cut(name, reason)
 
     def _move_waiters(self, fit: set[str]) -> None:
         """Those who wait for a backend that cannot serve them try again elsewhere, in order."""

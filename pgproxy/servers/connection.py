@@ -41,6 +41,7 @@ class Backend:
         self.logins = Turns(max_logins)  # of all its pools
         self.load: i64 = 0
         self.writable = False
+        self.is_asked_for_long_keys = True  # that is, for protocol 3.2
         self.leases: i64 = 0  # since start
         self.fresh_as_of = 0.0  # monotonic seconds: what was committed before is visible here
 

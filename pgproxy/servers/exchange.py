@@ -30,6 +30,7 @@ class Exchange(asyncio.Protocol):
         self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+        self._closed_in_order = False
         self._paused = False
 
     @property
@@ -56,7 +57,7 @@ class Exchange(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        self._closed = True
+        self._closed = self._closed_in_order = True
         self._wake()
         return False
 
@@ -81,6 +82,14 @@ class Exchange(asyncio.Protocol):
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
+
+    async def ended(self) -> bool:
+        """Waits for the peer to close. False: the connection broke, or it said something first."""
+        try:
+            await self.read(1)
+        except ConnectionError:
+            return self._closed_in_order
+        return False
 
     def write(self, data: bytes) -> None:
         if not self._closed:

@@ -1,10 +1,11 @@
 """Connects to a PostgreSQL server and logs in, as the client whose session it will serve."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
-from pgproxy.errors import PROTOCOL_VIOLATION, PgError
+from pgproxy.errors import FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION, PgError
 from pgproxy.frames import codes, read, write
 from pgproxy.protocol.authentication import Credentials, ServerAuthentication
 from pgproxy.protocol.scram import Keyring
@@ -12,9 +13,15 @@ from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.exchange import Exchange
 
 UNABLE_TO_CONNECT = "08001"
+# What poolers and PostgreSQL's relatives say to a minor version of the protocol they do not know,
+# instead of negotiating one.
+REFUSES_VERSION = (FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION)
 
 # Seconds for the exchange after the connection stands; a busy server forks slowly.
 LOGIN_TIMEOUT = 15.0
+# Seconds for a server to act on a CancelRequest. The connection it is meant for waits meanwhile, and
+# costs no more than a log-in to replace.
+CANCEL_TIMEOUT = 5.0
 # Bytes of one frame of a log-in; PostgreSQL's largest are error messages.
 MAX_LOGIN_FRAME = 1 << 20
 # Seconds: a peer that has been silent so long is probed, so often, so many times.
@@ -24,6 +31,15 @@ KEEPALIVE_COUNT = 3
 # Milliseconds in which a server's machine must acknowledge what it is sent (tcp(7),
 # TCP_USER_TIMEOUT): a pod whose node has died answers nothing, not even a refusal.
 SERVER_USER_TIMEOUT = 15_000
+
+
+class Greeting:
+    """What a server has said of itself by the end of a log-in."""
+
+    def __init__(self) -> None:
+        self.reported: dict[bytes, bytes] = {}
+        self.pid = 0
+        self.secret = b""
 
 
 class ServerLogin:
@@ -41,33 +57,49 @@ class ServerLogin:
 
     async def open(self, server: ServerConnection, database: str, user: str) -> None:
         """Logs `server` in and hands it its transport. Raises `PgError`."""
-        backend = server.backend
-        exchange = await self._connect(backend)
-        try:
-            async with asyncio.timeout(LOGIN_TIMEOUT):
-                await self._log_in(exchange, server, database, user)
-        except TimeoutError:
-            exchange.close()
-            raise _unreachable(backend, f"no answer to the log-in in {LOGIN_TIMEOUT:g} s") from None
-        except ConnectionError as error:
-            exchange.close()
-            raise _unreachable(backend, str(error)) from None
-        except BaseException:
-            exchange.close()
-            raise
+        profile = server.profile
+        name = database.encode("utf-8", "surrogateescape")
+        exchange, greeting = await self.open_alone(
+            server.backend, user, [(b"database", name), *profile.parameters]
+        )
+        async with _in_time(exchange, server.backend):
+            profile.isolation = await _default_isolation(exchange)
+            reported = greeting.reported
+            if reported != profile.reported and (server.backend.writable or not profile.reported):
+                profile.reported = reported
+            server.reported = profile.reported if reported == profile.reported else reported
+            if exchange.is_closed:
+                raise ConnectionError("the server closed the connection after the log-in")
+            server.adopt(exchange.transport, greeting.pid, greeting.secret)
+            exchange.hand_over(server)
 
-    async def send_cancel(self, backend: Backend, pid: int, secret: bytes) -> None:
-        """Sends a CancelRequest and waits until the server has acted on it (it then closes)."""
+    async def open_alone(
+        self, backend: Backend, user: str, parameters: list[tuple[bytes, bytes]]
+    ) -> tuple[Exchange, Greeting]:
+        """A connection, logged in, that belongs to no pool. Raises `PgError`."""
+        while True:
+            exchange = await self._connect(backend)
+            try:
+                async with _in_time(exchange, backend):
+                    return exchange, await self._log_in(exchange, backend, user, parameters)
+            except PgError as error:
+                if error.sqlstate not in REFUSES_VERSION or not backend.is_asked_for_long_keys:
+                    raise
+                backend.is_asked_for_long_keys = False
+
+    async def send_cancel(self, backend: Backend, pid: int, secret: bytes) -> bool:
+        """Sends a CancelRequest and waits until the server has acted on it (it then closes). False:
+        that is not known, so it may still hit whatever the connection does later."""
         try:
             exchange = await self._connect(backend)
         except PgError:
-            return  # a server that cannot be reached has other troubles than this query
+            return True  # a server that cannot be reached has other troubles than this query
         try:
-            async with asyncio.timeout(LOGIN_TIMEOUT):
+            async with asyncio.timeout(CANCEL_TIMEOUT):
                 exchange.write(write.cancel_request(pid, secret))
-                await exchange.read(1)
-        except (TimeoutError, ConnectionError):
-            pass
+                return await exchange.ended()
+        except TimeoutError:
+            return False
         finally:
             exchange.close()
 
@@ -88,17 +120,19 @@ class ServerLogin:
         return exchange
 
     async def _log_in(
-        self, exchange: Exchange, server: ServerConnection, database: str, user: str
-    ) -> None:
-        parameters = [
-            (b"user", user.encode("utf-8", "surrogateescape")),
-            (b"database", database.encode("utf-8", "surrogateescape")),
-            *server.profile.parameters,
-        ]
-        exchange.write(write.startup_message(codes.PROTOCOL_3_0, parameters))
+        self,
+        exchange: Exchange,
+        backend: Backend,
+        user: str,
+        parameters: list[tuple[bytes, bytes]],
+    ) -> Greeting:
+        name = user.encode("utf-8", "surrogateescape")
+        # A server of a version before 18 answers that it speaks 3.0, and goes on in that: nothing
+        # after the log-in differs but the length of the secret.
+        version = codes.PROTOCOL_3_2 if backend.is_asked_for_long_keys else codes.PROTOCOL_3_0
+        exchange.write(write.startup_message(version, [(b"user", name), *parameters]))
         authentication = ServerAuthentication(user, self._credentials(user), self._keyring)
-        reported: dict[bytes, bytes] = {}
-        pid, secret = 0, b""
+        greeting = Greeting()
         while True:
             kind, body = await read_frame(exchange)
             if kind == codes.B_AUTHENTICATION:
@@ -110,27 +144,49 @@ class ServerLogin:
                     exchange.write(answer)
             elif kind == codes.B_ERROR_RESPONSE:
                 raise _server_error(body)
-            elif not authentication.done and kind != codes.B_NEGOTIATE_PROTOCOL_VERSION:
+            elif kind == codes.B_NEGOTIATE_PROTOCOL_VERSION:
+                _check_version(backend, body)
+            elif not authentication.done:
                 # Whoever skips the proof of the password is not the server we know.
-                raise _unexpected(server.backend, kind)
+                raise _unexpected(backend, kind)
             elif kind == codes.B_PARAMETER_STATUS:
                 name, value = read.parameter_status(body)
-                reported[name] = value
+                greeting.reported[name] = value
             elif kind == codes.B_BACKEND_KEY_DATA:
-                pid, secret = read.backend_key_data(body)
+                greeting.pid, greeting.secret = read.backend_key_data(body)
             elif kind == codes.B_READY_FOR_QUERY:
-                break
-            elif kind not in (codes.B_NOTICE_RESPONSE, codes.B_NEGOTIATE_PROTOCOL_VERSION):
-                raise _unexpected(server.backend, kind)
-        profile = server.profile
-        profile.isolation = await _default_isolation(exchange)
-        if reported != profile.reported and (server.backend.writable or not profile.reported):
-            profile.reported = reported
-        server.reported = profile.reported if reported == profile.reported else reported
-        if exchange.is_closed:
-            raise ConnectionError("the server closed the connection after the log-in")
-        server.adopt(exchange.transport, pid, secret)
-        exchange.hand_over(server)
+                return greeting
+            elif kind != codes.B_NOTICE_RESPONSE:
+                raise _unexpected(backend, kind)
+
+
+@contextlib.asynccontextmanager
+async def _in_time(exchange: Exchange, backend: Backend) -> AsyncIterator[None]:
+    """What must be done before `LOGIN_TIMEOUT`; whatever goes wrong closes the connection."""
+    try:
+        async with asyncio.timeout(LOGIN_TIMEOUT):
+            yield
+    except TimeoutError:
+        exchange.close()
+        raise _unreachable(backend, f"no answer to the log-in in {LOGIN_TIMEOUT:g} s") from None
+    except ConnectionError as error:
+        exchange.close()
+        raise _unreachable(backend, str(error)) from None
+    except BaseException:
+        exchange.close()
+        raise
+
+
+def _check_version(backend: Backend, body: bytes) -> None:
+    """NegotiateProtocolVersion: older servers name the newest version they speak."""
+    version, unknown = read.negotiate_protocol_version(body)
+    if not codes.PROTOCOL_3_0 <= version < codes.PROTOCOL_3_2 or unknown:
+        raise PgError(
+            PROTOCOL_VIOLATION,
+            f"{backend.name} offers protocol {version >> 16}.{version & 0xFFFF}, "
+            "which nobody has asked for",
+            severity="FATAL",
+        )
 
 
 async def _default_isolation(exchange: Exchange) -> bytes:

@@ -53,6 +53,13 @@ class Opener(Protocol):
     ) -> Coroutine[Any, Any, None]: ...
 
 
+class Canceller(Protocol):
+    """Has a server cancel a query, and waits until it has acted on that (servers/login.py). False:
+    whether it has is not known."""
+
+    def __call__(self, backend: Backend, pid: int, secret: bytes) -> Coroutine[Any, Any, bool]: ...
+
+
 class PoolContext:
     """What all pools share: settings and the ways out of the pure world."""
 
@@ -60,7 +67,7 @@ class PoolContext:
         self,
         *,
         open_server: Opener,
-        send_cancel: Callable[[Backend, int, bytes], Coroutine[Any, Any, None]],
+        send_cancel: Canceller,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         call_later: Callable[[float, Callable[[], None]], Any],
         unreachable: Callable[[str], None],
@@ -189,21 +196,29 @@ class Pool(Keeper):
         self.ledger.discard(server)
         self._carry_out()
 
-    def cancel_query(self, server: ServerConnection) -> None:
-        """Asks the backend to cancel what the connection is doing for its present owner."""
+    def cancel_query(
+        self, server: ServerConnection, done: Callable[[], None] | None = None
+    ) -> None:
+        """Asks the backend to cancel what the connection is doing for its present owner. `done` is
+        called once that can hit nothing that the owner has yet to send."""
         server.cancels += 1
         self.context.counters.cancels += 1
-        self.context.spawn(self._cancel(server))
+        self.context.spawn(self._cancel(server, done))
 
-    async def _cancel(self, server: ServerConnection) -> None:
+    async def _cancel(self, server: ServerConnection, done: Callable[[], None] | None) -> None:
+        is_over = False
         try:
-            await self.context.send_cancel(server.backend, server.pid, server.secret)
+            is_over = await self.context.send_cancel(server.backend, server.pid, server.secret)
         finally:
+            if not is_over:
+                server.doomed = True  # or it might hit the next owner's query
             server.cancels -= 1
             if server.cancels == 0 and server.release_pending:
                 server.release_pending = False
                 if server.place == LEASED:
                     self.release(server)
+            if done is not None:
+                done()
 
     # --- events -------------------------------------------------------------------------------
 

@@ -80,6 +80,8 @@ class Counters:
         self.moved_transactions: i64 = 0
         self.reruns: i64 = 0  # transactions that went on on another server
         self.reruns_failed: i64 = 0
+        self.replication_total: i64 = 0  # connections passed through
+        self.replication_cut: i64 = 0  # of them: ended because of their server's role
 
     def traffic(self, database: str) -> Traffic:
         """What is counted for a database."""

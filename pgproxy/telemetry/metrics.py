@@ -4,7 +4,8 @@
 databases, users and reasons, never anything that a client makes up freely.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Final, Protocol
 
 from mypy_extensions import i64
@@ -21,6 +22,7 @@ from prometheus_client.registry import Collector
 from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
 from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import Cluster
+from pgproxy.servers.connection import Backend
 from pgproxy.telemetry.counters import BUCKETS, Counters, Histogram
 
 TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}
@@ -57,6 +59,9 @@ CATALOGUE: Final = (
     ("pgproxy_servers_cut_total", "counter", "", "Server connections at work cut by the proxy."),
     ("pgproxy_server_logins_failed_total", "counter", "", "Log-ins to servers that failed."),
     ("pgproxy_cancels_total", "counter", "", "Cancel requests passed on."),
+    ("pgproxy_replication_clients", "gauge", "backend", "Replication connections passed through."),
+    ("pgproxy_replication_opened_total", "counter", "", "Replication connections since start."),
+    ("pgproxy_replication_cut_total", "counter", "", "Those ended because of their server's role."),
     ("pgproxy_prepared_statements", "gauge", "", "Distinct prepared texts of all clients."),
     (
         "pgproxy_topology_age_seconds",
@@ -111,6 +116,13 @@ class Pods(Protocol):
         """Seconds since the API server last said anything."""
 
 
+class Carried(Protocol):
+    """One replication connection (clients/passthrough.py)."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+
 class Draining(Protocol):
     """What clients/drain.py knows."""
 
@@ -135,6 +147,7 @@ class ProxyCollector(Collector):
         router: Router,
         *,
         clients: Sized,
+        replication: Collection[Carried],
         prepared: Sized,
         drain: Draining,
         version: str,
@@ -145,6 +158,7 @@ class ProxyCollector(Collector):
         self._cluster = cluster
         self._router = router
         self._clients = clients
+        self._replication = replication
         self._prepared = prepared
         self._drain = drain
         self._version = version
@@ -179,10 +193,21 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_servers_cut_total", counters.servers_cut)
         yield _counter("pgproxy_server_logins_failed_total", counters.server_logins_failed)
         yield _counter("pgproxy_cancels_total", counters.cancels)
+        yield from self._passthroughs()
         yield _gauge("pgproxy_prepared_statements", len(self._prepared))
         if self._pods_watch is not None:
             yield from _discovery(self._pods_watch)
         yield from self._departures()
+
+    def _passthroughs(self) -> Iterator[Metric]:
+        found = Counter(one.backend.name for one in self._replication)
+        clients = _labelled_gauge("pgproxy_replication_clients", ["backend"])
+        for name in self._cluster.backends:
+            clients.add_metric([name], found[name])
+        yield clients
+        counters = self._counters
+        yield _counter("pgproxy_replication_opened_total", counters.replication_total)
+        yield _counter("pgproxy_replication_cut_total", counters.replication_cut)
 
     def _departures(self) -> Iterator[Metric]:
         drain = self._drain

@@ -9,6 +9,7 @@ from pgproxy.embedded import Cluster
 from tests.extra.system import system_installation
 from tests.support.proxy import ProxyProcess
 from tests.support.serving import (
+    assert_cancels_arrive,
     assert_pgbench_adds_up,
     assert_statements_go_where_they_should,
     served,
@@ -29,6 +30,10 @@ def test_statements_go_where_they_should(system: Served) -> None:
 
 def test_pgbench_adds_up(system: Served) -> None:
     assert_pgbench_adds_up(*system)
+
+
+async def test_cancels_arrive(system: Served) -> None:
+    await assert_cancels_arrive(*system)
 
 
 def test_the_environment_variable_names_it_too(monkeypatch: pytest.MonkeyPatch) -> None:

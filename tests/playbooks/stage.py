@@ -243,6 +243,7 @@ class Stage:
         self.clients_lost: list[ClientConnection] = []
         self.cancels: list[tuple[str, int]] = []  # sent, and not yet arrived
         self.cancels_arrive = True
+        self.cancels_are_sure = True
         self.logins_end = True  # or they hang, until it is True again
         self.refuses: PgError | None = None  # what a log-in gets
         self.counters = Counters(len(REASONS))
@@ -348,12 +349,13 @@ class Stage:
         place.connections.append((server, transport))
         server.adopt(transport, len(place.connections), b"secret")
 
-    async def _cancel(self, backend: Backend, pid: int, secret: bytes) -> None:
+    async def _cancel(self, backend: Backend, pid: int, secret: bytes) -> bool:
         entry = (backend.name, pid)
         self.cancels.append(entry)
         while not self.cancels_arrive:
             await _Pause()
         self.cancels.remove(entry)
+        return self.cancels_are_sure
 
     def _call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         timer = Timer(callback)

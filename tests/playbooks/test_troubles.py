@@ -37,6 +37,7 @@ from tests.support.wire import (
     query,
 )
 
+BEGIN = query("BEGIN")
 SELECT = query("SELECT 1")
 INSERT = query("INSERT INTO t VALUES (1)")
 READ = parse("SELECT 1") + bind() + execute()
@@ -250,6 +251,75 @@ class TestCancel:
         stage.cancels_arrive = True
         stage.settle()
         primary << INSERT
+
+    def test_that_may_still_be_on_its_way_spoils_the_connection(self, stage: Stage) -> None:
+        client, primary = stage.client(), stage["p"]
+        client >> INSERT
+        primary << INSERT
+        stage.cancels_arrive = stage.cancels_are_sure = False
+        client.relay.cancel()
+        stage.settle()
+        primary >> INSERTED + IDLE
+        stage.cancels_arrive = True
+        stage.settle()
+        assert primary.open == 0
+        client << INSERTED + IDLE
+        client >> INSERT
+        primary << INSERT
+        assert len(primary.connections) == 2
+
+    def test_is_over_when_the_server_has_acted(self, stage: Stage) -> None:
+        client, primary = stage.client(), stage["p"]
+        over: list[str] = []
+        client.relay.cancel(lambda: over.append("of nothing"))
+        assert over == ["of nothing"]
+        client >> INSERT
+        primary << INSERT
+        stage.cancels_arrive = False
+        client.relay.cancel(lambda: over.append("of a statement"))
+        stage.settle()
+        assert over == ["of nothing"]
+        stage.cancels_arrive = True
+        stage.settle()
+        assert over == ["of nothing", "of a statement"]
+
+    def test_waits_for_what_the_client_has_not_asked(self, stage: Stage) -> None:
+        client, primary = stage.client(), stage["p"]
+        over: list[str] = []
+        client.asks(BEGIN)
+        client >> INSERT
+        primary << BEGIN + INSERT
+        stage.cancels_arrive = False
+        client.relay.cancel(lambda: over.append("first"))
+        client.relay.cancel(lambda: over.append("second"))
+        stage.settle()
+        assert not stage.cancels
+        primary >> BEGUN + IN_BLOCK
+        assert stage.cancels == [("p", 1), ("p", 1)]
+        assert not over
+        stage.cancels_arrive = True
+        stage.settle()
+        assert sorted(over) == ["first", "second"]
+        primary >> INSERTED + IN_BLOCK
+        client << INSERTED + IN_BLOCK
+
+    @pytest.mark.parametrize("how", ["answered", "lost", "left"])
+    def test_that_waited_is_over_with_the_statement(self, stage: Stage, how: str) -> None:
+        client, primary = stage.client(), stage["p"]
+        over: list[str] = []
+        client.asks(BEGIN)
+        client >> INSERT
+        primary << BEGIN + INSERT
+        client.relay.cancel(lambda: over.append("over"))
+        if how == "answered":
+            primary >> BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+            client << INSERTED + IN_BLOCK
+        elif how == "lost":
+            primary.leaves()
+        else:
+            client.leaves()
+        assert over == ["over"]
+        assert stage.counters.cancels == (1 if how == "left" else 0)
 
     def test_of_one_who_waits(self, stage: Stage) -> None:
         first, second = stage.client(), stage.client()

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from pgproxy.app import Proxy, Ready
-from pgproxy.config import Auth, Config, Health, Http, Listen
+from pgproxy.config import Auth, Config, Health, Http, Listen, Replication
 from pgproxy.config import Pool as PoolConfig
 from pgproxy.embedded import Server
 from pgproxy.topology.model import Backend, Node, Topology
@@ -83,6 +83,7 @@ async def serving(
     size: int = 10,
     failover_wait: float = 30.0,
     switchover_grace: float = 10.0,
+    replication: bool = False,
 ) -> AsyncIterator[InProcess]:
     """A proxy before pods with those role labels."""
     config = Config(
@@ -91,6 +92,7 @@ async def serving(
         auth=Auth(method="trust", users_file=None),
         health=Health(interval=0.2, failover_wait=failover_wait, switchover_grace=switchover_grace),
         pool=PoolConfig(size=size),
+        replication=Replication(allow=replication),
     )
     proxy = Proxy(config, None)
     ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()

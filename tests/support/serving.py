@@ -1,5 +1,6 @@
 """The main job in short, on whatever PostgreSQL: reads on the replica, writes on the primary."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -8,9 +9,16 @@ from collections.abc import Iterator
 
 import psycopg
 
-from pgproxy.embedded import Cluster, Installation
+from pgproxy.embedded import Cluster, Installation, Server
+from pgproxy.protocol.authentication import credentials_of
+from pgproxy.protocol.scram import Keyring
+from pgproxy.servers.connection import Backend
+from pgproxy.servers.login import ServerLogin
+from tests.support import wire
 from tests.support.place import cluster_parent
 from tests.support.proxy import ProxyProcess
+from tests.support.sleeping import wait_asleep
+from tests.support.wire import Wire
 
 
 @contextlib.contextmanager
@@ -62,6 +70,34 @@ def assert_pgbench_adds_up(cluster: Cluster, proxy: ProxyProcess) -> None:
     cluster.wait_caught_up()
     for server in cluster.servers:
         assert len(set(server.psql(sums).split("|"))) == 1, server.psql(sums)
+
+
+async def assert_cancels_arrive(cluster: Cluster, proxy: ProxyProcess) -> None:
+    """A client of either protocol cancels its statement, with the key that the server gave us."""
+    for protocol, length in ((wire.PROTOCOL_3_0, 4), (wire.PROTOCOL_3_2, 32)):
+        async with await Wire.connect(proxy, protocol=protocol) as client:
+            assert len(client.key()[1]) == length
+            await client.send(wire.query("SELECT pg_sleep(50)"))
+            await asyncio.to_thread(wait_asleep, cluster, "postgres")
+            async with await Wire.open(proxy) as canceller:
+                await canceller.send(wire.cancel_request(*client.key()))
+                assert await canceller.until(b"") == []
+            assert wire.errors(await client.until(b"Z")) == ["57014"]
+            # Who is back from the cancel may go on: it hits nothing any more.
+            assert wire.errors(await client.ask(wire.query("SELECT pg_sleep(0.01)"))) == []
+
+
+def backend_of(server: Server) -> Backend:
+    """A server as the proxy knows it."""
+    return Backend(server.name, server.host, server.port, 1.0)
+
+
+async def secret_of_a_log_in(backend: Backend) -> bytes:
+    """What the proxy is given to cancel with."""
+    login = ServerLogin(Keyring(), lambda user: credentials_of(None), 3.0)
+    exchange, greeting = await login.open_alone(backend, "postgres", [(b"database", b"postgres")])
+    exchange.close()
+    return greeting.secret
 
 
 def pgbench(cluster: Cluster, proxy: ProxyProcess, *arguments: str) -> str:

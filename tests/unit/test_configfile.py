@@ -83,6 +83,12 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(path: 
     assert (config.pool.size, config.pool.idle_timeout, config.pool.lifetime) == (9, 8, 3600)
 
 
+def test_a_switch_can_be_set_by_the_environment(path: Path) -> None:
+    for text, on in (("true", True), ("false", False)):
+        found = loaded(path, "[replication]\nallow = true\n", {"PGPROXY_REPLICATION__ALLOW": text})
+        assert found.replication.allow is on
+
+
 def test_the_environment_alone_is_enough() -> None:
     config = load(
         None,
@@ -263,6 +269,11 @@ def test_a_fault_in_the_file(path: Path, text: str, line: str) -> None:
             "5",
             "is no key; section and key are divided by two underscores; "
             "did you mean PGPROXY_POOL__SIZE?",
+        ),
+        (
+            "PGPROXY_REPLICATION__ALLOW",
+            "yes",
+            'replication.allow: "yes" is not accepted; accepted: true or false',
         ),
         (
             "PGPROXY_AUTH__ADMIN_USERS",

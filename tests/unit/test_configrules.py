@@ -1,4 +1,5 @@
-"""The keys of [discovery.kubernetes] that need or exclude each other, as an operator meets them."""
+"""Keys that need or exclude each other, those of [discovery.kubernetes] above all, as an operator
+meets them."""
 
 from pathlib import Path
 
@@ -139,3 +140,18 @@ def test_pods_that_nobody_looks_at_are_noticed(path: Path) -> None:
     config = load(path, {})
     assert config.discovery.kubernetes != Kubernetes()
     assert 'discovery.kubernetes: not in effect with discovery.mode = "static"' in notices(config)
+
+
+def test_replication_goes_to_a_server_that_there_is(path: Path) -> None:
+    head = '[auth]\nmethod = "trust"\n[[discovery.backends]]\nhost = "a"\nname = "one"\n'
+    head += '[[discovery.backends]]\nhost = "b"\n[replication]\n'
+    for named in ("", "one", "b:5432"):
+        path.write_text(f'{head}backend = "{named}"\n')
+        assert load(path, {}).replication.backend == named
+    assert refused(path, head + 'backend = "a"\n') == [
+        f'{path}: replication.backend: "a" is none of the backends; accepted: "" for the primary, '
+        'or "one", "b:5432"'
+    ]
+    # Of pods nobody knows the names beforehand.
+    path.write_text(HEAD + SELECTOR + '[replication]\nbackend = "main-2"\n')
+    assert load(path, {}).replication.backend == "main-2"

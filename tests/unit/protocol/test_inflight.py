@@ -372,3 +372,15 @@ def test_what_is_shown_of_an_entry() -> None:
     assert repr(Owed(QUERY, hidden=True)) == "<Owed 7 hidden b''>"
     assert repr(Owed(EXECUTE, name=b"s")) == "<Owed 4 b's'>"
     assert write.PARSE_COMPLETE[:1] == b"1"
+
+
+def test_a_query_of_ours_at_work_is_known() -> None:
+    inflight = Inflight()
+    assert not inflight.hides_query
+    inflight.push(OWED_BEGIN)
+    inflight.push(OWED_QUERY)
+    assert inflight.hides_query
+    inflight.reply(ord("C"))
+    assert inflight.hides_query
+    inflight.reply(ord("Z"))
+    assert not inflight.hides_query
