@@ -23,6 +23,7 @@ from pgproxy.routing.decision import REASONS
 from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.janitor import Janitor
+from pgproxy.servers.listening import Listening
 from pgproxy.servers.login import ServerLogin
 from pgproxy.servers.pool import Clock, PoolContext
 from pgproxy.telemetry.counters import Counters
@@ -132,6 +133,7 @@ class Proxy:
             parse_limit=config.routing.parse_limit, cache_size=config.routing.cache_size
         )
         self.registry = StatementRegistry()
+        self.listening = Listening(self.cluster)
         keys = CancelKeys()
         self.listener = Listener(
             ClientLogin(self.cluster, self.users, keys, keyring, config.auth.method),
@@ -143,6 +145,7 @@ class Proxy:
                 session_mode=config.pool.mode == "session",
                 watermark=config.consistency.read_your_writes,
                 rerun_limit=config.health.rerun_limit,
+                listening=self.listening,
                 on_statement=on_statement,
             ),
             self.counters,
@@ -184,6 +187,7 @@ class Proxy:
                     self.router,
                     clients=self.listener.clients,
                     prepared=self.registry,
+                    listening=self.listening,
                     drain=self.drain,
                     version=pgproxy.__version__,
                     mode=_compiled.mode(),
@@ -236,6 +240,7 @@ class Proxy:
 
     async def _close(self, close_http: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self.drain.close()
+        self.listening.close()
         self.cluster.close()
         if self.pods is not None:
             await self.pods.close()
@@ -321,6 +326,7 @@ class Proxy:
 
     def _topology_changed(self, topology: Topology) -> None:
         self.cluster.apply(topology)
+        self.listening.topology_changed()
         # For good: during a failover clients wait here rather than nowhere.
         if topology.primary is not None or topology.replicas:
             self.backend_seen = True

@@ -7,8 +7,6 @@ for the methods.
 from collections.abc import Callable
 from typing import Any, final
 
-from mypy_extensions import i64
-
 from pgproxy.relay import Relay, Sink
 
 
@@ -33,7 +31,6 @@ class ClientConnection(Sink):
         self.on_lost = on_lost
         self.see_off = see_off
         self.relay: Relay | None = None
-        self.pid: i64 = 0
         self.secret = b""
         self._reading = True
 

@@ -40,6 +40,7 @@ from pgproxy.frames.codes import (
     TARGET_STATEMENT,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
+from pgproxy.protocol.channels import Act
 from pgproxy.protocol.inflight import (
     OWED_BIND,
     OWED_CLOSE,
@@ -52,18 +53,21 @@ from pgproxy.protocol.inflight import (
     Owed,
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
-from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
+from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, QUERY, SYNC
 from pgproxy.routing.decision import (
     ALONE,
     DEALLOCATE,
     DEALLOCATE_ALL,
+    LISTEN,
     NEVER,
     PLAIN,
     PRIMARY,
     REPLICA,
     SET_ROUTE,
+    SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
+    UNLISTEN,
     Decision,
     Pin,
     Reason,
@@ -104,6 +108,8 @@ SUBSTITUTE: Final = 3  # send other bytes
 
 # What the proxy answers itself.
 OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE)
+# And what it answers where listening is shared.
+CHANNEL_KINDS: Final = (LISTEN, UNLISTEN, SHOW_CHANNELS)
 
 FUNCTION_CALL_DECISION: Final = Decision(PRIMARY, Reason.FUNCTION_CALL, known_write=True)
 
@@ -135,6 +141,7 @@ class BatchReader:
         self.statements: dict[bytes, Statement] = {}
         self.unnamed: Statement | None = None
         self.fixed: Decision | None = None  # used instead of the router's (unsafe encodings)
+        self.shares_listening = False  # LISTEN is the proxy's to answer (servers/listening.py)
         self.skipping = False  # after an error of ours: drop everything up to Sync
         self.continues = False  # the first part of this batch has been sent
         # The batch.
@@ -155,6 +162,7 @@ class BatchReader:
         self.may_write = False  # a statement bound here may, when it is executed
         self.again: i64 = ALONE  # NEVER, IN_BLOCK or ALONE: where it may be run again
         self.ends = False  # it has a COMMIT or ROLLBACK
+        self.acts: tuple[Act, ...] = ()  # of all statements bound
         self.executed: Decision | None = None  # of the last statement bound
         self.executed_statement: Statement | None = None
         self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
@@ -285,6 +293,7 @@ class BatchReader:
         self.may_write = decision.may_write
         self.again = decision.again
         self.ends = decision.ends_transaction
+        self.acts = decision.acts
         self.own = self._own_kind(decision)
         return BATCH
 
@@ -310,6 +319,7 @@ class BatchReader:
         self.may_write = False
         self.again = ALONE
         self.ends = False
+        self.acts = ()
         if not self.continues:
             self.new_unnamed = None
 
@@ -321,7 +331,17 @@ class BatchReader:
         else:
             self.ending = CUT
         self.end = splitter.end if splitter.end < splitter.size else splitter.size
+        if self.own in CHANNEL_KINDS and not self._executes_each():
+            self.own = PLAIN
         return BATCH
+
+    def _executes_each(self) -> bool:
+        """Whether each statement that is bound is executed once, and the batch is not cut behind
+        one: only then is what the proxy does at once all that the batch does."""
+        kinds = [owed.kind for owed in self.owed]
+        executed = kinds.count(EXECUTE)
+        whole = kinds[-1] == SYNC or executed == 0
+        return whole and executed == kinds.count(BIND) and QUERY not in kinds
 
     def _at_end_of_data(self) -> i64:
         splitter = self.input
@@ -404,6 +424,8 @@ class BatchReader:
         kind = decision.kind
         if kind in OWN_KINDS:
             return kind
+        if kind in CHANNEL_KINDS and self.shares_listening:
+            return kind
         # No server knows a statement by the name that its client gave it.
         if kind == DEALLOCATE and decision.argument.encode() in self.statements:
             return kind
@@ -422,6 +444,8 @@ class BatchReader:
         self.again = min(self.again, decision.again)
         if decision.ends_transaction:
             self.ends = True
+        if decision.acts:
+            self.acts += decision.acts
         if decision.discards:
             self.discards = True
         if decision.changes_schema:

@@ -11,6 +11,8 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.protocol.channels import Act
+
 # Targets.
 PRIMARY: Final = 0
 REPLICA: Final = 1
@@ -37,6 +39,9 @@ SHOW_LAST_ROUTE: Final = 4  # SHOW pgproxy.last_route
 SHOW_ROUTE: Final = 5  # SHOW pgproxy.route
 EMPTY: Final = 6  # no statement at all: nothing, or comments
 DEALLOCATE: Final = 7  # of one name, which may be one of the protocol's own statements
+LISTEN: Final = 8
+UNLISTEN: Final = 9  # of one channel or of all
+SHOW_CHANNELS: Final = 10  # SELECT pg_listening_channels()
 
 
 class Reason(Enum):
@@ -267,6 +272,8 @@ class Decision:
     movable         a plain read without effect on its transaction
     again           NEVER, IN_BLOCK or ALONE: where it may be run again
     exact           made from the literals too: may stand only for exactly this text
+    acts            what it does to channels, savepoints and its transaction
+                    (protocol/channels.py), in order
     """
 
     def __init__(
@@ -291,6 +298,7 @@ class Decision:
         movable: bool = False,
         exact: bool = False,
         again: int = -1,
+        acts: tuple[Act, ...] = (),
     ) -> None:
         self.target: i64 = target
         self.reason = reason
@@ -317,6 +325,7 @@ class Decision:
         self.ends_transaction = ends_transaction
         self.movable = movable
         self.exact = exact
+        self.acts = acts
         self.again: i64 = again if again >= 0 else _again(reason, discards=discards)
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
@@ -349,6 +358,7 @@ class Decision:
             movable=self.movable,
             exact=self.exact,
             again=again,
+            acts=self.acts,
         )
 
     def fields(self) -> tuple[object, ...]:
@@ -373,6 +383,7 @@ class Decision:
             self.exact,
             self.changes_schema,
             int(self.again),
+            self.acts,
         )
 
     def __repr__(self) -> str:

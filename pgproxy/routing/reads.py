@@ -92,6 +92,7 @@ class Findings:
         self.pin: Pin | None = None
         self.exact = False
         self.makes_temporary = False  # SELECT INTO TEMP
+        self.notifies = False  # calls pg_notify
 
     @property
     def is_read(self) -> bool:
@@ -181,6 +182,8 @@ class Findings:
                 self._current_setting(arguments)
             return
         self.found(reason, f"function {'.'.join(names)}")
+        if name == "pg_notify":
+            self.notifies = True
         pin = PINS.get(name) if reason is not Reason.UNKNOWN_FUNCTION else None
         if pin is None or (pin is Pin.SET_CONFIG and _is_true(arguments[2:])):
             return

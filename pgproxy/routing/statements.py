@@ -8,18 +8,33 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from pgproxy.protocol.channels import (
+    COMMITS,
+    LISTEN_TO,
+    NOTIFIES,
+    RELEASE,
+    ROLLBACK_TO,
+    ROLLS_BACK,
+    SAVEPOINT,
+    UNLISTEN_ALL,
+    UNLISTEN_FROM,
+    Act,
+)
 from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
     DEALLOCATE,
     DEALLOCATE_ALL,
     END,
+    LISTEN,
     PLAIN,
     PRIMARY,
     REPLICA,
     SET_ROUTE,
+    SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
+    UNLISTEN,
     Decision,
     Pin,
     Reason,
@@ -31,6 +46,7 @@ from pgproxy.routing.reads import (
     Findings,
     Tree,
     is_about_temporary,
+    strings,
 )
 
 ROUTE_SETTING: Final = "pgproxy.route"
@@ -49,17 +65,14 @@ FIXED: Final = {
     "ExecuteStmt": (Reason.EXECUTE, "EXECUTE"),
     "FetchStmt": (Reason.CURSOR, "FETCH"),
     "LockStmt": (Reason.LOCK, "LOCK"),
-    "NotifyStmt": (Reason.NOTIFY, "NOTIFY"),
     "RefreshMatViewStmt": (Reason.MAINTENANCE, "REFRESH MATERIALIZED VIEW"),
     "ReindexStmt": (Reason.MAINTENANCE, "REINDEX"),
     "TruncateStmt": (Reason.WRITE, "TRUNCATE"),
-    "UnlistenStmt": (Reason.NOTIFY, "UNLISTEN"),
     "VacuumStmt": (Reason.MAINTENANCE, "VACUUM"),
 }
 
 # Statements that always leave something in the session.
 PINNING: Final = {
-    "ListenStmt": (Reason.NOTIFY, "LISTEN", Pin.LISTEN),
     "LoadStmt": (Reason.SESSION_STATE, "LOAD", Pin.LOAD),
     "PrepareStmt": (Reason.SESSION_STATE, "PREPARE", Pin.PREPARE),
 }
@@ -70,6 +83,10 @@ _SESSION_WORDS: Final = re.compile(
     rf"\b(set|temp|temporary|pg_temp\w*|listen|load|execute|call|{'|'.join(sorted(PINS))})\b",
     re.IGNORECASE,
 )
+
+NOTIFIED: Final[tuple[Act, ...]] = ((NOTIFIES, b""),)
+ENDS: Final = {"COMMIT": COMMITS, "ROLLBACK": ROLLS_BACK}
+SAVEPOINTS: Final = {"SAVEPOINT": SAVEPOINT, "RELEASE": RELEASE, "ROLLBACK_TO": ROLLBACK_TO}
 
 _ISOLATION: Final = "transaction_isolation"
 _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
@@ -84,7 +101,7 @@ def decide_statement(tree: Tree) -> Decision:
 
 def _decide(node_type: str, node: Tree) -> Decision:
     if node_type == "SelectStmt":
-        return _read({node_type: node}, Reason.READ)
+        return _select(node)
     if node_type in DATA_CHANGES:
         return _changing({node_type: node}, Reason.WRITE, DATA_CHANGES[node_type])
     rule = SPECIAL.get(node_type)
@@ -99,6 +116,54 @@ def _decide(node_type: str, node: Tree) -> Decision:
     if is_ddl(node_type):
         return decide_ddl(node_type, node)
     return Decision(PRIMARY, Reason.UNKNOWN_SYNTAX, detail=node_type)
+
+
+def _select(node: Tree) -> Decision:
+    decision = _read({"SelectStmt": node}, Reason.READ)
+    targets = node.get("targetList", [])
+    if len(targets) != 1 or len(node) != 3:  # those of every SELECT: limitOption, op
+        return decision
+    call = targets[0].get("ResTarget", {}).get("val", {}).get("FuncCall")
+    if call is None or "name" in targets[0]["ResTarget"] or "args" in call:
+        return decision
+    if strings(call["funcname"])[-1] != "pg_listening_channels":
+        return decision
+    return Decision(
+        PRIMARY,
+        Reason.PRIMARY_FUNCTION,
+        kind=SHOW_CHANNELS,
+        detail="function pg_listening_channels",
+    )
+
+
+def _listen(node: Tree) -> Decision:
+    name = str(node["conditionname"])
+    return Decision(
+        PRIMARY,
+        Reason.NOTIFY,
+        kind=LISTEN,
+        pin=Pin.LISTEN,
+        detail="LISTEN",
+        known_write=True,
+        acts=((LISTEN_TO, name.encode()),),
+    )
+
+
+def _unlisten(node: Tree) -> Decision:
+    name = str(node.get("conditionname", ""))
+    act = UNLISTEN_FROM if name else UNLISTEN_ALL
+    return Decision(
+        PRIMARY,
+        Reason.NOTIFY,
+        kind=UNLISTEN,
+        detail="UNLISTEN",
+        known_write=True,
+        acts=((act, name.encode()),),
+    )
+
+
+def _notify(_node: Tree) -> Decision:
+    return Decision(PRIMARY, Reason.NOTIFY, detail="NOTIFY", known_write=True, acts=NOTIFIED)
 
 
 def _read(tree: Tree, reason: Reason) -> Decision:
@@ -123,6 +188,7 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
         detail=findings.detail,
         known_write=findings.reason in KNOWN_WRITES,
         exact=findings.exact,
+        acts=NOTIFIED if findings.notifies else (),
     )
 
 
@@ -132,7 +198,14 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
     findings.found(reason, detail)
     findings.look(tree)
     # What current_setting says does not matter to a write.
-    return Decision(PRIMARY, reason, pin=findings.pin, detail=detail, known_write=True)
+    return Decision(
+        PRIMARY,
+        reason,
+        pin=findings.pin,
+        detail=detail,
+        known_write=True,
+        acts=NOTIFIED if findings.notifies else (),
+    )
 
 
 def _explain(node: Tree) -> Decision:
@@ -189,6 +262,7 @@ def _transaction(node: Tree) -> Decision:
             tag=b"" if chain else kind.encode(),
             starts_transaction=chain,
             ends_transaction=True,
+            acts=((ENDS[kind], b""),),
         )
     words = kind.replace("_", " ")
     if kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
@@ -198,8 +272,14 @@ def _transaction(node: Tree) -> Decision:
             detail="PREPARE TRANSACTION" if kind == "PREPARE" else words,
             known_write=True,
             ends_transaction=kind == "PREPARE",
+            # PostgreSQL refuses to prepare a transaction that has listened.
+            acts=((ROLLS_BACK, b""),) if kind == "PREPARE" else (),
         )
-    return Decision(PRIMARY, Reason.TRANSACTION_CONTROL, detail=words)
+    savepoint = SAVEPOINTS.get(kind)
+    acts: tuple[Act, ...] = ()
+    if savepoint is not None:
+        acts = ((savepoint, str(node.get("savepoint_name", "")).encode()),)
+    return Decision(PRIMARY, Reason.TRANSACTION_CONTROL, detail=words, acts=acts)
 
 
 def _begin(kind: str, options: Tree) -> Decision:
@@ -305,7 +385,11 @@ def _deallocate(node: Tree) -> Decision:
 def _discard(node: Tree) -> Decision:
     target = str(node["target"]).removeprefix("DISCARD_")
     return Decision(
-        PRIMARY, Reason.SESSION_STATE, detail=f"DISCARD {target}", discards=target == "ALL"
+        PRIMARY,
+        Reason.SESSION_STATE,
+        detail=f"DISCARD {target}",
+        discards=target == "ALL",
+        acts=((UNLISTEN_ALL, b""),) if target == "ALL" else (),
     )
 
 
@@ -325,7 +409,10 @@ SPECIAL: Final[dict[str, Callable[[Tree], Decision]]] = {
     "DiscardStmt": _discard,
     "DoStmt": _do,
     "ExplainStmt": _explain,
+    "ListenStmt": _listen,
+    "NotifyStmt": _notify,
     "TransactionStmt": _transaction,
+    "UnlistenStmt": _unlisten,
     "VariableSetStmt": _set,
     "VariableShowStmt": _show,
 }

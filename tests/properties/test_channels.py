@@ -1,0 +1,100 @@
+"""Channels against a model that keeps a copy of everything at each savepoint."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
+from pgproxy.protocol import channels as c
+
+NAMES = st.sampled_from([b"a", b"b", b"c"])
+CHANGES = st.one_of(
+    st.tuples(st.sampled_from([c.LISTEN_TO, c.UNLISTEN_FROM]), NAMES),
+    st.just((c.UNLISTEN_ALL, b"")),
+)
+MARKS = st.tuples(st.sampled_from([c.SAVEPOINT, c.RELEASE, c.ROLLBACK_TO]), NAMES)
+ENDS = st.sampled_from([(c.COMMITS, b""), (c.ROLLS_BACK, b"")])
+STEPS = st.lists(st.tuples(st.one_of(CHANGES, CHANGES, MARKS, ENDS), st.booleans()), max_size=40)
+
+
+class Model:
+    """One session of PostgreSQL: each savepoint has a copy of what a commit would leave."""
+
+    def __init__(self) -> None:
+        self.committed: list[bytes] = []
+        self.next: list[bytes] = []
+        self.stack: list[tuple[bytes, list[bytes]]] = []
+        self.failed = False
+
+    def run(self, act: c.Act) -> bool:
+        """Whether it succeeds."""
+        kind, name = act
+        if kind in (c.COMMITS, c.ROLLS_BACK):
+            if kind == c.COMMITS and not self.failed:
+                self.committed = self.next
+            self.next = list(self.committed)
+            self.stack = []
+            self.failed = False
+            return True
+        places = [index for index, (found, _) in enumerate(self.stack) if found == name]
+        if kind == c.ROLLBACK_TO and places:
+            self.next = list(self.stack[places[-1]][1])
+            del self.stack[places[-1] + 1 :]
+            self.failed = False
+            return True
+        if self.failed or kind == c.ROLLBACK_TO or (kind == c.RELEASE and not places):
+            self.failed = True
+            return False
+        if kind == c.SAVEPOINT:
+            self.stack.append((name, list(self.next)))
+        elif kind == c.RELEASE:
+            del self.stack[places[-1] :]
+        elif kind == c.LISTEN_TO:
+            if name not in self.next:
+                self.next.append(name)
+        elif kind == c.UNLISTEN_FROM:
+            self.next = [other for other in self.next if other != name]
+        else:
+            self.next = []
+        return True
+
+
+@given(STEPS)
+def test_it_is_as_in_postgresql(steps: list[tuple[c.Act, bool]]) -> None:
+    """Each step in a transaction block; `pipelined`: it is sent before the last one is answered."""
+    tested = c.Channels()
+    model = Model()
+    status = STATUS_IDLE
+    owed: list[tuple[bool, int]] = []  # succeeded, status behind it
+
+    def answer() -> None:
+        nonlocal status
+        for succeeded, after in owed:
+            if not succeeded:
+                tested.failed()
+            tested.ready(after, status)
+            status = after
+        owed.clear()
+
+    for act, pipelined in steps:
+        kind = act[0]
+        if kind in (c.LISTEN_TO, c.UNLISTEN_FROM, c.UNLISTEN_ALL):
+            answer()  # the proxy answers these when all is settled, and not in a failed block
+            if status == STATUS_FAILED:
+                continue
+            if model.run(act):
+                tested.act((act,))
+            continue
+        succeeded = model.run(act)
+        ended = kind in (c.COMMITS, c.ROLLS_BACK)
+        if not pipelined:
+            answer()
+        tested.sent((act,), len(owed))
+        after = STATUS_FAILED if model.failed else STATUS_IN_TRANSACTION
+        owed.append((succeeded, STATUS_IDLE if ended else after))
+    answer()
+    assert list(tested.active) == model.committed
+    tested.act(((c.COMMITS, b""),) if status != STATUS_FAILED else ((c.ROLLS_BACK, b""),))
+    if status != STATUS_FAILED:
+        model.run((c.COMMITS, b""))
+    assert list(tested.active) == model.committed
+    assert not tested.in_play
