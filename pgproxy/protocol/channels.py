@@ -65,8 +65,13 @@ class Channels:
         )
 
     def hears(self, channel: bytes) -> bool:
-        """Whether a notification is kept: the channel is listened to, or perhaps by now."""
-        return channel in self.active or (self._commits and (LISTEN_TO, channel) in self._changes)
+        """Whether a notification that comes now is kept until the client is at rest, and then given
+        if it listens to the channel. PostgreSQL too gives a session that listened to something else
+        already what came during the transaction that began to listen to this (a backend reads on
+        where it stopped reading); one that did not hears from its COMMIT on."""
+        if channel in self.active:
+            return True
+        return (self._commits or len(self.active) > 0) and (LISTEN_TO, channel) in self._changes
 
     def wanted(self) -> set[bytes]:
         """Channels that are listened to, or may be when the transaction ends."""
