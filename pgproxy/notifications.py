@@ -19,7 +19,7 @@ from mypy_extensions import i64
 from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_IDLE
-from pgproxy.protocol.channels import LISTEN_TO, NOTIFIES, Act, Channels
+from pgproxy.protocol.channels import ENDINGS, LISTEN_TO, NOTIFIES, Act, Channels
 from pgproxy.protocol.states import FREE, GONE, LEASED, SETTLING, WAITING
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.listening import Hearer, Listening, Shared
@@ -195,6 +195,8 @@ class Notifications(Hearer):
 
     def sent(self, acts: tuple[Act, ...], server: ServerConnection) -> None:
         """A batch is about to be sent."""
+        if len(acts) == 1 and acts[0][0] in ENDINGS and not self.channels.in_play:
+            return
         relay = self.relay
         self.channels.sent(acts, relay.inflight.readies())
         listening = self.listening

@@ -1012,6 +1012,7 @@ class Relay(Owner):
             # Of a text that was not understood only this error says that none of it was run.
             if self.pin is not Pin.UNPARSED or b"\x00C42601\x00" in body:
                 self.pin = None
+                self.batch.shares_listening = self.context.listening is not None
 
     def _undo(self, server: ServerConnection) -> None:
         void = self.inflight.take_void()

@@ -29,7 +29,7 @@ ROLLS_BACK: Final = 8
 
 Act = tuple[int, bytes]
 
-ENDINGS: Final = frozenset({COMMITS, ROLLS_BACK})
+ENDINGS: Final = (COMMITS, ROLLS_BACK)
 
 
 @final

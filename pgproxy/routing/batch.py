@@ -331,7 +331,7 @@ class BatchReader:
         else:
             self.ending = CUT
         self.end = splitter.end if splitter.end < splitter.size else splitter.size
-        if self.own in CHANNEL_KINDS and not self._executes_each():
+        if self.own != PLAIN and self.own in CHANNEL_KINDS and not self._executes_each():
             self.own = PLAIN
         return BATCH
 
