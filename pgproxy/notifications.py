@@ -256,7 +256,7 @@ class Notifications(Hearer):
                 self._release(tell=True)
                 self._go_on()
 
-        self.holds = shared.mark(marked)
+        self.holds = shared.mark(self, marked)
         return self.holds
 
     def hold(self) -> None:

@@ -40,7 +40,7 @@ WHOLE_FRAME: Final = 65536
 APPLICATION_NAME: Final = b"pgproxy listening"
 
 # Notifications handed to clients in one turn of the event loop.
-AT_ONCE: Final = 1000
+AT_ONCE: Final = 250
 # Notifications that wait to be handed out before no more are read.
 HIGH_WATER: Final = 1000
 LOW_WATER: Final = 100
@@ -90,6 +90,7 @@ class _Asked:
         self.channel = channel
         self.number = number
         self.done = done
+        self.in_turn = True  # it is answered behind what came before; else at once
         self.at = time.monotonic()
         self.error: PgError | None = None
 
@@ -204,12 +205,14 @@ class Shared(Owner):
         """The client does not wait any more."""
         self._waits.pop(hearer, None)
 
-    def mark(self, done: Callable[[], None]) -> bool:
-        """Calls `done` once all that has been notified by now is given out; False: not connected,
-        so that nothing will be."""
+    def mark(self, hearer: Hearer, done: Callable[[], None]) -> bool:
+        """Calls `done` once all that has been notified by now has come, and been given out if the
+        client listens here; False: not connected, so that nothing will."""
         if self.server is None:
             return False
-        self._ask(write.query(b""), _Asked(MARKER, b"", 0, done))
+        asked = _Asked(MARKER, b"", 0, done)
+        asked.in_turn = hearer in self.hearers
+        self._ask(write.query(b""), asked)
         return True
 
     # --- the connection -----------------------------------------------------------------------
@@ -333,6 +336,7 @@ class Shared(Owner):
             return
         self._heard_at = time.monotonic()
         splitter = server.splitter
+        early: list[_Asked] = []
         try:
             splitter.feed(chunk)
             kind = splitter.next()
@@ -342,14 +346,20 @@ class Shared(Owner):
                 elif kind == B_READY_FOR_QUERY:
                     if self._asked:
                         answered = self._asked.popleft()
-                        self._outgoing.append(_Delivery(b"", b"", [], answered))
+                        if answered.in_turn:
+                            self._outgoing.append(_Delivery(b"", b"", [], answered))
+                        else:
+                            early.append(answered)
                 elif kind == B_ERROR_RESPONSE and self._asked:
                     self._asked[0].error = _error(splitter.data[splitter.start : splitter.end])
                 kind = splitter.next()
             splitter.keep = splitter.passed
         except PgError:
+            self._asked.extend(early)
             self._drop()
             return
+        for answered in early:
+            self._answered(answered)
         if not self._is_running:
             self._hand_out()
 
