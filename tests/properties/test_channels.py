@@ -11,9 +11,15 @@ CHANGES = st.one_of(
     st.tuples(st.sampled_from([c.LISTEN_TO, c.UNLISTEN_FROM]), NAMES),
     st.just((c.UNLISTEN_ALL, b"")),
 )
-MARKS = st.tuples(st.sampled_from([c.SAVEPOINT, c.RELEASE, c.ROLLBACK_TO]), NAMES)
+MARKS = st.tuples(
+    st.sampled_from([c.SAVEPOINT, c.SAVEPOINT, c.RELEASE, c.ROLLBACK_TO, c.ROLLBACK_TO]),
+    st.sampled_from([b"a", b"b"]),
+)
 ENDS = st.sampled_from([(c.COMMITS, b""), (c.ROLLS_BACK, b"")])
-STEPS = st.lists(st.tuples(st.one_of(CHANGES, CHANGES, MARKS, ENDS), st.booleans()), max_size=40)
+KINDS = st.sampled_from([CHANGES, CHANGES, CHANGES, MARKS, MARKS, MARKS, ENDS]).flatmap(
+    lambda one: one
+)
+STEPS = st.lists(st.tuples(KINDS, st.booleans()), max_size=40)
 
 
 class Model:

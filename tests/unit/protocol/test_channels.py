@@ -73,6 +73,11 @@ def test_savepoints_of_one_name_shadow_each_other(channels: Channels) -> None:
     assert list(channels.active) == [b"b"]
 
 
+def test_one_may_go_back_to_a_savepoint_again(channels: Channels) -> None:
+    channels.act(((SAVEPOINT, b"s"), *A, (ROLLBACK_TO, b"s"), *B, (ROLLBACK_TO, b"s")))
+    assert channels.wanted() == set()
+
+
 def test_a_servers_acts_count_when_it_is_ready(channels: Channels) -> None:
     channels.act(A)
     channels.sent(COMMIT, 2)  # two other batches are answered before
