@@ -29,6 +29,7 @@ from pgproxy.routing.decision import REASONS
 from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.janitor import Janitor
+from pgproxy.servers.listening import Listening
 from pgproxy.servers.login import ServerLogin
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, PoolContext
@@ -144,6 +145,7 @@ class Proxy:
         )
         self.registry = StatementRegistry()
         settings = SettingsTable()
+        self.listening = Listening(self.cluster)
         keys = CancelKeys()
         modes = PoolModes(
             config.pool.mode,
@@ -158,6 +160,7 @@ class Proxy:
             modes=modes,
             watermark=config.consistency.read_your_writes,
             rerun_limit=config.health.rerun_limit,
+            listening=self.listening,
             on_statement=on_statement,
         )
         client_login = ClientLogin(
@@ -248,6 +251,7 @@ class Proxy:
                     clients=self.listener.clients,
                     replication=self.passthroughs.open,
                     prepared=self.registry,
+                    listening=self.listening,
                     drain=self.drain,
                     version=pgproxy.__version__,
                     mode=_compiled.mode(),
@@ -306,6 +310,7 @@ class Proxy:
 
     async def _close(self, close_http: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self.drain.close()
+        self.listening.close()
         self.cluster.close()
         if self.pods is not None:
             await self.pods.close()
@@ -393,6 +398,7 @@ class Proxy:
     def _topology_changed(self, topology: Topology) -> None:
         self.cluster.apply(topology)
         self.passthroughs.follow_topology()
+        self.listening.topology_changed()
         # For good: during a failover clients wait here rather than nowhere.
         if topology.primary is not None or topology.replicas:
             self.backend_seen = True

@@ -368,3 +368,5 @@ class Carry:
         relay = self.relay
         if relay.pin is not None and relay.pin not in self.pins:
             relay.pin = next(iter(self.pins), None)
+        if Pin.LISTEN not in self.pins:
+            relay.batch.shares_listening = relay.listening is not None

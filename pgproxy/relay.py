@@ -34,6 +34,7 @@ from pgproxy.frames.codes import (
     STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
+from pgproxy.notifications import Notifications
 from pgproxy.protocol.inflight import (
     ASK,
     FORWARD,
@@ -76,10 +77,12 @@ from pgproxy.routing.batch import (
 )
 from pgproxy.routing.decision import (
     CODES,
+    LISTEN,
     NEVER_UNDONE,
     PLAIN,
     PRIMARY,
     REPLICA,
+    UNLISTEN,
     Decision,
     Pin,
     Reason,
@@ -91,6 +94,7 @@ from pgproxy.routing.router import Router
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot
+from pgproxy.servers.listening import Listening
 from pgproxy.servers.modes import SESSION, STATEMENT, PoolModes
 from pgproxy.telemetry.counters import Counters
 
@@ -123,6 +127,7 @@ class Sink:
     def __init__(self) -> None:
         self.write: Any = None  # bound method: bytes -> None
         self.write_paused = False
+        self.pid: i64 = 0  # the process id it was told
 
     def set_reading(self, reading: bool) -> None:
         raise NotImplementedError
@@ -153,6 +158,7 @@ class RelayContext:
         modes: PoolModes | None = None,
         watermark: str,
         rerun_limit: int = 0,
+        listening: Listening | None = None,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
     ) -> None:
         self.router = router
@@ -163,6 +169,7 @@ class RelayContext:
         self.shared_watermark = Watermark() if watermark == "global" else None
         self.keeps_watermark = watermark != "off"
         self.rerun_limit = rerun_limit
+        self.listening = listening
         self.on_statement = on_statement
         self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells
 
@@ -216,6 +223,9 @@ class Relay(Owner):
         self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
         self.journal = Journal(context.rerun_limit)
         self.rerun = Rerun(self, self.journal)
+        self.listening = None if self.session_mode else context.listening
+        self.notifications = Notifications(self, self.front.channels, self.listening)
+        self.batch.shares_listening = self.listening is not None
         self.writing = False  # since the last watermark something may have been written
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
@@ -246,6 +256,7 @@ class Relay(Owner):
         """
         if self.phase == GONE:
             return
+        self.notifications.gone()
         server = self.server
         if self.phase == WAITING:
             self.group.cancel_wait(self)
@@ -284,6 +295,8 @@ class Relay(Owner):
         self.client.write_paused = not writable
         if self.server is not None:
             self.server.set_reading(writable)
+        if writable and self.notifications.has_news:
+            self.notifications.deliver()
         # PostgreSQL does not read a client either that does not take its answers.
         self.read_client()
 
@@ -304,6 +317,8 @@ class Relay(Owner):
         server = self.server
         if self.rerun.is_on and not self.journal.unanswered:
             pass  # it is doing nothing, as far as it knows
+        elif self.notifications.cancel():
+            pass
         elif server is not None and self.inflight.owes_client:
             if self.journal.is_checking or self.inflight.hides_query:
                 # It would hit what the client has not asked. A Query of ours waits for nobody: the
@@ -369,6 +384,8 @@ class Relay(Owner):
                 if found == LEFT:
                     self.client_gone(said_goodbye=True)
                     self.client.close()
+                elif self.notifications.has_news:
+                    self.notifications.deliver()
                 return
             if batch.start > splitter.keep:
                 self._pass(batch.start)
@@ -401,7 +418,7 @@ class Relay(Owner):
             kind = batch.own
             if kind != PLAIN and inflight.settled and self.front.status != STATUS_FAILED:
                 self._answer(own=True)
-                return True
+                return not self.notifications.waits
             if kind == PLAIN and self._fits():
                 self._send(server)
                 return True
@@ -416,7 +433,7 @@ class Relay(Owner):
         elif self.statement_mode and batch.starts:
             return self._refuse_block()
         elif self._answer(own=False):
-            return True
+            return not self.notifications.waits
         return self._lease()
 
     def _answer(self, *, own: bool) -> bool:
@@ -424,10 +441,17 @@ class Relay(Owner):
         try:
             answer = self.front.answer_own(self.batch) if own else self.front.answer(self.batch)
         except PgError as error:
-            self._answer_error(error)
+            self.answer_error(error)
             return True
         if answer is None:
             return False
+        notifications = self.notifications
+        batch = self.batch
+        if batch.own in (LISTEN, UNLISTEN) and batch.executes:
+            notifications.answer(batch.acts, answer)
+            return True
+        if batch.ends:
+            notifications.update()
         if answer:
             self.client.write(answer)
         self.batch.done()
@@ -438,7 +462,7 @@ class Relay(Owner):
         if self.server is not None and not self.inflight.settled:
             self.enter(SETTLING)
             return False
-        self._answer_error(self._no_blocks())
+        self.answer_error(self._no_blocks())
         return True
 
     def _no_blocks(self) -> PgError:
@@ -539,7 +563,7 @@ class Relay(Owner):
             self.rerun.fail(error)
             return
         # A log-in to a server that failed was FATAL there; this client's session goes on.
-        self._answer_error(
+        self.answer_error(
             PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
         )
         try:
@@ -638,6 +662,8 @@ class Relay(Owner):
         else:
             self.journal.sent(sent)
         self._account(server, pipelined=pipelined)
+        if batch.acts:
+            self.notifications.sent(batch.acts, server)
         self.pin_is_new = False  # an error may be this batch's
         if batch.may_write and not self.on_replica:
             server.writer = self
@@ -803,11 +829,13 @@ class Relay(Owner):
         """The client's encoding is another one: can its texts be read?"""
         self.batch.fixed = None if self.carry.safe_encoding else UNSAFE
 
-    def _answer_error(self, error: PgError) -> None:
+    def answer_error(self, error: PgError) -> None:
         """An ERROR of ours in place of the batch; a transaction that has begun has failed."""
         batch = self.batch
         self.counters.proxy_errors += 1
         batch.undo(batch.owed)
+        if batch.ends:
+            self.notifications.update()
         if self.server is not None and self.front.status != STATUS_IDLE:
             self._fail_transaction(write.error_response(error))
             return
@@ -865,7 +893,7 @@ class Relay(Owner):
             return True
         if self.batch.pin is None:
             return False
-        self._answer_error(
+        self.answer_error(
             PgError(
                 FEATURE_NOT_SUPPORTED,
                 "session state cannot be changed in this transaction",
@@ -883,6 +911,10 @@ class Relay(Owner):
     def server_data(self, chunk: bytes) -> None:
         server = self.server
         if server is None:
+            return
+        notifications = self.notifications
+        if notifications.holds and self.pin is None:
+            server.doomed = True  # all that it may say now is that it goes away
             return
         splitter = server.splitter
         inflight = self.inflight
@@ -914,6 +946,9 @@ class Relay(Owner):
                     # It has done all it was asked but say so.
                     server.doomed = True
                     inflight.clear()
+                    if notifications.busy:
+                        self.front.channels.ready(STATUS_IDLE, int(self.front.status))
+                        notifications.update()
                     self.front.status = STATUS_IDLE
                     ready = True
                     if pieces is None:
@@ -959,6 +994,7 @@ class Relay(Owner):
                     elif kind == B_DATA_ROW:
                         self.carry.row(splitter.data[splitter.start + 5 : splitter.end])
                 if kind == B_READY_FOR_QUERY:
+                    before = self.front.status
                     ready = True
                     if verdict != FORWARD:
                         told = self.carry.ready(server, int(inflight.role))
@@ -979,6 +1015,14 @@ class Relay(Owner):
                         if self.front.status == STATUS_IDLE:
                             traffic.transactions += 1
                         journal.ready(self.front.status)
+                        if notifications.busy and not journal.is_checking:
+                            news = notifications.ready(before)
+                            if news or notifications.holds:
+                                if pieces is None:
+                                    pieces = []
+                                pieces.append(splitter.data[done : splitter.start])
+                                pieces.append(news)
+                                done = splitter.end if notifications.holds else splitter.start
                 elif kind == B_COMMAND_COMPLETE:
                     completed = verdict == FORWARD
                 elif kind == B_ERROR_RESPONSE and inflight.role < ASK:
@@ -1019,7 +1063,12 @@ class Relay(Owner):
         if self.cancels_due:
             self.cancel_due(server)
         if ready and inflight.settled:
-            self._settled(server)
+            if notifications.holds:
+                notifications.hold()
+            else:
+                self.settled(server)
+        if notifications.has_news:
+            notifications.deliver()
 
     def pieces_until(
         self, splitter: Splitter, pieces: list[bytes] | None, done: i64, end: i64
@@ -1058,7 +1107,7 @@ class Relay(Owner):
             and not self.batch.continues
         )
 
-    def _settled(self, server: ServerConnection) -> None:
+    def settled(self, server: ServerConnection) -> None:
         """ReadyForQuery has come and nothing is owed any more."""
         self.pin_is_new = False
         if self.batch.continues:
@@ -1125,6 +1174,15 @@ class Relay(Owner):
         rolled_back = decision is not None and decision.tag == b"ROLLBACK"
         session.end(committed=not rolled_back and not session.broken)
 
+    def forget_transaction(self) -> None:
+        """It has ended, and its server is gone."""
+        self.begun = b""
+        if self.writing:
+            self.writing = False
+            self.watermark.wrote_at = time.monotonic()
+        if self.front.session.touched:
+            self._session_ends_transaction()
+
     def _release_late(self) -> None:
         server = self.server
         self.release_is_late = False
@@ -1169,6 +1227,9 @@ class Relay(Owner):
                 self.group.pool_of(server).drain()  # those that are idle may be dead as well
             self.rerun.begin()
             return
+        if self.notifications.holds and self.pin is None:
+            self.notifications.server_lost()
+            return
         self.inflight.clear()
         if said_goodbye or server.splitter.passing:
             # It has had the server's own words; or is in the middle of a row, where none may stand.
@@ -1198,6 +1259,8 @@ class Relay(Owner):
         self.carry.failed = True
         if self.pin is not None:
             self.carry.may_unpin = True
+        if not self.journal.is_checking:
+            self.front.channels.failed()
         splitter = server.splitter
         end = splitter.end if splitter.end < splitter.size else splitter.size
         body = splitter.data[splitter.start + 5 : end]
@@ -1211,6 +1274,7 @@ class Relay(Owner):
             if self.pin is not None and (self.pin is not Pin.UNPARSED or b"\x00C42601\x00" in body):
                 self.carry.pins.discard(self.pin)
                 self.pin = None
+                self.batch.shares_listening = self.listening is not None
 
     def _undo(self, server: ServerConnection) -> None:
         void = self.inflight.take_void()

@@ -106,6 +106,7 @@ class Rerun:
             self.is_on = True
             self._has_next = relay.phase == SETTLING
         self.journal.is_checking = False
+        relay.notifications.interrupted()
         relay.inflight.clear()
         if relay.server_is_full:
             relay.server_is_full = False
@@ -204,6 +205,9 @@ class Rerun:
         front.session.broken = True
         if not unanswered:
             front.failure = failure
+        ended = front.status == STATUS_IDLE or any(sent.ends for sent in unanswered)
+        front.channels.lost(ended=ended)
+        relay.notifications.update()
         for sent in reversed(unanswered):
             relay.batch.undo([owed for owed in sent.owed if not owed.hidden])
         for sent in unanswered:

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any, final
 
-from mypy_extensions import i64
-
 from pgproxy.relay import Relay, Sink
 
 
@@ -34,7 +32,6 @@ class ClientConnection(Sink):
         self.on_lost = on_lost
         self.see_off = see_off
         self.relay: Relay | None = None
-        self.pid: i64 = 0
         self.secret = b""
         self.connected_at = time.monotonic()
         self._reading = True

@@ -150,6 +150,18 @@ class Inflight:
         head = self._head
         return head == len(self._queue) - 1 and self._queue[head].kind == SYNC
 
+    def readies(self) -> int:
+        """How many ReadyForQuery the client is still to be given."""
+        found = 0
+        index = self._head
+        size: i64 = len(self._queue)
+        while index < size:
+            owed = self._queue[index]
+            if owed.kind in (SYNC, QUERY, FUNCTION_CALL) and not owed.hidden:
+                found += 1
+            index += 1
+        return found
+
     @property
     def in_query(self) -> bool:
         """The newest message owed, ends of copies aside, is a Query."""

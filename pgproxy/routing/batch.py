@@ -41,6 +41,7 @@ from pgproxy.frames.codes import (
 )
 from pgproxy.frames.read import bind_parameter
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
+from pgproxy.protocol.channels import Act
 from pgproxy.protocol.inflight import (
     OWED_BIND,
     OWED_CLOSE,
@@ -54,19 +55,22 @@ from pgproxy.protocol.inflight import (
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
 from pgproxy.protocol.settings import Effect, names_set, setting_name
-from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
+from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, QUERY, SYNC
 from pgproxy.routing.decision import (
     ALONE,
     DEALLOCATE,
     DEALLOCATE_ALL,
+    LISTEN,
     NEVER,
     PLAIN,
     PRIMARY,
     REPLICA,
     SET_ROUTE,
+    SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
     SHOW_TABLE,
+    UNLISTEN,
     Decision,
     Pin,
     Reason,
@@ -108,6 +112,8 @@ SUBSTITUTE: Final = 3  # send other bytes
 
 # What the proxy answers itself.
 OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE)
+# And what it answers where listening is shared.
+CHANNEL_KINDS: Final = (LISTEN, UNLISTEN, SHOW_CHANNELS)
 
 FUNCTION_CALL_DECISION: Final = Decision(PRIMARY, Reason.FUNCTION_CALL, known_write=True)
 
@@ -142,6 +148,7 @@ class BatchReader:
         self.statements: dict[bytes, Statement] = {}
         self.unnamed: Statement | None = None
         self.fixed: Decision | None = None  # used instead of the router's (unsafe encodings)
+        self.shares_listening = False  # LISTEN is the proxy's to answer (servers/listening.py)
         self.skipping = False  # after an error of ours: drop everything up to Sync
         self.continues = False  # the first part of this batch has been sent
         # The batch.
@@ -163,6 +170,7 @@ class BatchReader:
         self.again: i64 = ALONE  # NEVER, IN_BLOCK or ALONE: where it may be run again
         self.starts = False  # it has a BEGIN
         self.ends = False  # it has a COMMIT or ROLLBACK
+        self.acts: tuple[Act, ...] = ()  # of all statements bound
         self.executed: Decision | None = None  # of the last statement bound
         self.executed_statement: Statement | None = None
         self.effects: tuple[Effect, ...] = ()  # on the session's settings
@@ -304,6 +312,7 @@ class BatchReader:
         self.anywhere = decision.anywhere
         self.may_unpin = decision.may_unpin
         self.changes_defaults = decision.changes_defaults
+        self.acts = decision.acts
         self.own = self._own_kind(decision)
         return BATCH
 
@@ -335,6 +344,7 @@ class BatchReader:
         self.anywhere = True
         self.may_unpin = False
         self.changes_defaults = False
+        self.acts = ()
         if not self.continues:
             self.new_unnamed = None
 
@@ -346,7 +356,17 @@ class BatchReader:
         else:
             self.ending = CUT
         self.end = splitter.end if splitter.end < splitter.size else splitter.size
+        if self.own != PLAIN and self.own in CHANNEL_KINDS and not self._executes_each():
+            self.own = PLAIN
         return BATCH
+
+    def _executes_each(self) -> bool:
+        """Whether each statement that is bound is executed once, and the batch is not cut behind
+        one: only then is what the proxy does at once all that the batch does."""
+        kinds = [owed.kind for owed in self.owed]
+        executed = kinds.count(EXECUTE)
+        whole = kinds[-1] == SYNC or executed == 0
+        return whole and executed == kinds.count(BIND) and QUERY not in kinds
 
     def _at_end_of_data(self) -> i64:
         splitter = self.input
@@ -433,6 +453,8 @@ class BatchReader:
         kind = decision.kind
         if kind in OWN_KINDS or kind >= SHOW_TABLE:
             return kind
+        if kind in CHANNEL_KINDS and self.shares_listening:
+            return kind
         # No server knows a statement by the name that its client gave it.
         if kind == DEALLOCATE and decision.argument.encode() in self.statements:
             return kind
@@ -451,6 +473,8 @@ class BatchReader:
         self.again = min(self.again, decision.again)
         if decision.ends_transaction:
             self.ends = True
+        if decision.acts:
+            self.acts += decision.acts
         if decision.discards:
             self.discards = True
         if decision.changes_schema:

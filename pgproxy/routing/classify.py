@@ -18,12 +18,14 @@ from pglast.parser import ParseError, parse_sql_json
 
 from pgproxy.routing.decision import (
     EMPTY,
+    LISTEN,
     NEVER,
     NO_HINT,
     PLAIN,
     PRIMARY,
     REPLICA,
     SET_ROUTE,
+    UNLISTEN,
     Decision,
     Pin,
     Reason,
@@ -107,6 +109,9 @@ def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT) -> Decision:
     except ValueError as error:
         return under_hint(sql, [_unparsable(str(error))])
     decisions = [decide_statement(tree) for tree in trees]
+    if len(trees) == 1 and decisions[0].kind in (LISTEN, UNLISTEN) and not _is_utf8(sql):
+        # What the name is in the server's encoding only the server can tell.
+        decisions[0] = _for_the_server(decisions[0])
     # With standard_conforming_strings off, \' does not end a string.
     if b"\\'" in sql and not is_one_statement(sql):
         decisions = [_ambiguous(decision) for decision in decisions]
@@ -158,6 +163,21 @@ def _statements(sql: bytes) -> tuple[bytes, list[Tree]]:
     return text.encode(), json.loads(parse_sql_json(text)).get("stmts", [])
 
 
+def _is_utf8(sql: bytes) -> bool:
+    try:
+        sql.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _for_the_server(decision: Decision) -> Decision:
+    """LISTEN or UNLISTEN that the proxy does not answer itself."""
+    return Decision(
+        PRIMARY, decision.reason, pin=decision.pin, detail=decision.detail, known_write=True
+    )
+
+
 def combine(decisions: list[Decision]) -> Decision:
     """The decision for a text of several statements: they run on one server."""
     if not decisions:
@@ -205,6 +225,7 @@ def combine(decisions: list[Decision]) -> Decision:
         may_unpin=any(decision.may_unpin for decision in decisions),
         changes_defaults=any(decision.changes_defaults for decision in decisions),
         writes=int(any(decision.may_write for decision in decisions)),
+        acts=tuple(act for decision in decisions for act in decision.acts),
         # With a COMMIT among them part of it may be done for good.
         again=NEVER if ends else min(int(decision.again) for decision in decisions),
     )

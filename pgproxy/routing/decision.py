@@ -11,6 +11,7 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.protocol.channels import Act
 from pgproxy.protocol.settings import Effect
 
 # Targets.
@@ -39,7 +40,10 @@ SHOW_LAST_ROUTE: Final = 4  # SHOW pgproxy.last_route
 SHOW_ROUTE: Final = 5  # SHOW pgproxy.route
 EMPTY: Final = 6  # no statement at all: nothing, or comments
 DEALLOCATE: Final = 7  # of one name, which may be one of the protocol's own statements
-SHOW_TABLE: Final = 8  # and above: SHOW of one of OWN_TABLES, each with a number of its own
+LISTEN: Final = 8
+UNLISTEN: Final = 9  # of one channel or of all
+SHOW_CHANNELS: Final = 10  # SELECT pg_listening_channels()
+SHOW_TABLE: Final = 11  # and above: SHOW of one of OWN_TABLES, each with a number of its own
 
 # What Pgpool-II's clients may ask on any database, by SHOW.
 OWN_TABLES: Final = (
@@ -283,6 +287,8 @@ class Decision:
                     not tell (-1: they do)
     changes_defaults
                     sessions that begin after it may have other settings than those from before
+    acts            what it does to channels, savepoints and its transaction
+                    (protocol/channels.py), in order
     """
 
     def __init__(
@@ -313,6 +319,7 @@ class Decision:
         may_unpin: bool = False,
         changes_defaults: bool = False,
         writes: int = -1,
+        acts: tuple[Act, ...] = (),
     ) -> None:
         self.target: i64 = target
         self.reason = reason
@@ -348,6 +355,7 @@ class Decision:
         self.anywhere = anywhere
         self.may_unpin = may_unpin
         self.changes_defaults = changes_defaults
+        self.acts = acts
         self.again: i64 = again if again >= 0 else _again(reason, discards=discards)
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
@@ -386,6 +394,7 @@ class Decision:
             may_unpin=self.may_unpin,
             changes_defaults=self.changes_defaults,
             writes=int(self.may_write) if target == self.target else -1,
+            acts=self.acts,
         )
 
     def fields(self) -> tuple[object, ...]:
@@ -416,6 +425,7 @@ class Decision:
             self.may_unpin,
             self.changes_defaults,
             self.may_write,
+            self.acts,
         )
 
     def __repr__(self) -> str:

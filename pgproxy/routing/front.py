@@ -3,7 +3,7 @@
 BEGIN is held back: it is answered at once and sent, hidden, in front of the first statement, which
 shows where the transaction has to go. So a transaction may have begun, ended or even failed
 without any server knowing. The rest that needs no server: SET and SHOW of pgproxy's own settings,
-Close and Sync, and Parse of a text that some server has accepted before.
+LISTEN, Close and Sync, and Parse of a text that some server has accepted before.
 """
 
 from collections.abc import Callable
@@ -14,21 +14,25 @@ from mypy_extensions import i64
 from pgproxy.errors import FEATURE_NOT_SUPPORTED, PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
+from pgproxy.protocol.channels import Channels
 from pgproxy.protocol.inflight import OWED_COPY_END, OWED_EXECUTE, OWED_SYNC
 from pgproxy.protocol.session import Session
 from pgproxy.protocol.states import PARSE
-from pgproxy.routing.batch import AT_READY, CUT, BatchReader
+from pgproxy.routing.batch import AT_READY, CHANNEL_KINDS, CUT, BatchReader
 from pgproxy.routing.decision import (
     BEGIN,
     DEALLOCATE,
     END,
+    LISTEN,
     PLAIN,
     PRIMARY,
     REASONS,
     REPLICA,
     SET_ROUTE,
+    SHOW_CHANNELS,
     SHOW_ROUTE,
     SHOW_TABLE,
+    UNLISTEN,
     Decision,
 )
 
@@ -77,6 +81,7 @@ class Front:
         tables: Callable[[str], list[bytes]] | None = None,
     ) -> None:
         self.session = session
+        self.channels = Channels()
         self.last_route = LastRoute()
         self.status: i64 = STATUS_IDLE
         self.held = b""  # the frame of a BEGIN that the client believes executed
@@ -94,7 +99,7 @@ class Front:
         decision = batch.executed
         if self.status == STATUS_FAILED:
             return self._in_failed_transaction(batch, decision)
-        if batch.own != PLAIN and batch.ending == AT_READY:
+        if batch.own != PLAIN and (batch.ending == AT_READY or batch.own in CHANNEL_KINDS):
             return self.answer_own(batch)
         if decision is None:
             return self._bookkeeping(batch)
@@ -109,11 +114,13 @@ class Front:
         if kind == END and self.held:
             self.held = b""
             self.session.end(committed=decision.tag == b"COMMIT")
+            self.channels.end(committed=decision.tag == b"COMMIT")
             return self._tag(batch, decision.tag, STATUS_IDLE)
         return None
 
     def answer_own(self, batch: BatchReader) -> bytes:
-        """SET pgproxy.route, SHOW of what is the proxy's own, DEALLOCATE. Raises `PgError`."""
+        """SET pgproxy.route, SHOW of what is the proxy's own, DEALLOCATE, and LISTEN and its like,
+        whose acts are the caller's. Raises `PgError`."""
         decision = batch.executed if batch.executed is not None else batch.decision
         assert decision is not None
         rows: list[bytes] = []
@@ -132,6 +139,14 @@ class Front:
                 batch.deallocate(decision.argument.encode())
         elif batch.own == SHOW_ROUTE:
             rows = self.session.show_route()
+        elif batch.own == LISTEN:
+            tag = b"LISTEN"
+        elif batch.own == UNLISTEN:
+            tag = b"UNLISTEN"
+        elif batch.own == SHOW_CHANNELS:
+            rows = [write.row_description([b"pg_listening_channels"])]
+            rows += [write.data_row([channel]) for channel in self.channels.active]
+            tag = b"SELECT %d" % len(self.channels.active)
         elif batch.own >= SHOW_TABLE:
             rows = self._table(decision.detail)
         else:
@@ -188,6 +203,7 @@ class Front:
             and batch.ending == AT_READY
         ):
             self.session.end(committed=False)
+            self.channels.end(committed=False)
             failure, self.failure = self.failure, IN_FAILED_TRANSACTION
             if decision.tag == b"COMMIT" and failure is not IN_FAILED_TRANSACTION:
                 # The client does not know yet that there is nothing to commit.

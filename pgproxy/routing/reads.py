@@ -100,6 +100,7 @@ class Findings:
         self.sets = False  # it calls set_config: the literals decide which settings
         self._others = False  # something else keeps it from a replica
         self._writes = False  # something in it may write what a later read could miss
+        self.notifies = False  # calls pg_notify
 
     @property
     def is_read(self) -> bool:
@@ -208,8 +209,10 @@ class Findings:
         if reason is Reason.SESSION_STATE and name == "set_config":
             self._set_config(arguments)
             return
+        if name == "pg_notify":
+            self.notifies = True
         is_lock = reason is Reason.WRITING_FUNCTION and "advisory" in name
-        is_local = is_lock or reason is Reason.PRIMARY_FUNCTION
+        is_local = is_lock or reason is Reason.PRIMARY_FUNCTION or name == "pg_notify"
         self.found(reason, f"function {'.'.join(names)}", is_local=is_local)
         if name in OF_OWN_SEQUENCES and reason is Reason.PRIMARY_FUNCTION:
             self.asks_sequence = True

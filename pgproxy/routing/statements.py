@@ -8,6 +8,18 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from pgproxy.protocol.channels import (
+    COMMITS,
+    LISTEN_TO,
+    NOTIFIES,
+    RELEASE,
+    ROLLBACK_TO,
+    ROLLS_BACK,
+    SAVEPOINT,
+    UNLISTEN_ALL,
+    UNLISTEN_FROM,
+    Act,
+)
 from pgproxy.protocol.settings import (
     AUTHORITY,
     LISTS,
@@ -24,14 +36,17 @@ from pgproxy.routing.decision import (
     DEALLOCATE,
     DEALLOCATE_ALL,
     END,
+    LISTEN,
     OWN_TABLES,
     PLAIN,
     PRIMARY,
     REPLICA,
     SET_ROUTE,
+    SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
     SHOW_TABLE,
+    UNLISTEN,
     Decision,
     Pin,
     Reason,
@@ -43,6 +58,7 @@ from pgproxy.routing.reads import (
     Findings,
     Tree,
     is_about_temporary,
+    strings,
 )
 
 ROUTE_SETTING: Final = "pgproxy.route"
@@ -69,13 +85,10 @@ FIXED: Final = {
 # The same, but what they do no read elsewhere can miss, and may end what a session is pinned for.
 LOCAL: Final = {
     "ClosePortalStmt": (Reason.CURSOR, "CLOSE"),
-    "NotifyStmt": (Reason.NOTIFY, "NOTIFY"),
-    "UnlistenStmt": (Reason.NOTIFY, "UNLISTEN"),
 }
 
 # Statements that always leave something in the session.
 PINNING: Final = {
-    "ListenStmt": (Reason.NOTIFY, "LISTEN", Pin.LISTEN),
     "LoadStmt": (Reason.SESSION_STATE, "LOAD", Pin.LOAD),
     "PrepareStmt": (Reason.SESSION_STATE, "PREPARE", Pin.PREPARE),
 }
@@ -86,6 +99,10 @@ _SESSION_WORDS: Final = re.compile(
     rf"\b(set|temp|temporary|pg_temp\w*|listen|load|execute|call|set_config|{'|'.join(sorted(PINS))})\b",
     re.IGNORECASE,
 )
+
+NOTIFIED: Final[tuple[Act, ...]] = ((NOTIFIES, b""),)
+ENDS: Final = {"COMMIT": COMMITS, "ROLLBACK": ROLLS_BACK}
+SAVEPOINTS: Final = {"SAVEPOINT": SAVEPOINT, "RELEASE": RELEASE, "ROLLBACK_TO": ROLLBACK_TO}
 
 _ISOLATION: Final = "transaction_isolation"
 _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
@@ -105,7 +122,7 @@ def decide_statement(tree: Tree) -> Decision:
 
 def _decide(node_type: str, node: Tree) -> Decision:
     if node_type == "SelectStmt":
-        return _read({node_type: node}, Reason.READ)
+        return _select(node)
     if node_type in DATA_CHANGES:
         return _changing({node_type: node}, Reason.WRITE, DATA_CHANGES[node_type])
     rule = SPECIAL.get(node_type)
@@ -130,6 +147,59 @@ def _decide(node_type: str, node: Tree) -> Decision:
     if is_ddl(node_type):
         return decide_ddl(node_type, node)
     return Decision(PRIMARY, Reason.UNKNOWN_SYNTAX, detail=node_type)
+
+
+def _select(node: Tree) -> Decision:
+    decision = _read({"SelectStmt": node}, Reason.READ)
+    targets = node.get("targetList", [])
+    if len(targets) != 1 or len(node) != 3:  # those of every SELECT: limitOption, op
+        return decision
+    call = targets[0].get("ResTarget", {}).get("val", {}).get("FuncCall")
+    if call is None or "name" in targets[0]["ResTarget"] or "args" in call:
+        return decision
+    if strings(call["funcname"])[-1] != "pg_listening_channels":
+        return decision
+    return Decision(
+        PRIMARY,
+        Reason.PRIMARY_FUNCTION,
+        kind=SHOW_CHANNELS,
+        detail="function pg_listening_channels",
+    )
+
+
+def _listen(node: Tree) -> Decision:
+    name = str(node["conditionname"])
+    return Decision(
+        PRIMARY,
+        Reason.NOTIFY,
+        kind=LISTEN,
+        pin=Pin.LISTEN,
+        detail="LISTEN",
+        known_write=True,
+        writes=0,
+        acts=((LISTEN_TO, name.encode()),),
+    )
+
+
+def _unlisten(node: Tree) -> Decision:
+    name = str(node.get("conditionname", ""))
+    act = UNLISTEN_FROM if name else UNLISTEN_ALL
+    return Decision(
+        PRIMARY,
+        Reason.NOTIFY,
+        kind=UNLISTEN,
+        detail="UNLISTEN",
+        known_write=True,
+        may_unpin=True,
+        writes=0,
+        acts=((act, name.encode()),),
+    )
+
+
+def _notify(_node: Tree) -> Decision:
+    return Decision(
+        PRIMARY, Reason.NOTIFY, detail="NOTIFY", known_write=True, writes=0, acts=NOTIFIED
+    )
 
 
 def _read(tree: Tree, reason: Reason) -> Decision:
@@ -159,6 +229,7 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
         anywhere=findings.is_read_but_for_settings,
         may_unpin=findings.may_unpin,
         writes=0 if findings.writes_nothing else -1,
+        acts=NOTIFIED if findings.notifies else (),
     )
 
 
@@ -178,6 +249,7 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
         effects=tuple(findings.effects),
         asks_sequence=findings.asks_sequence,
         may_unpin=findings.may_unpin,
+        acts=NOTIFIED if findings.notifies else (),
     )
 
 
@@ -236,6 +308,7 @@ def _transaction(node: Tree) -> Decision:
             starts_transaction=chain,
             ends_transaction=True,
             may_unpin=kind == "ROLLBACK",
+            acts=((ENDS[kind], b""),),
         )
     words = kind.replace("_", " ")
     if kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
@@ -245,11 +318,18 @@ def _transaction(node: Tree) -> Decision:
             detail="PREPARE TRANSACTION" if kind == "PREPARE" else words,
             known_write=True,
             ends_transaction=kind == "PREPARE",
+            # PostgreSQL refuses to prepare a transaction that has listened.
+            acts=((ROLLS_BACK, b""),) if kind == "PREPARE" else (),
         )
+    savepoint = SAVEPOINTS.get(kind)
+    acts: tuple[Act, ...] = ()
+    if savepoint is not None:
+        acts = ((savepoint, str(node.get("savepoint_name", "")).encode()),)
     return Decision(
         PRIMARY,
         Reason.TRANSACTION_CONTROL,
         detail=words,
+        acts=acts,
         may_unpin=words in {"ROLLBACK TO", "ROLLBACK PREPARED"},
     )
 
@@ -395,6 +475,7 @@ def _discard(node: Tree) -> Decision:
         effects=DISCARD_ALL_EFFECTS if target == "ALL" else (),
         anywhere=True,
         may_unpin=True,
+        acts=((UNLISTEN_ALL, b""),) if target == "ALL" else (),
     )
 
 
@@ -414,7 +495,10 @@ SPECIAL: Final[dict[str, Callable[[Tree], Decision]]] = {
     "DiscardStmt": _discard,
     "DoStmt": _do,
     "ExplainStmt": _explain,
+    "ListenStmt": _listen,
+    "NotifyStmt": _notify,
     "TransactionStmt": _transaction,
+    "UnlistenStmt": _unlisten,
     "VariableSetStmt": _set,
     "VariableShowStmt": _show,
 }

@@ -23,6 +23,7 @@ from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
 from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import Backend
+from pgproxy.servers.listening import Listening
 from pgproxy.telemetry.counters import BUCKETS, Counters, Histogram
 
 TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}
@@ -54,6 +55,17 @@ CATALOGUE: Final = (
     ("pgproxy_moved_transactions_total", "counter", "", "Moved from a replica to the primary."),
     ("pgproxy_reruns_total", "counter", "", "Run again on another server, unnoticed."),
     ("pgproxy_reruns_failed_total", "counter", "", "Could not be: other answers, or no server."),
+    ("pgproxy_listening_connections", "gauge", "backend, database", "Shared by all who listen."),
+    ("pgproxy_listeners", "gauge", "database", "Clients that listen on those."),
+    ("pgproxy_listened_channels", "gauge", "database", "Different channels they listen to."),
+    (
+        "pgproxy_listening_lost_total",
+        "counter",
+        "",
+        "Such connections lost: what came then is too.",
+    ),
+    ("pgproxy_notifications_total", "counter", "direction", "Received, and given to clients."),
+    ("pgproxy_notification_overflows_total", "counter", "", "Clients cut off: theirs piled up."),
     ("pgproxy_servers_opened_total", "counter", "", "Server connections opened."),
     ("pgproxy_servers_lost_total", "counter", "", "Server connections lost while at work."),
     ("pgproxy_servers_cut_total", "counter", "", "Server connections at work cut by the proxy."),
@@ -149,6 +161,7 @@ class ProxyCollector(Collector):
         clients: Sized,
         replication: Collection[Carried],
         prepared: Sized,
+        listening: Listening,
         drain: Draining,
         version: str,
         mode: str,
@@ -160,6 +173,7 @@ class ProxyCollector(Collector):
         self._clients = clients
         self._replication = replication
         self._prepared = prepared
+        self._listening = listening
         self._drain = drain
         self._version = version
         self._mode = mode
@@ -188,6 +202,7 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_moved_transactions_total", counters.moved_transactions)
         yield _counter("pgproxy_reruns_total", counters.reruns)
         yield _counter("pgproxy_reruns_failed_total", counters.reruns_failed)
+        yield from self._listeners()
         yield _counter("pgproxy_servers_opened_total", counters.servers_opened)
         yield _counter("pgproxy_servers_lost_total", counters.servers_lost)
         yield _counter("pgproxy_servers_cut_total", counters.servers_cut)
@@ -208,6 +223,37 @@ class ProxyCollector(Collector):
         counters = self._counters
         yield _counter("pgproxy_replication_opened_total", counters.replication_total)
         yield _counter("pgproxy_replication_cut_total", counters.replication_cut)
+
+    def _listeners(self) -> Iterator[Metric]:
+        listening = self._listening
+        connections = _labelled_gauge("pgproxy_listening_connections", ["backend", "database"])
+        listeners = _labelled_gauge("pgproxy_listeners", ["database"])
+        channels = _labelled_gauge("pgproxy_listened_channels", ["database"])
+        databases: dict[str, tuple[int, int]] = {}
+        servers: dict[tuple[str, str], int] = {}
+        for shared in listening.all():
+            name = shared.database
+            clients, names = databases.get(name, (0, 0))
+            databases[name] = (clients + len(shared.hearers), names + len(shared.audience))
+            if shared.server is not None:
+                key = (shared.server.backend.name, name)
+                servers[key] = servers.get(key, 0) + 1
+        for labels, count in servers.items():
+            connections.add_metric(list(labels), count)
+        for name, (clients, names) in databases.items():
+            listeners.add_metric([name], clients)
+            channels.add_metric([name], names)
+        yield connections
+        yield listeners
+        yield channels
+        yield _counter("pgproxy_listening_lost_total", listening.losses)
+        notifications = CounterMetricFamily(
+            "pgproxy_notifications", _help("pgproxy_notifications_total"), labels=["direction"]
+        )
+        notifications.add_metric(["received"], int(listening.notifications))
+        notifications.add_metric(["given"], int(listening.delivered))
+        yield notifications
+        yield _counter("pgproxy_notification_overflows_total", listening.overflows)
 
     def _departures(self) -> Iterator[Metric]:
         drain = self._drain

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pgproxy import config
+from pgproxy.servers.listening import Listening
 from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry
 from pgproxy.topology.kubernetes import Kubernetes
 from pgproxy.topology.model import Backend, Node, Role
@@ -53,6 +54,7 @@ def registry(stage: Stage, pods: Kubernetes) -> CollectorRegistry:
             clients=stage.clients,
             replication=(),
             prepared=stage.registry,
+            listening=Listening(stage.cluster),
             drain=Drain(),
             version="1.2.3",
             mode="interpreted",
@@ -145,6 +147,7 @@ def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:
         clients=stage.clients,
         replication=(),
         prepared=stage.registry,
+        listening=Listening(stage.cluster),
         drain=Drain(),
         version="1.2.3",
         mode="interpreted",
