@@ -110,6 +110,7 @@ lock: ## requirements/*.txt from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
 	$(LOCK) pyproject.toml --constraint requirements/runtime.txt --extra demo --group dev --output-file requirements/dev.txt
 	$(LOCK) --group patroni --output-file requirements/patroni.txt
+	$(LOCK) --group sqlalchemy --output-file requirements/sqlalchemy.txt
 	@! grep -n 'https\?://' requirements/*.txt
 
 clean: ## everything that was built; .venv too
