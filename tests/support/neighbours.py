@@ -15,6 +15,7 @@ temporary table.
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
@@ -73,7 +74,9 @@ class Neighbours:
     ) -> None:
         """They do not begin before the block does; each rests `pause` seconds now and then."""
         self.rounds = 0
-        self._open: Final = lambda: Wire.connect(address, database=database, user=user)
+        self._address: Final = address
+        self._database: Final = database
+        self._user: Final = user
         self._role: Final = role
         self._count: Final = count
         self._keep: Final = keep
@@ -99,6 +102,11 @@ class Neighbours:
         if error is None and self._faults:
             raise NeighbourError("\n".join(self._faults[:10]))
 
+    def wait(self, rounds: int) -> None:
+        """Until they have done so much, or given up."""
+        while self.rounds < rounds and self._thread.is_alive():
+            time.sleep(0.01)
+
     async def _all(self) -> None:
         try:
             async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as group:
@@ -113,12 +121,16 @@ class Neighbours:
         finally:
             self._started.set()
 
+    async def _open(self) -> Wire:
+        opened = await Wire.connect(self._address, database=self._database, user=self._user)
+        if not opened.startup or opened.startup[-1][0] != b"Z":
+            await opened.drop()
+            raise NeighbourError(f"not let in: {opened.startup}")
+        return opened
+
     async def _one(self, number: int) -> None:
         try:
-            wire_ = await self._open()
-            if not wire_.startup or wire_.startup[-1][0] != b"Z":
-                raise NeighbourError(f"not let in: {wire_.startup}")
-            async with wire_:
+            async with await self._open() as wire_:
                 neighbour = Neighbour(wire_, number, self._role, self._keep)
                 await neighbour.look()
                 while not self._leaving.is_set():

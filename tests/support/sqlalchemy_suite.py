@@ -130,7 +130,7 @@ class Suite:
             named = directory / "only.txt"
             named.write_text("".join(f"{test}\n" for test in only), encoding="utf-8")
             environment["ONLY"] = str(named)
-        url = f"postgresql+{driver}://postgres@{address.host}:{address.port}/{database}"
+        url = f"postgresql+{driver}://postgres:any@{address.host}:{address.port}/{database}"
         with log.open("w") as written:
             done = subprocess.run(
                 # -s: SQLAlchemy as it was installed, compiled, and not that of the sources.
