@@ -134,10 +134,10 @@ class Suite:
         with log.open("w") as written:
             done = subprocess.run(
                 # -s: SQLAlchemy as it was installed, compiled, and not that of the sources.
-                # A test that hangs shall not take the others' time.
+                # A test that hangs shall not take the others' time; test_cancellation.py takes a minute.
                 [
                     *(self.python, "-s", "-m", "pytest", "-p", "outcomes_plugin"),
-                    *("-p", "no:cacheprovider", "-q", "--maxfail=100000", "--timeout=60"),
+                    *("-p", "no:cacheprovider", "-q", "--maxfail=100000", "--timeout=180"),
                     *("--backend-only", "--dburi", url, "-m", "not memory_intensive", *select),
                 ],
                 check=False,
