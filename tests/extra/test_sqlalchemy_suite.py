@@ -24,7 +24,7 @@ from tests.extra.system import system_installation
 from tests.support.neighbours import NeighbourError, Neighbours
 from tests.support.place import cluster_parent
 from tests.support.proxy import ProxyProcess
-from tests.support.sqlalchemy_suite import DRIVERS, SCHEMAS, Outcome, Suite, exemptions
+from tests.support.sqlalchemy_suite import CONTENTS, DRIVERS, Outcome, Suite, exemptions
 from tests.support.wire import Address
 
 WHOLE: Final = os.environ.get("PGPROXY_SUITE") == "whole"
@@ -104,8 +104,8 @@ class Runs:
     def _database(self) -> str:
         name = f"suite_{secrets.token_hex(4)}"
         self._cluster.primary.psql(f"CREATE DATABASE {name}")
-        for schema in SCHEMAS:
-            self._cluster.primary.psql(f"CREATE SCHEMA {schema}", db=name)
+        for statement in CONTENTS:
+            self._cluster.primary.psql(statement, db=name)
         self._cluster.wait_caught_up()
         return name
 

@@ -33,8 +33,13 @@ EXCEPTIONS: Final = ROOT / "tests" / "extra" / "sqlalchemy" / "exceptions.toml"
 
 DRIVERS: Final = ("psycopg", "asyncpg")
 
-# The schemas that its tests expect to find, and nothing else.
-SCHEMAS: Final = ("test_schema", "test_schema_2")
+# What its tests expect to find in their database, and nothing else.
+CONTENTS: Final = (
+    "CREATE SCHEMA test_schema",
+    "CREATE SCHEMA test_schema_2",
+    "CREATE EXTENSION citext",
+    "CREATE EXTENSION hstore",
+)
 
 
 class SuiteError(Exception):
@@ -115,7 +120,7 @@ class Suite:
     ) -> dict[str, Outcome]:
         """Run what pytest's arguments `select` choose, or those tests of it that `only` names.
 
-        `database` must be empty but for `SCHEMAS`; `directory` takes what the run writes. Raises
+        `database` must be empty but for `CONTENTS`; `directory` takes what the run writes. Raises
         `SuiteError` if it did not come to its end.
         """
         directory.mkdir(parents=True)
