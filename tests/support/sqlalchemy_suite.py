@@ -64,6 +64,7 @@ class Exemption:
     tests: str  # a regular expression for the whole id, without the parameters
     reason: str  # a sentence for the documentation
     drivers: tuple[str, ...]
+    sometimes: bool  # they also pass, depending on what came before
 
     def covers(self, driver: str, test: str) -> bool:
         return driver in self.drivers and re.fullmatch(self.tests, plain(test)) is not None
@@ -73,7 +74,13 @@ def exemptions() -> list[Exemption]:
     """Those of the file that is the source of the documentation's list."""
     found = tomllib.loads(EXCEPTIONS.read_text(encoding="utf-8")).get("exception", [])
     return [
-        Exemption(one["tests"], one["reason"], tuple(one.get("drivers", DRIVERS))) for one in found
+        Exemption(
+            one["tests"],
+            one["reason"],
+            tuple(one.get("drivers", DRIVERS)),
+            one.get("sometimes", False),
+        )
+        for one in found
     ]
 
 
