@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from tests.support.processes import Leash
 from tests.support.serving import without_libpq_settings
 from tests.support.wire import Address
 
@@ -143,25 +144,31 @@ class Suite:
             named.write_text("".join(f"{test}\n" for test in only), encoding="utf-8")
             environment["ONLY"] = str(named)
         url = f"postgresql+{driver}://postgres:any@{address.host}:{address.port}/{database}"
-        with log.open("w") as written:
-            done = subprocess.run(
-                # -s: SQLAlchemy as it was installed, compiled, and not that of the sources.
-                # A test that hangs shall not take the others' time.
+        with (
+            log.open("w") as written,
+            # -s: SQLAlchemy as it was installed, compiled, and not that of the sources.
+            # A test that hangs shall not take the others' time.
+            subprocess.Popen(
                 [
                     *(self.python, "-s", "-m", "pytest", "-p", "outcomes_plugin"),
                     *("-p", "no:cacheprovider", "-q", "--maxfail=100000", "--timeout=180"),
                     *("--backend-only", "--dburi", url, "-m", "not memory_intensive", *select),
                 ],
-                check=False,
                 cwd=self.sources,
                 stdin=subprocess.DEVNULL,
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                timeout=timeout,
-            )
-        if done.returncode not in (0, 1, 5):  # 1: there were failures; 5: none is for this driver
-            raise SuiteError(f"status {done.returncode}:\n{log.read_text()[-5000:]}")
+            ) as running,
+        ):
+            leash = Leash(directory / "leash", running.pid)
+            try:
+                status = running.wait(timeout)
+            finally:
+                running.kill()
+                leash.release()
+        if status not in (0, 1, 5):  # 1: there were failures; 5: none is for this driver
+            raise SuiteError(f"status {status}:\n{log.read_text()[-5000:]}")
         lines = map(json.loads, outcomes.read_text(encoding="utf-8").splitlines())
         return {line["test"]: Outcome(line["outcome"], line["text"]) for line in lines}
 
