@@ -111,6 +111,7 @@ lock: ## requirements/*.txt from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml --constraint requirements/runtime.txt --extra demo --group dev --output-file requirements/dev.txt
 	$(LOCK) --group patroni --output-file requirements/patroni.txt
 	$(LOCK) --group drivers --constraint requirements/dev.txt --output-file requirements/drivers.txt
+	$(LOCK) --group sqlalchemy --output-file requirements/sqlalchemy.txt
 	@! grep -n 'https\?://' requirements/*.txt
 
 clean: ## everything that was built; .venv too

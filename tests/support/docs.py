@@ -13,6 +13,7 @@ from pgproxy.protocol import states
 from pgproxy.routing.decision import SENTENCES
 from pgproxy.telemetry.metrics import CATALOGUE
 from pgproxy.topology.presets import PRESETS
+from tests.support.sqlalchemy_suite import exemptions
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -66,6 +67,13 @@ def _presets() -> str:
     return "\n".join(lines)
 
 
+def _sqlalchemy() -> str:
+    listed = exemptions()
+    lines = ["| test | driver | why |", "|---|---|---|"]
+    lines += [f"| `{one.tests}` | {', '.join(one.drivers)} | {one.reason} |" for one in listed]
+    return "\n".join(lines) if listed else "There are no exceptions."
+
+
 def _codes(values: Iterable[object]) -> str:
     return ", ".join(f"`{value}`" for value in values)
 
@@ -76,6 +84,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "metrics": _metrics,
     "presets": _presets,
     "reasons": _reasons,
+    "sqlalchemy": _sqlalchemy,
 }
 
 
