@@ -32,10 +32,12 @@ from pgproxy.frames.codes import (
     STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
+from pgproxy.named import Named
 from pgproxy.protocol.inflight import (
     ATTEMPT,
     FORWARD,
     HIDE,
+    LINE_UP,
     OWED_BEGIN,
     OWED_COPY_END,
     OWED_QUERY,
@@ -43,7 +45,8 @@ from pgproxy.protocol.inflight import (
     Inflight,
     Owed,
 )
-from pgproxy.protocol.prepared import SERVER_PREFIX, PreparedOnServer, StatementRegistry
+from pgproxy.protocol.leadin import lead_in
+from pgproxy.protocol.prepared import SERVER_PREFIX, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
 from pgproxy.protocol.states import (
     CLOSE,
@@ -68,6 +71,7 @@ from pgproxy.routing.batch import (
 )
 from pgproxy.routing.decision import (
     CODES,
+    DEALLOCATE,
     NEVER_UNDONE,
     PLAIN,
     PRIMARY,
@@ -194,6 +198,7 @@ class Relay(Owner):
         self.server_said_goodbye = False
         self.journal = Journal(context.rerun_limit)
         self.rerun = Rerun(self, self.journal)
+        self.named = Named(self)
         self.writing = False  # since the last watermark something may have been written
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
@@ -300,6 +305,8 @@ class Relay(Owner):
     def _pump(self) -> None:
         batch = self.batch
         while True:
+            if self.inflight.naming and self.named.must_wait():
+                return
             found = batch.read()
             splitter = batch.input
             if found != BATCH:
@@ -335,12 +342,20 @@ class Relay(Owner):
         """Sends the batch, or answers it. False: the client's input has to wait."""
         batch = self.batch
         server = self.server
+        if batch.is_named and (self.named.must_wait_for_answers() or self.named.refuses()):
+            return self.phase != SETTLING
         if server is not None:
             inflight = self.inflight
             if batch.continues or inflight.skipping or inflight.copying:
                 self._send(server)
                 return True
             kind = batch.own
+            if kind != PLAIN and (
+                batch.ending == CUT
+                or (kind == DEALLOCATE and self.pin is not None)
+                or self.server_said_goodbye
+            ):
+                kind = PLAIN  # a part of more; names that nobody here may have seen; too late
             if kind != PLAIN and inflight.settled and self.front.status != STATUS_FAILED:
                 self._answer(own=True)
                 return True
@@ -364,7 +379,7 @@ class Relay(Owner):
         try:
             answer = self.front.answer_own(self.batch) if own else self.front.answer(self.batch)
         except PgError as error:
-            self._answer_error(error)
+            self.answer_error(error)
             return True
         if answer is None:
             return False
@@ -425,7 +440,7 @@ class Relay(Owner):
             self.rerun.fail(error)
             return
         # A log-in to a server that failed was FATAL there; this client's session goes on.
-        self._answer_error(
+        self.answer_error(
             PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
         )
         try:
@@ -496,6 +511,8 @@ class Relay(Owner):
             self.begun = first if self.on_replica and self._can_move(first) else b""
             front.held = b""
         in_block = front.status == STATUS_IN_TRANSACTION and not pipelined
+        if batch.is_named:
+            self.named.before()
         sent = Sent(batch, first, in_block)
         if batch.ending == CUT:
             self.journal.give_up()
@@ -523,6 +540,8 @@ class Relay(Owner):
             for owed in self.preface_owed:
                 inflight.push(owed)
             server.prepared.unnamed = None  # a simple Query drops it
+        if sent.needs is not None:
+            preface += lead_in(sent.needs, server.prepared, inflight, inside=sent.inside)
         if first:
             inflight.push(OWED_BEGIN)
             server.prepared.unnamed = None
@@ -534,7 +553,9 @@ class Relay(Owner):
             data = sent.raw()
             if sent.simple:
                 server.prepared.unnamed = None
-                inflight.push(OWED_QUERY)
+                inflight.push(
+                    OWED_QUERY if sent.changes is None else Owed(QUERY, names=sent.changes)
+                )
             else:
                 for owed in sent.owed:
                     inflight.push(owed)
@@ -552,14 +573,6 @@ class Relay(Owner):
                 batch.continues = not self.inflight.in_query
         else:
             batch.continues = batch.ending == CUT
-        if batch.discards and self.server is not None:
-            # What the server has prepared is not known for certain any more.
-            self.server.doomed = True
-            if self.front.status == STATUS_IDLE or (
-                self.front.status == STATUS_IN_TRANSACTION and batch.is_deallocate_all
-            ):
-                batch.forget_all()
-                self.server.prepared = PreparedOnServer(int(self.server.prepared.limit))
         if not batch.simple:
             self.give_due()
             if self.inflight.has_void and self.server is not None:
@@ -624,7 +637,7 @@ class Relay(Owner):
         name = self.pin.value
         self.counters.pins[name] = self.counters.pins.get(name, 0) + 1
 
-    def _answer_error(self, error: PgError) -> None:
+    def answer_error(self, error: PgError) -> None:
         """An ERROR of ours in place of the batch; a transaction that has begun has failed."""
         batch = self.batch
         self.counters.proxy_errors += 1
@@ -686,7 +699,7 @@ class Relay(Owner):
             return True
         if self.batch.pin is None:
             return False
-        self._answer_error(
+        self.answer_error(
             PgError(
                 FEATURE_NOT_SUPPORTED,
                 "session state cannot be changed in this transaction",
@@ -759,6 +772,11 @@ class Relay(Owner):
                     done = splitter.end
                     if verdict != HIDE:
                         pieces.append(inflight.replacement)
+                    elif kind == B_ERROR_RESPONSE and inflight.role == LINE_UP:
+                        frame = splitter.data[splitter.start : splitter.end]
+                        if b"\x00VFATAL\x00" in frame:
+                            pieces.append(frame)
+                        self.named.failure = frame
                     elif kind == B_ERROR_RESPONSE and inflight.role != ATTEMPT:
                         if journal.is_checking:
                             self.rerun.differs(server)
@@ -774,13 +792,24 @@ class Relay(Owner):
                         ready_at = splitter.end
                         completed = False
                         journal.ready(self.front.status)
+                        if self.named.failure:
+                            self.named.failure = b""
                 elif kind == B_COMMAND_COMPLETE:
                     completed = verdict == FORWARD
+                    if inflight.names_done:
+                        self.named.done(server)
                 elif kind == B_ERROR_RESPONSE:
-                    self._server_error()
+                    if verdict == FORWARD or inflight.role != LINE_UP:
+                        self._server_error()
                     if verdict == FORWARD and splitter.end <= splitter.size:
                         frame = splitter.data[splitter.start : splitter.end]
-                        if SERVER_PREFIX in frame:
+                        if self.named.failure:
+                            if pieces is None:
+                                pieces = []
+                            pieces.append(splitter.data[done : splitter.start])
+                            pieces.append(self.named.instead(frame))
+                            done = splitter.end
+                        elif SERVER_PREFIX in frame:
                             if pieces is None:
                                 pieces = []
                             pieces.append(splitter.data[done : splitter.start])
@@ -813,6 +842,8 @@ class Relay(Owner):
         self.forward(data, ready_at, passed)
         if ready and inflight.settled:
             self._settled(server)
+        if self.named.unread:
+            self.named.go_on()
 
     def pieces_until(
         self, splitter: Splitter, pieces: list[bytes] | None, done: i64, end: i64
@@ -905,7 +936,10 @@ class Relay(Owner):
     def next_again(self) -> None:
         """The batch that had to wait for replies goes on."""
         try:
-            if self._dispatch():
+            if self.named.unread:
+                self.named.unread = False
+                self.resume()
+            elif self._dispatch():
                 self.resume()
         except PgError as error:
             self.fail(error)
@@ -965,7 +999,9 @@ class Relay(Owner):
     def _undo(self, server: ServerConnection) -> None:
         void = self.inflight.take_void()
         for owed in void:
-            if owed.kind == PARSE and owed.statement is not None:
+            if owed.role >= LINE_UP:
+                self.named.was_not_done(owed, server)
+            elif owed.kind == PARSE and owed.statement is not None:
                 if owed.statement.number:
                     if not owed.answer:
                         server.prepared.forget(owed.statement)

@@ -21,12 +21,21 @@ SERVER_PREFIX: Final = b"pgproxy_"
 class Statement:
     """A text with its parameter types. `decision` is what the router said of it (opaque here)."""
 
-    def __init__(self, number: int, sql: bytes, parameter_types: bytes, decision: object) -> None:
+    def __init__(
+        self,
+        number: int,
+        sql: bytes,
+        parameter_types: bytes,
+        decision: object,
+        scope: bytes = b"",
+    ) -> None:
         self.number: i64 = number  # 0 for an unnamed statement
         self.server_name = SERVER_PREFIX + str(number).encode() if number else b""
         self.sql = sql
         self.parameter_types = parameter_types
         self.decision = decision
+        self.scope = scope  # what of the session decides the meaning of the text
+        self.by_sql = not parameter_types and number > 0  # `sql` is a PREPARE
         self.users: i64 = 0  # client names that mean this statement
         self.proven = False  # some server has accepted it
 
@@ -53,19 +62,22 @@ class StatementRegistry:
     """All named statements of the proxy's clients, each text once."""
 
     def __init__(self) -> None:
-        self._by_text: dict[tuple[bytes, bytes], Statement] = {}
+        self._by_text: dict[tuple[bytes, bytes, bytes], Statement] = {}
         self._last = 0
 
     def __len__(self) -> int:
         return len(self._by_text)
 
-    def acquire(self, sql: bytes, parameter_types: bytes, decision: object) -> Statement:
-        """The statement of this text, with one user more."""
-        key = (sql, parameter_types)
+    def acquire(
+        self, sql: bytes, parameter_types: bytes, decision: object, scope: bytes = b""
+    ) -> Statement:
+        """The statement of this text, with one user more. One that SQL prepares has no parameter
+        types, not even their number."""
+        key = (sql, parameter_types, scope)
         statement = self._by_text.get(key)
         if statement is None:
             self._last += 1
-            statement = Statement(self._last, sql, parameter_types, decision)
+            statement = Statement(self._last, sql, parameter_types, decision, scope)
             self._by_text[key] = statement
         statement.users += 1
         return statement
@@ -74,7 +86,7 @@ class StatementRegistry:
         """One user less; without users the text is forgotten. Numbers are never used again."""
         statement.users -= 1
         if statement.users == 0:
-            key = (statement.sql, statement.parameter_types)
+            key = (statement.sql, statement.parameter_types, statement.scope)
             # One that was forgotten and retained may have a successor of the same text.
             if self._by_text.get(key) is statement:
                 del self._by_text[key]
@@ -88,7 +100,8 @@ class StatementRegistry:
         """Undoes a `release`, also of the last user."""
         statement.users += 1
         if statement.users == 1:
-            self._by_text.setdefault((statement.sql, statement.parameter_types), statement)
+            key = (statement.sql, statement.parameter_types, statement.scope)
+            self._by_text.setdefault(key, statement)
 
 
 @final
@@ -98,6 +111,7 @@ class PreparedOnServer:
 
     def __init__(self, limit: int) -> None:
         self.limit: i64 = limit
+        self.named: dict[bytes, Statement] = {}  # under clients' own names, last used last
         self.unnamed: Statement | None = None
         self.unnamed_making: Making | None = None  # our own last Parse of an unnamed statement
         self._used: dict[int, int] = {}  # number -> tick of its last use
@@ -168,6 +182,14 @@ class PreparedOnServer:
             return True
         self._doubted.discard(number)
         return False
+
+    def discard_all(self) -> None:
+        """DEALLOCATE ALL was executed, with nothing sent behind it. The unnamed one stays."""
+        self.named.clear()
+        self._used.clear()
+        self._making.clear()
+        self._closing.clear()
+        self._doubted.clear()
 
     def settle(self) -> None:
         """The server has answered everything that it was sent."""

@@ -51,12 +51,20 @@ from pgproxy.protocol.inflight import (
     OWED_SYNC,
     Owed,
 )
+from pgproxy.protocol.named import (
+    DEALLOCATES,
+    PREPARES,
+    Names,
+    NameUse,
+    Need,
+    add_need,
+    add_needs,
+)
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
-from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
+from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, QUERY
 from pgproxy.routing.decision import (
     ALONE,
     DEALLOCATE,
-    DEALLOCATE_ALL,
     NEVER,
     PLAIN,
     PRIMARY,
@@ -68,6 +76,7 @@ from pgproxy.routing.decision import (
     Pin,
     Reason,
 )
+from pgproxy.routing.naming import decisions_of
 from pgproxy.routing.router import Router
 
 # Copy data passes; a frame whose length alone matters is still wanted whole, being tiny.
@@ -106,6 +115,8 @@ SUBSTITUTE: Final = 3  # send other bytes
 OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE)
 
 FUNCTION_CALL_DECISION: Final = Decision(PRIMARY, Reason.FUNCTION_CALL, known_write=True)
+
+_NO_NEEDS: Final[dict[bytes, Need]] = {}  # never changed
 
 # A Bind that always fails: numbered names only are ever prepared.
 FAILING_BIND: Final = write.frame(F_BIND, b"\x00" + SERVER_PREFIX + b"\x00" + b"\x00" * 6)
@@ -160,6 +171,14 @@ class BatchReader:
         self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
         self.new_unnamed: Statement | None = None  # parsed in this batch
         self.open = False  # `start` is the beginning of a batch whose end has not come
+        # What it does with clients' own names of statements on the server (protocol/named.py).
+        self.is_named = False  # anything
+        self.names: Names | None = None  # if it is one Query
+        self.needs: dict[bytes, Need] = _NO_NEEDS
+        self.reserved = b""  # a name of ours that its text names
+        self._must_end = False  # what names mean has changed: what follows is another batch
+        self._portals: dict[bytes, Names] = {}  # those of statements that name others
+        self._unnamed_before: Statement | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next bytes; not while a batch is complete and not `done`."""
@@ -205,17 +224,34 @@ class BatchReader:
             return self.input.data[self.start + 5 : self.end - 1]
         return b"" if self.executed_statement is None else self.executed_statement.sql
 
-    @property
-    def is_deallocate_all(self) -> bool:
-        """Nothing but DEALLOCATE ALL is executed, which no transaction forbids or takes back."""
-        decision = self.executed
-        return decision is not None and decision.detail == DEALLOCATE_ALL
-
-    def deallocate(self, name: bytes) -> None:
-        """DEALLOCATE of a statement that was prepared by the protocol's own message."""
+    def name_done(self, use: NameUse) -> Statement | None:
+        """A server has done so to the client's names. Returns what was prepared."""
+        name = use.name
+        if use.kind not in (PREPARES, DEALLOCATES):
+            self.forget_names()
+            return None
         statement = self.statements.pop(name, None)
         if statement is not None:
             self.registry.release(statement)
+        if use.kind == DEALLOCATES:
+            return None
+        statement = self.registry.acquire(use.sql, b"", use.decision)
+        self.statements[name] = statement
+        return statement
+
+    def find_needs(self) -> None:
+        """What the Query needs, now that everything before it is answered."""
+        self.needs = {}
+        if self.names is not None:
+            add_needs(self.needs, self.names.uses, self.statements)
+
+    def unread(self) -> None:
+        """The batch is read again, when what is in front of it is answered."""
+        if not self.simple:
+            self.undo(self.owed)
+            self.unnamed = self._unnamed_before
+        self.open = False
+        self.input.rewind(int(self.start))
 
     def raw(self) -> bytes:
         return self.input.data[self.start : self.end]
@@ -273,6 +309,12 @@ class BatchReader:
             decision = self.router.decide_beginning(splitter.data[start:])
         if self.fixed is not None:
             decision = self.fixed
+        self.own = self._own_kind(decision)
+        self.is_named = False
+        parts: list[Decision] = []
+        if decision.names is not None:
+            parts = self._named_query(decision.names, decision)
+            decision = parts[0]
         self.decision = decision
         self.executed = decision
         self.target = decision.target
@@ -285,8 +327,17 @@ class BatchReader:
         self.may_write = decision.may_write
         self.again = decision.again
         self.ends = decision.ends_transaction
-        self.own = self._own_kind(decision)
+        for part in parts[1:]:
+            self._note(part)
+            self._note_executed(part)
         return BATCH
+
+    def _named_query(self, names: Names, decision: Decision) -> list[Decision]:
+        self.is_named = True
+        self.names = names
+        self.needs = _NO_NEEDS
+        self.reserved = names.reserved
+        return decisions_of(decision, self.statements)
 
     # --- extended protocol --------------------------------------------------------------------
 
@@ -312,6 +363,13 @@ class BatchReader:
         self.ends = False
         if not self.continues:
             self.new_unnamed = None
+        if self.is_named:
+            self.is_named = False
+            self.names = None
+            self.needs = _NO_NEEDS
+            self.reserved = b""
+        self._must_end = False
+        self._unnamed_before = self.unnamed
 
     def _complete(self, owed: Owed | None) -> i64:
         splitter = self.input
@@ -342,12 +400,17 @@ class BatchReader:
             if kind == F_FLUSH and not self.continues:
                 return NOTHING  # nothing to flush: it passes, behind copy data if there is any
             self._begin()
+        if self._must_end and kind not in (F_SYNC, F_FLUSH):
+            splitter.rewind(int(splitter.start))
+            self.ending = CUT
+            self.end = splitter.start
+            return BATCH
         if kind == F_PARSE:
             self._parse()
         elif kind == F_BIND:
             self._bind()
         elif kind == F_EXECUTE:
-            self.owed.append(OWED_EXECUTE)
+            self.owed.append(self._owed_execute() if self._portals else OWED_EXECUTE)
             self.executes = True
             if self.executed is not None and self.executed.reason is Reason.COPY_IN:
                 return self._complete(None)
@@ -374,12 +437,24 @@ class BatchReader:
                 decision = self.router.decide_beginning(splitter.data[start:])
             if self.fixed is not None:
                 decision = self.fixed
-            self._note(decision)
-            self._note_executed(decision)
+            if decision.names is not None and self.owed:
+                # What it needs must come where no transaction of the batch can fail it.
+                splitter.rewind(int(splitter.start))
+                self.ending = CUT
+                self.end = splitter.start
+                return BATCH
+            owed = OWED_QUERY
+            if decision.names is not None:
+                self._use_names(decision.names)
+                self.reserved = decision.names.reserved
+                owed = Owed(QUERY, names=decision.names.changes)
+            for part in self._parts_of(decision):
+                self._note(part)
+                self._note_executed(part)
             self.again = NEVER  # it commits what is in front of it before it says so
             self.executes = True
             self.unnamed = None
-            return self._complete(OWED_QUERY)
+            return self._complete(owed)
         else:
             assert kind == F_FUNCTION_CALL, kind
             self._note(FUNCTION_CALL_DECISION)
@@ -404,10 +479,54 @@ class BatchReader:
         kind = decision.kind
         if kind in OWN_KINDS:
             return kind
-        # No server knows a statement by the name that its client gave it.
-        if kind == DEALLOCATE and decision.argument.encode() in self.statements:
-            return kind
+        # No server knows a statement by the name that its client gave it to the protocol.
+        if kind == DEALLOCATE and decision.names is not None:
+            name = decision.names.uses[0].name
+            if not name and not any(one.by_sql for one in self.statements.values()):
+                return kind
+            statement = self.statements.get(name)
+            if statement is not None and not statement.by_sql:
+                return kind
         return PLAIN
+
+    # --- names in SQL -------------------------------------------------------------------------
+
+    def _parts_of(self, decision: Decision) -> list[Decision]:
+        """The decisions that are heeded for a statement of this one."""
+        return [decision] if decision.names is None else decisions_of(decision, self.statements)
+
+    def _use_names(self, names: Names) -> None:
+        """The message at hand runs or describes a text that names statements."""
+        if not self.is_named:
+            self.is_named = True
+            self.needs = {}
+        add_needs(self.needs, names.uses, self.statements)
+
+    def _need(self, name: bytes, statement: Statement | None, *, exact: bool) -> None:
+        """The message at hand is about a statement that has this name on the server too."""
+        if not self.is_named:
+            self.is_named = True
+            self.needs = {}
+        add_need(self.needs, Need(name, statement, exact=exact))
+
+    def _owed_execute(self) -> Owed:
+        start = self.input.start + 5
+        names = self._portals.get(self.input.data[start : self._string_end(start)])
+        if names is None:
+            return OWED_EXECUTE
+        self._use_names(names)
+        if names.changes is None:
+            return OWED_EXECUTE
+        self._must_end = True
+        return Owed(EXECUTE, names=names.changes)
+
+    def _note_portal(self, portal_end: i64, names: Names | None) -> None:
+        """Bind makes a portal of a statement that names others, or one in its place."""
+        portal = self.input.data[self.input.start + 5 : portal_end]
+        if names is not None:
+            self._portals[portal] = names
+        else:
+            self._portals.pop(portal, None)
 
     def _note_executed(self, decision: Decision) -> None:
         self.executed = decision
@@ -439,7 +558,11 @@ class BatchReader:
         sql_end = self._string_end(name_end + 1)
         sql = data[name_end + 1 : sql_end]
         decision = self.router.decide(sql) if self.fixed is None else self.fixed
-        self._note(decision)
+        if decision.names is None:
+            self._note(decision)
+        else:
+            for part in decisions_of(decision, self.statements):
+                self._note(part)
         types = data[sql_end + 1 : end]
         if name_end == body:
             statement = Statement(0, sql, types, decision)
@@ -449,6 +572,10 @@ class BatchReader:
             return
         name = data[body:name_end]
         taken = self.statements.get(name)
+        if taken is not None and taken.by_sql:
+            self._need(name, taken, exact=False)
+            self.owed.append(Owed(PARSE))
+            return
         if taken is not None:
             # Of all that may be wrong with it the server says what comes first: under the name
             # that it has for the statement in the way.
@@ -459,6 +586,8 @@ class BatchReader:
             return
         statement = self.registry.acquire(sql, types, decision)
         self.statements[name] = statement
+        if name in self.needs:
+            self._must_end = True
         at: i64 = len(self.owed)
         self.owed.append(Owed(PARSE, name=name, statement=statement))
         frame = write.parse(statement.server_name, sql, types)
@@ -501,14 +630,37 @@ class BatchReader:
             self._undefined(BIND, OWED_BIND, name)
             return
         decision = self._of(statement)
-        self._note(decision)
-        self._note_executed(decision)
+        if decision.names is not None or self._portals:
+            if not self._bind_names(decision, portal_end):
+                return
+        else:
+            self._note(decision)
+            self._note_executed(decision)
         self.executed_statement = statement
+        if statement.by_sql:
+            self._need(name, statement, exact=True)
+            self.owed.append(OWED_BIND)
+            return
         shown = splitter.end if splitter.end < splitter.size else splitter.size
         frame = self._bind_of(statement.server_name, portal_end, name_end)
         at: i64 = len(self.owed)
         self.owed.append(OWED_BIND)
         self.edits.append(Edit(USE, start, shown, at, statement, frame))
+
+    def _bind_names(self, decision: Decision, portal_end: i64) -> bool:
+        """Bind of a statement that may name others. False: the client gets an error instead."""
+        names = decision.names
+        self._note_portal(portal_end, names)
+        for part in self._parts_of(decision):
+            self._note(part)
+            self._note_executed(part)
+        if names is None:
+            return True
+        if names.reserved:
+            self._fail(BIND, undefined_statement(names.reserved))
+            return False
+        self._use_names(names)
+        return True
 
     def _bind_of(self, name: bytes, portal_end: i64, name_end: i64) -> bytes:
         """The Bind at hand, as far as it has come, of another statement."""
@@ -543,7 +695,15 @@ class BatchReader:
         if statement is None:
             self._undefined(DESCRIBE, OWED_DESCRIBE, name)
             return
-        self._note(self._of(statement))
+        decision = self._of(statement)
+        for part in self._parts_of(decision):
+            self._note(part)
+        if decision.names is not None and not decision.names.reserved:
+            self._use_names(decision.names)
+        if statement.by_sql:
+            self._need(name, statement, exact=True)
+            self.owed.append(OWED_DESCRIBE)
+            return
         at: i64 = len(self.owed)
         self.owed.append(OWED_DESCRIBE)
         frame = write.describe_statement(statement.server_name)
@@ -562,6 +722,8 @@ class BatchReader:
         statement = self.statements.pop(name, None)
         if statement is not None:
             self.registry.release(statement)
+            if name in self.needs:
+                self._must_end = True
         at: i64 = len(self.owed)
         # Closing a statement that does not exist is no error either.
         self.owed.append(Owed(CLOSE, answer=write.CLOSE_COMPLETE, name=name, statement=statement))
@@ -576,9 +738,14 @@ class BatchReader:
             )
             return
         decision = cast(Decision, statement.decision)
-        self._note(decision)
+        if decision.names is not None or self._portals:
+            if not self._use_unnamed_names(kind, decision):
+                return
+        else:
+            self._note(decision)
+            if kind == BIND:
+                self._note_executed(decision)
         if kind == BIND:
-            self._note_executed(decision)
             self.executed_statement = statement
         if statement is not self.new_unnamed:
             at: i64 = len(self.owed)
@@ -587,17 +754,21 @@ class BatchReader:
             )
         self.owed.append(owed)
 
+    def _use_unnamed_names(self, kind: int, decision: Decision) -> bool:
+        if kind == BIND:
+            return self._bind_names(decision, self._string_end(self.input.start + 5))
+        for part in self._parts_of(decision):
+            self._note(part)
+        if decision.names is not None and not decision.names.reserved:
+            self._use_names(decision.names)
+        return True
+
     def _undefined(self, kind: int, owed: Owed, name: bytes) -> None:
         if not name.startswith(SERVER_PREFIX):
+            self._need(name, None, exact=True)
             self.owed.append(owed)  # the server says it best
             return
-        self._fail(
-            kind,
-            PgError(
-                UNDEFINED_PREPARED_STATEMENT,
-                f'prepared statement "{name.decode(errors="replace")}" does not exist',
-            ),
-        )
+        self._fail(kind, undefined_statement(name))
 
     def _fail(self, kind: int, error: PgError) -> None:
         """An error that only we can see must also be one for the server, or its transaction
@@ -661,9 +832,21 @@ class BatchReader:
                 self.statements[owed.name] = statement
                 self.registry.retain(statement)
 
-    def forget_all(self) -> None:
-        """The client is gone, or has discarded everything."""
+    def forget_names(self) -> None:
+        """The client has discarded all that has a name."""
         for statement in self.statements.values():
             self.registry.release(statement)
         self.statements.clear()
+
+    def forget_all(self) -> None:
+        """The client is gone."""
+        self.forget_names()
         self.unnamed = None
+
+
+def undefined_statement(name: bytes) -> PgError:
+    """PostgreSQL's error for a statement that does not exist."""
+    return PgError(
+        UNDEFINED_PREPARED_STATEMENT,
+        f'prepared statement "{name.decode(errors="replace")}" does not exist',
+    )

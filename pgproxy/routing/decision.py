@@ -11,6 +11,8 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.protocol.named import Names
+
 # Targets.
 PRIMARY: Final = 0
 REPLICA: Final = 1
@@ -24,9 +26,6 @@ NEVER: Final = 0
 IN_BLOCK: Final = 1  # in a transaction block, which nothing in it can commit
 ALONE: Final = 2  # also by itself: all that it does comes with its one commit
 
-# The detail of that statement's decision, by which the relay knows it.
-DEALLOCATE_ALL: Final = "DEALLOCATE ALL"
-
 # Kinds: what the relay itself has to do. Only a statement that is alone in its text has another
 # kind than PLAIN.
 PLAIN: Final = 0
@@ -36,7 +35,7 @@ SET_ROUTE: Final = 3  # SET [LOCAL | SESSION] pgproxy.route, RESET pgproxy.route
 SHOW_LAST_ROUTE: Final = 4  # SHOW pgproxy.last_route
 SHOW_ROUTE: Final = 5  # SHOW pgproxy.route
 EMPTY: Final = 6  # no statement at all: nothing, or comments
-DEALLOCATE: Final = 7  # of one name, which may be one of the protocol's own statements
+DEALLOCATE: Final = 7  # of one name or ALL, which may be the protocol's own statements
 
 
 class Reason(Enum):
@@ -169,7 +168,6 @@ class Pin(Enum):
     POOL_MODE = "pool_mode"  # pool.mode = "session": set by the relay
     TEMP_TABLE = "temp_table"  # or any other temporary object
     LISTEN = "listen"
-    PREPARE = "prepare"  # PREPARE in SQL; the protocol's own statements do not pin
     HOLD_CURSOR = "hold_cursor"
     ADVISORY_LOCK = "advisory_lock"
     LOAD = "load"
@@ -180,7 +178,7 @@ class Pin(Enum):
     UNPARSED = "unparsed"
 
 
-# What an error in the statement's own transaction takes back. Advisory locks, PREPARE, LOAD,
+# What an error in the statement's own transaction takes back. Advisory locks, LOAD,
 # setseed and whatever a DO block did before its own COMMIT outlive the error.
 UNDONE_BY_ERROR: Final = frozenset(
     {
@@ -254,8 +252,7 @@ class Decision:
     pin             why the session keeps its server connection if the statement succeeds, or None
     tag             for BEGIN and END: the command tag PostgreSQL answers with
     read_only       BEGIN … READ ONLY
-    argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT. A lone
-                    DEALLOCATE: the statement's name ("" for ALL)
+    argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT
     local           SET LOCAL
     unparsed        the text was not understood: `pin` holds only if PostgreSQL accepts it
     discards        DISCARD ALL or DEALLOCATE ALL: the statements prepared on the server are gone
@@ -267,6 +264,7 @@ class Decision:
     movable         a plain read without effect on its transaction
     again           NEVER, IN_BLOCK or ALONE: where it may be run again
     exact           made from the literals too: may stand only for exactly this text
+    names           what it does with names of prepared statements, or None
     """
 
     def __init__(
@@ -291,6 +289,7 @@ class Decision:
         movable: bool = False,
         exact: bool = False,
         again: int = -1,
+        names: Names | None = None,
     ) -> None:
         self.target: i64 = target
         self.reason = reason
@@ -317,18 +316,27 @@ class Decision:
         self.ends_transaction = ends_transaction
         self.movable = movable
         self.exact = exact
+        self.names = names
         self.again: i64 = again if again >= 0 else _again(reason, discards=discards)
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
         """This decision under a hint, which changes the target or leaves it."""
         reason = Reason.HINT if target != self.target else self.reason
-        return self._altered(target, reason, hint, int(self.again))
+        return self._altered(target, reason, hint, int(self.again), self.names)
 
     def never_again(self) -> "Decision":
         """This decision for a text that acts elsewhere too, which a rollback does not undo."""
-        return self._altered(self.target, self.reason, self.hint, NEVER)
+        return self._altered(self.target, self.reason, self.hint, NEVER, self.names)
 
-    def _altered(self, target: i64, reason: Reason, hint: i64, again: int) -> "Decision":
+    def naming(self, names: Names | None) -> "Decision":
+        """This decision for a text that does so with names."""
+        # What it does to names no rollback takes back.
+        again = NEVER if names is not None and names.changes is not None else int(self.again)
+        return self._altered(self.target, self.reason, self.hint, again, names)
+
+    def _altered(
+        self, target: i64, reason: Reason, hint: i64, again: int, names: Names | None
+    ) -> "Decision":
         return Decision(
             target,
             reason,
@@ -349,6 +357,7 @@ class Decision:
             movable=self.movable,
             exact=self.exact,
             again=again,
+            names=names,
         )
 
     def fields(self) -> tuple[object, ...]:
@@ -373,6 +382,7 @@ class Decision:
             self.exact,
             self.changes_schema,
             int(self.again),
+            () if self.names is None else tuple((int(u.kind), u.name) for u in self.names.uses),
         )
 
     def __repr__(self) -> str:

@@ -117,9 +117,11 @@ class Front:
                     in_transaction=self.status != STATUS_IDLE,
                 )
         elif batch.own == DEALLOCATE:
-            tag = b"DEALLOCATE"
+            assert decision.names is not None
+            use = decision.names.uses[0]
+            tag = b"DEALLOCATE" if use.name else b"DEALLOCATE ALL"
             if batch.executes:
-                batch.deallocate(decision.argument.encode())
+                batch.name_done(use)
         elif batch.own == SHOW_ROUTE:
             rows = self.session.show_route()
         else:

@@ -54,6 +54,11 @@ class Sent:
         # It is a COMMIT or ROLLBACK alone, which is sure to be executed when it is answered.
         self.is_end = executed is not None and executed.kind == END and _executes_once(batch.owed)
         self.again = batch.again
+        # What must be on the server under clients' own names first; None: it names nothing.
+        self.needs = batch.needs if batch.is_named else None
+        self.inside = batch.continues  # an earlier part of the batch has been sent
+        names = batch.names if batch.is_named and batch.simple else None
+        self.changes = None if names is None else names.changes
 
     def raw(self) -> bytes:
         """The client's bytes."""

@@ -1,0 +1,297 @@
+"""Names of prepared statements, in SQL and in the protocol: each client has its own, as on a
+connection of its own, while a few server connections serve all."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgproxy.embedded import Cluster
+from tests.support.proxy import ProxyProcess
+from tests.support.wire import (
+    FLUSH,
+    SYNC,
+    Address,
+    Frame,
+    Wire,
+    bind,
+    close,
+    describe,
+    errors,
+    execute,
+    parse,
+    query,
+    rows,
+)
+
+DATABASE: Final = "names"
+SCHEMA: Final = """
+    CREATE TABLE items (n int PRIMARY KEY, name text);
+    INSERT INTO items SELECT n, 'item ' || n FROM generate_series(1, 5) n;
+    CREATE TABLE sink (n int);
+    CREATE TABLE fragile (n int);
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database(cluster: Cluster) -> Iterator[None]:
+    cluster.primary.psql(f"CREATE DATABASE {DATABASE}")
+    cluster.primary.psql(SCHEMA, DATABASE)
+    cluster.wait_caught_up()
+    yield
+    cluster.primary.psql(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def narrow(cluster: Cluster) -> Iterator[ProxyProcess]:
+    """Two connections to each server, with few names on each."""
+    with ProxyProcess.start(
+        cluster.servers, pool={"size": 2, "max_prepared_statements": 4}
+    ) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def single(cluster: Cluster) -> Iterator[ProxyProcess]:
+    with ProxyProcess.start([cluster.primary], pool={"size": 1}) as proxy:
+        yield proxy
+
+
+def run(sql: str) -> bytes:
+    return parse(sql) + bind() + execute()
+
+
+def masked(frame: Frame) -> Frame:
+    """Without where in the source an error was raised, and where in which text; and without the
+    oids of tables, which each run makes anew."""
+    kind, body = frame
+    if kind == b"T":
+        return kind, re.sub(rb"\0\0\0[@-\xff].", b"oid", body, flags=re.DOTALL)
+    if kind == b"E":
+        return kind, b"\0".join(field for field in body.split(b"\0") if field[:1] not in b"FLRP")
+    return frame
+
+
+# --- one client's script, direct and through the proxy, with another client's in between -----------
+
+SCRIPTS: Final = {
+    "the life of a name": [
+        query("PREPARE a AS SELECT 1 AS x"),
+        query("PREPARE a AS SELECT 2"),
+        query("EXECUTE a"),
+        query("DEALLOCATE a"),
+        query("EXECUTE a"),
+        query("DEALLOCATE a"),
+        query("PREPARE a(int) AS SELECT $1 + 1"),
+        query("EXECUTE a(1)"),
+        query("EXECUTE a(2, 3)"),
+        query("EXECUTE a('x')"),
+        query("DEALLOCATE PREPARE a"),
+    ],
+    "several statements": [
+        query("PREPARE a AS SELECT 1; EXECUTE a; PREPARE b AS SELECT 2; EXECUTE b; EXECUTE a"),
+        query("EXECUTE a; DEALLOCATE a; EXECUTE b; EXECUTE a; DEALLOCATE b"),
+        query("EXECUTE b"),
+        query("PREPARE a AS SELECT 3; SELECT 1/0; PREPARE c AS SELECT 4"),
+        query("EXECUTE a"),
+        query("EXECUTE c"),
+        query("DEALLOCATE ALL; PREPARE a AS SELECT 5; PREPARE b AS SELECT 6"),
+        query("EXECUTE a; EXECUTE b"),
+        query("DEALLOCATE b; PREPARE b AS SELECT 7; EXECUTE b"),
+        query("DEALLOCATE nobody; DEALLOCATE a"),
+        query("EXECUTE a"),
+    ],
+    "in transactions": [
+        query("BEGIN"),
+        query("PREPARE a AS SELECT 1"),
+        query("ROLLBACK"),
+        query("EXECUTE a"),
+        query("BEGIN READ ONLY"),
+        query("EXECUTE a"),
+        query("PREPARE b AS SELECT 2"),
+        query("EXECUTE b"),
+        query("COMMIT"),
+        query("BEGIN"),
+        query("EXECUTE b"),
+        query("SELECT 1/0"),
+        query("EXECUTE b"),
+        query("DEALLOCATE b"),
+        query("PREPARE c AS SELECT 3"),
+        query("ROLLBACK"),
+        query("EXECUTE b"),
+        query("EXECUTE c"),
+        query("BEGIN; PREPARE c AS SELECT 3; COMMIT; EXECUTE c"),
+        query("BEGIN ISOLATION LEVEL REPEATABLE READ"),
+        query("EXECUTE c; DEALLOCATE c"),
+        query("COMMIT"),
+    ],
+    "what is executed": [
+        query("PREPARE w(int) AS INSERT INTO sink VALUES ($1) RETURNING n"),
+        query("EXECUTE w(1)"),
+        query("EXPLAIN (COSTS OFF) EXECUTE w(2)"),
+        query("CREATE TEMP TABLE made ON COMMIT DROP AS EXECUTE w(3)"),
+        query("PREPARE r(int) AS SELECT name FROM items WHERE n = $1"),
+        query("EXECUTE r(2)"),
+        query("EXPLAIN (COSTS OFF) EXECUTE r(2)"),
+        query("BEGIN; CREATE TABLE copied AS EXECUTE r(3); SELECT * FROM copied; ROLLBACK"),
+        query("EXECUTE r(length('abc'))"),
+        query("DELETE FROM sink"),
+        query("DEALLOCATE ALL"),
+        query("EXECUTE r(1)"),
+        query("PREPARE nothing AS SELECT FROM nowhere"),
+        query("EXECUTE nothing"),
+    ],
+    "names of SQL in the protocol": [
+        query("PREPARE a(int) AS SELECT $1 AS x"),
+        describe("S", "a") + SYNC,
+        bind(b"1", statement="a") + describe("P") + execute() + SYNC,
+        parse("SELECT 2", "a") + SYNC,
+        bind(b"3", statement="a") + execute() + SYNC,
+        close("S", "a") + SYNC,
+        bind(b"4", statement="a") + execute() + SYNC,
+        query("EXECUTE a(5)"),
+        query("PREPARE a(int) AS SELECT $1 AS x"),
+        close("S", "a") + parse("SELECT 6", "a") + bind(statement="a") + execute() + SYNC,
+        bind(statement="a") + execute() + SYNC,
+        query("EXECUTE a"),
+    ],
+    "names of the protocol in SQL": [
+        parse("SELECT $1 AS x", "a", [23]) + SYNC,
+        query("EXECUTE a(1)"),
+        query("PREPARE a AS SELECT 2"),
+        bind(b"3", statement="a") + execute() + SYNC,
+        query("DEALLOCATE a"),
+        bind(b"4", statement="a") + execute() + SYNC,
+        query("EXECUTE a(5)"),
+        parse("SELECT 6", "a") + parse("SELECT 7", "b") + SYNC,
+        query("EXECUTE a; DEALLOCATE a; EXECUTE b; SELECT 8"),
+        bind(statement="a") + SYNC,
+        bind(statement="b") + execute() + SYNC,
+        query("DISCARD ALL"),
+        query("EXECUTE b"),
+        bind(statement="b") + execute() + SYNC,
+    ],
+    "in the extended protocol": [
+        run("PREPARE a AS SELECT 1") + run("EXECUTE a") + SYNC,
+        run("EXECUTE a") + run("DEALLOCATE a") + run("PREPARE a AS SELECT 2") + run("EXECUTE a")
+        + SYNC,
+        bind(statement="a") + execute() + close("S", "a") + run("EXECUTE a") + SYNC,
+        run("PREPARE a AS SELECT 3") + run("EXECUTE a") + SYNC,
+        parse("EXECUTE a") + describe("S") + bind() + describe("P") + execute() + SYNC,
+        parse("EXECUTE a", "twice") + SYNC,
+        bind(statement="twice") + execute() + SYNC,
+        describe("S", "twice") + SYNC,
+        run("DEALLOCATE a") + SYNC,
+        bind(statement="twice") + execute() + SYNC,
+        run("SELECT 1/0") + run("PREPARE b AS SELECT 4") + SYNC,
+        run("EXECUTE b") + SYNC,
+        run("PREPARE b AS SELECT 5") + run("SELECT 1/0") + SYNC,
+        run("EXECUTE b") + SYNC,
+        run("DEALLOCATE ALL") + parse("SELECT 6", "b") + bind(statement="b") + execute() + SYNC,
+        bind(statement="b") + execute() + run("DISCARD ALL") + SYNC,
+        run("DISCARD ALL") + parse("SELECT 7", "b") + bind(statement="b") + execute() + SYNC,
+        bind(statement="b") + execute() + SYNC,
+        run("DISCARD PLANS") + bind(statement="b") + execute() + SYNC,
+    ],
+    "portals": [
+        query("PREPARE a AS SELECT n FROM items ORDER BY n"),
+        query("BEGIN"),
+        parse("EXECUTE a", "e") + bind(statement="e", portal="p") + SYNC,
+        execute("p", 2) + SYNC,
+        query("EXECUTE a"),
+        execute("p", 2) + SYNC,
+        parse("PREPARE b AS SELECT 1", "m") + bind(statement="m", portal="q") + SYNC,
+        query("DEALLOCATE a"),
+        execute("q") + SYNC,
+        query("EXECUTE b"),
+        run("SELECT 5") + bind(statement="e") + SYNC,
+        execute() + SYNC,
+        query("ROLLBACK"),
+        query("EXECUTE b"),
+    ],
+    "a copy among them": [
+        query("PREPARE a AS SELECT 1; COPY sink FROM STDIN; DEALLOCATE a")
+        + b"d\0\0\0\x06" + b"7\n" + b"c\0\0\0\4",
+        query("EXECUTE a"),
+        query("PREPARE a AS SELECT count(*) FROM sink"),
+        query("EXECUTE a"),
+        query("DELETE FROM sink"),
+    ],
+    "tables that go": [
+        query("CREATE TABLE gone (n int)"),
+        query("PREPARE g AS SELECT * FROM gone"),
+        query("EXECUTE g"),
+        query("DROP TABLE gone"),
+        query("EXECUTE g"),
+        query("BEGIN"),
+        query("EXECUTE g"),
+        query("EXECUTE g"),
+        query("ROLLBACK"),
+        query("DEALLOCATE g"),
+        query("EXECUTE g"),
+    ],
+}  # fmt: skip
+
+NOISE: Final = [
+    query("DEALLOCATE ALL"),
+    query("PREPARE a AS SELECT 'not yours'"),
+    query("PREPARE b AS SELECT 'nor this'"),
+    query("PREPARE c AS SELECT 'and this'; PREPARE r AS SELECT 9; PREPARE w AS SELECT 10"),
+    parse("SELECT 'a protocol''s'", "g") + SYNC,
+    query("EXECUTE a; EXECUTE g"),
+]
+
+
+async def noise(proxy: Address, stop: asyncio.Event) -> None:
+    async with await Wire.connect(proxy, database=DATABASE) as client:
+        while not stop.is_set():
+            for step in NOISE:
+                await client.ask(step)
+
+
+async def play(address: Address, steps: list[bytes]) -> list[list[Frame]]:
+    async with await Wire.connect(address, database=DATABASE) as client:
+        answers = [[masked(frame) for frame in await client.ask(step)] for step in steps]
+        answers.append(await client.ask(query("SELECT 'the end'")))
+        return answers
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_as_on_a_connection_of_its_own(
+    name: str, cluster: Cluster, narrow: ProxyProcess
+) -> None:
+    direct = await play(cluster.primary, SCRIPTS[name])
+    cluster.wait_caught_up()
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(noise(narrow, stop))
+        try:
+            for _ in range(3):
+                through = await play(narrow, SCRIPTS[name])
+                for step, is_, should in zip(SCRIPTS[name], through, direct, strict=False):
+                    assert is_ == should, step
+        finally:
+            stop.set()
+    narrow.check()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_all_at_once(name: str, cluster: Cluster, single: ProxyProcess) -> None:
+    """The whole script in one write."""
+    steps = SCRIPTS[name]
+
+    async def tell(address: Address) -> list[Frame]:
+        async with await Wire.connect(address, database=DATABASE) as client:
+            return [masked(frame) for frame in await client.ask(*steps, ready=len(steps))]
+
+    direct = await tell(cluster.primary)
+    async with await Wire.connect(single, database=DATABASE) as other:
+        await other.ask(*NOISE, ready=len(NOISE))
+    assert await tell(single) == direct
+    single.check()
