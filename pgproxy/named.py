@@ -5,18 +5,31 @@ that uses names is sent when everything before it is answered: then its names ca
 on the server (protocol/leadin.py) and nothing about them is guessed.
 """
 
-from typing import TYPE_CHECKING, final
+import re
+from typing import TYPE_CHECKING, Final, final
 
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_FAILED
-from pgproxy.protocol.inflight import Owed
+from pgproxy.protocol.inflight import OWED_ATTEMPT, OWED_BEGIN, OWED_RESTORE, Owed
+from pgproxy.protocol.leadin import lead_in
 from pgproxy.protocol.named import DEALLOCATES, STAND_IN
 from pgproxy.protocol.states import EXECUTE, LEASED, PARSE, SETTLING
 from pgproxy.routing.batch import undefined_statement
+from pgproxy.routing.front import IN_FAILED_TRANSACTION
 from pgproxy.servers.connection import ServerConnection
 
 if TYPE_CHECKING:
     from pgproxy.relay import Relay
+
+_ROLLBACK: Final = write.query(b"ROLLBACK")
+_BEGIN_AND_FAIL: Final = write.query(b"BEGIN") + write.query(
+    b"pgproxy fails this transaction again"
+)
+_ABORTED: Final = write.error_response(IN_FAILED_TRANSACTION)
+# A text whose first statement ends the transaction.
+_ENDS: Final = re.compile(
+    rb"\s*(rollback|abort|commit|end)(\s+(work|transaction))?\s*;", re.IGNORECASE
+)
 
 # What a text gets whose name could not be brought in line.
 _FOLLOWS = (b"\x00C26000\x00", b"\x00C25P02\x00")
@@ -40,7 +53,7 @@ class Named:
         return True
 
     def must_wait_for_answers(self) -> bool:
-        """Whether the batch at hand, which uses names, must wait."""
+        """Whether the batch at hand, which uses names, must wait, and be read again then."""
         relay = self.relay
         inflight = relay.inflight
         if relay.server is None or inflight.skipping or inflight.copying:
@@ -83,10 +96,34 @@ class Named:
         relay = self.relay
         batch = relay.batch
         self.failure = b""
-        if relay.front.status == STATUS_FAILED or relay.inflight.skipping:
+        if relay.inflight.skipping:
             batch.needs = {}  # nothing of it will run
-        elif batch.simple:
+            return
+        if batch.simple:
             batch.find_needs()
+        if relay.front.status != STATUS_FAILED:
+            return
+        if batch.needs:
+            if not batch.simple and not batch.ends:
+                self.failure = _ABORTED
+            elif not batch.simple or _ENDS.match(batch.sql()):
+                self._end_transaction()
+        batch.needs = {}  # nothing of it will run, or what it needs is there
+
+    def _end_transaction(self) -> None:
+        """The transaction has failed, and the batch at hand ends it and uses names behind that. It
+        ends here a little earlier, and one in its place fails that the batch can end."""
+        relay = self.relay
+        server = relay.server
+        assert server is not None
+        relay.journal.give_up()
+        inflight = relay.inflight
+        inflight.push(OWED_RESTORE)
+        lead = lead_in(relay.batch.needs, server.prepared, inflight, inside=False)
+        inflight.push(OWED_BEGIN)
+        inflight.push(OWED_ATTEMPT)
+        server.prepared.unnamed = None
+        server.write(_ROLLBACK + lead + _BEGIN_AND_FAIL)
 
     def done(self, server: ServerConnection) -> None:
         """The server has changed what names mean."""

@@ -505,6 +505,8 @@ class Relay(Owner):
         batch = self.batch
         front = self.front
         pipelined = not self.inflight.settled
+        if not pipelined and batch.in_doubt:
+            batch.in_doubt.clear()
         first = b""
         if front.held:
             first = front.held
@@ -513,7 +515,7 @@ class Relay(Owner):
         in_block = front.status == STATUS_IN_TRANSACTION and not pipelined
         if batch.is_named:
             self.named.before()
-        sent = Sent(batch, first, in_block)
+        sent = Sent(batch, first, in_block, may_fail=pipelined or front.status == STATUS_FAILED)
         if batch.ending == CUT:
             self.journal.give_up()
         else:
@@ -626,6 +628,8 @@ class Relay(Owner):
         if self.pin is not None:
             return
         self.pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
+        if self.pin in (Pin.UNPARSED, Pin.DO_BLOCK):
+            self.batch.may_know_more = True
         # Only the sole statement in flight can be told from others when an error comes.
         executed = self.batch.executed
         self.pin_is_new = (
@@ -813,7 +817,7 @@ class Relay(Owner):
                             if pieces is None:
                                 pieces = []
                             pieces.append(splitter.data[done : splitter.start])
-                            pieces.append(batch.in_clients_words(frame))
+                            pieces.append(batch.in_clients_words(frame, inflight.void))
                             done = splitter.end
                 elif kind == B_PORTAL_SUSPENDED:
                     self.begun = b""  # the portal cannot move

@@ -252,6 +252,11 @@ class Inflight:
         return void
 
     @property
+    def void(self) -> list[Owed]:
+        """What `take_void` will return."""
+        return self._void
+
+    @property
     def has_void(self) -> bool:
         return len(self._void) > 0
 

@@ -16,6 +16,12 @@ from mypy_extensions import i64
 # the error message is PostgreSQL's. Those must not hit one of ours by accident.
 SERVER_PREFIX: Final = b"pgproxy_"
 
+# Of unnamed statements: texts that are remembered to have been seen, in each of two generations;
+# those that were seen again, and have names on the servers; and the longest of them.
+SEEN: Final = 4096
+REPEATED: Final = 1000
+LONGEST_REPEATED: Final = 16384
+
 
 @final
 class Statement:
@@ -64,6 +70,9 @@ class StatementRegistry:
     def __init__(self) -> None:
         self._by_text: dict[tuple[bytes, bytes, bytes], Statement] = {}
         self._last = 0
+        self._repeated: dict[tuple[bytes, bytes, bytes], Statement] = {}
+        self._seen: set[int] = set()
+        self._seen_before: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._by_text)
@@ -95,6 +104,35 @@ class StatementRegistry:
         """The schema has changed: a text prepared from now on must not get a plan from before,
         which PostgreSQL refuses when it would return other columns. Names in use keep theirs."""
         self._by_text.clear()
+        self._repeated.clear()
+
+    def repeated(self, sql: bytes, parameter_types: bytes, scope: bytes) -> Statement | None:
+        """The statement that serves an unnamed one of this text, if there is one."""
+        return self._repeated.get((sql, parameter_types, scope))
+
+    def is_seen_again(self, sql: bytes, parameter_types: bytes, scope: bytes) -> bool:
+        """Whether an unnamed statement of this text has been here lately; notes that it has."""
+        if len(sql) > LONGEST_REPEATED:
+            return False
+        key = hash((sql, parameter_types, scope))
+        if key in self._seen or key in self._seen_before:
+            return True
+        if len(self._seen) >= SEEN:
+            self._seen_before = self._seen
+            self._seen = set()
+        self._seen.add(key)
+        return False
+
+    def repeat(
+        self, sql: bytes, parameter_types: bytes, decision: object, scope: bytes
+    ) -> Statement:
+        """From now on this statement serves unnamed ones of its text."""
+        if len(self._repeated) >= REPEATED:
+            del self._repeated[next(iter(self._repeated))]
+        self._last += 1
+        statement = Statement(self._last, sql, parameter_types, decision, scope)
+        self._repeated[sql, parameter_types, scope] = statement
+        return statement
 
     def retain(self, statement: Statement) -> None:
         """Undoes a `release`, also of the last user."""

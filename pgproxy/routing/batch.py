@@ -76,6 +76,7 @@ from pgproxy.routing.decision import (
     Pin,
     Reason,
 )
+from pgproxy.routing.lexer import first_word
 from pgproxy.routing.naming import decisions_of
 from pgproxy.routing.router import Router
 
@@ -111,6 +112,11 @@ USE: Final = 1  # Bind or Describe of a named statement: rename, prepare it firs
 USE_UNNAMED: Final = 2  # of an unnamed statement that an earlier batch parsed
 SUBSTITUTE: Final = 3  # send other bytes
 
+# The first words of what PostgreSQL plans; SELECT INTO and COPY are not told apart, and work too.
+PLANNED: Final = frozenset(
+    {"select", "with", "values", "table", "insert", "update", "delete", "merge"}
+)
+
 # What the proxy answers itself.
 OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE)
 
@@ -145,6 +151,7 @@ class BatchReader:
         self.registry = registry
         self.statements: dict[bytes, Statement] = {}
         self.unnamed: Statement | None = None
+        self.scope = b""  # what of the session decides the meaning of its texts
         self.fixed: Decision | None = None  # used instead of the router's (unsafe encodings)
         self.skipping = False  # after an error of ours: drop everything up to Sync
         self.continues = False  # the first part of this batch has been sent
@@ -176,7 +183,12 @@ class BatchReader:
         self.names: Names | None = None  # if it is one Query
         self.needs: dict[bytes, Need] = _NO_NEEDS
         self.reserved = b""  # a name of ours that its text names
+        self.in_doubt: set[bytes] = set()  # names that what is sent and unanswered makes or closes
+        self._doubting: list[bytes] = []  # the same of this batch
         self._must_end = False  # what names mean has changed: what follows is another batch
+        self.may_know_more = False  # the server may have names of a text that was not understood
+        self._has_error = False  # the batch has a message that fails by our doing
+        self._has_unnamed = False  # the batch has parsed an unnamed statement
         self._portals: dict[bytes, Names] = {}  # those of statements that name others
         self._unnamed_before: Statement | None = None
 
@@ -235,7 +247,7 @@ class BatchReader:
             self.registry.release(statement)
         if use.kind == DEALLOCATES:
             return None
-        statement = self.registry.acquire(use.sql, b"", use.decision)
+        statement = self.registry.acquire(use.sql, b"", use.decision, self.scope)
         self.statements[name] = statement
         return statement
 
@@ -250,6 +262,7 @@ class BatchReader:
         if not self.simple:
             self.undo(self.owed)
             self.unnamed = self._unnamed_before
+            self._doubting.clear()
         self.open = False
         self.input.rewind(int(self.start))
 
@@ -289,6 +302,9 @@ class BatchReader:
         """The batch has been sent or answered; its bytes are not needed any more."""
         self.input.keep = self.end
         self.open = False
+        if self._doubting:
+            self.in_doubt.update(self._doubting)
+            self._doubting.clear()
 
     # --- simple protocol ----------------------------------------------------------------------
 
@@ -369,6 +385,8 @@ class BatchReader:
             self.needs = _NO_NEEDS
             self.reserved = b""
         self._must_end = False
+        self._has_unnamed = False
+        self._has_error = False
         self._unnamed_before = self.unnamed
 
     def _complete(self, owed: Owed | None) -> i64:
@@ -376,6 +394,8 @@ class BatchReader:
         if owed is not None:
             self.owed.append(owed)
             self.ending = AT_READY
+            if self._has_error:
+                self.own = PLAIN
         else:
             self.ending = CUT
         self.end = splitter.end if splitter.end < splitter.size else splitter.size
@@ -497,16 +517,22 @@ class BatchReader:
 
     def _use_names(self, names: Names) -> None:
         """The message at hand runs or describes a text that names statements."""
+        self._wait()
+        add_needs(self.needs, names.uses, self.statements)
+
+    def _look_at(self, name: bytes) -> None:
+        """What the name means may hang on what is not answered yet: then the batch waits."""
+        if self.in_doubt and name in self.in_doubt:
+            self._wait()
+
+    def _wait(self) -> None:
         if not self.is_named:
             self.is_named = True
             self.needs = {}
-        add_needs(self.needs, names.uses, self.statements)
 
     def _need(self, name: bytes, statement: Statement | None, *, exact: bool) -> None:
         """The message at hand is about a statement that has this name on the server too."""
-        if not self.is_named:
-            self.is_named = True
-            self.needs = {}
+        self._wait()
         add_need(self.needs, Need(name, statement, exact=exact))
 
     def _owed_execute(self) -> Owed:
@@ -565,26 +591,31 @@ class BatchReader:
                 self._note(part)
         types = data[sql_end + 1 : end]
         if name_end == body:
+            self._has_unnamed = True
+            if self._is_repeated(sql, types, decision):
+                return
             statement = Statement(0, sql, types, decision)
             self.owed.append(Owed(PARSE, statement=statement, previous=self.unnamed))
             self.unnamed = statement
             self.new_unnamed = statement
             return
         name = data[body:name_end]
+        self._look_at(name)
+        self._doubting.append(name)
         taken = self.statements.get(name)
         if taken is not None and taken.by_sql:
             self._need(name, taken, exact=False)
-            self.owed.append(Owed(PARSE))
+            self.owed.append(Owed(PARSE, name=name))
             return
         if taken is not None:
             # Of all that may be wrong with it the server says what comes first: under the name
             # that it has for the statement in the way.
             place: i64 = len(self.owed)
-            self.owed.append(Owed(PARSE))
+            self.owed.append(Owed(PARSE, name=name, previous=taken))
             again = write.parse(taken.server_name, sql, types)
             self.edits.append(Edit(USE, splitter.start, end, place, taken, again))
             return
-        statement = self.registry.acquire(sql, types, decision)
+        statement = self.registry.acquire(sql, types, decision, self.scope)
         self.statements[name] = statement
         if name in self.needs:
             self._must_end = True
@@ -592,6 +623,24 @@ class BatchReader:
         self.owed.append(Owed(PARSE, name=name, statement=statement))
         frame = write.parse(statement.server_name, sql, types)
         self.edits.append(Edit(MAKE, splitter.start, end, at, statement, frame))
+
+    def _is_repeated(self, sql: bytes, types: bytes, decision: Decision) -> bool:
+        """Whether an unnamed statement has come before and is served by one that has a name."""
+        if self.fixed is not None:
+            return False
+        registry = self.registry
+        statement = registry.repeated(sql, types, self.scope)
+        if statement is None:
+            if not registry.is_seen_again(sql, types, self.scope) or not is_plain(sql, decision):
+                return False
+            statement = registry.repeat(sql, types, decision, self.scope)
+        splitter = self.input
+        at: i64 = len(self.owed)
+        self.owed.append(Owed(PARSE, statement=statement, previous=self.unnamed))
+        frame = write.parse(statement.server_name, sql, types)
+        self.edits.append(Edit(MAKE, splitter.start, splitter.end, at, statement, frame))
+        self.unnamed = statement
+        return True
 
     def _large_parse(self) -> None:
         # Too large to hold, so also too large to prepare again elsewhere: it passes through as the
@@ -611,6 +660,7 @@ class BatchReader:
             decision = self.fixed
         self._note(decision)
         self._note_executed(decision)
+        self._has_unnamed = True
         self.unnamed = Statement(LOST, b"", b"", decision)
         self.new_unnamed = self.unnamed
         self.owed.append(Owed(PARSE, statement=self.unnamed))
@@ -625,6 +675,7 @@ class BatchReader:
             self._use_unnamed(BIND, OWED_BIND)
             return
         name = data[portal_end + 1 : name_end]
+        self._look_at(name)
         statement = self.statements.get(name)
         if statement is None:
             self._undefined(BIND, OWED_BIND, name)
@@ -691,6 +742,7 @@ class BatchReader:
             self._use_unnamed(DESCRIBE, OWED_DESCRIBE)
             return
         name = data[start + 6 : name_end]
+        self._look_at(name)
         statement = self.statements.get(name)
         if statement is None:
             self._undefined(DESCRIBE, OWED_DESCRIBE, name)
@@ -717,7 +769,10 @@ class BatchReader:
             self.owed.append(OWED_CLOSE)
             return
         name = data[start + 6 : self._string_end(start + 6)]
-        if not name:
+        if name:
+            self._look_at(name)
+            self._doubting.append(name)
+        else:
             self.unnamed = None
         statement = self.statements.pop(name, None)
         if statement is not None:
@@ -747,12 +802,28 @@ class BatchReader:
                 self._note_executed(decision)
         if kind == BIND:
             self.executed_statement = statement
-        if statement is not self.new_unnamed:
-            at: i64 = len(self.owed)
+        if not self._has_unnamed:
+            self._wait()
+        at: i64 = len(self.owed)
+        if statement.number > 0:
+            self._use_repeated(kind, statement)
+        elif statement is not self.new_unnamed:
             self.edits.append(
                 Edit(USE_UNNAMED, self.input.start, self.input.start, at, statement, b"")
             )
         self.owed.append(owed)
+
+    def _use_repeated(self, kind: int, statement: Statement) -> None:
+        splitter = self.input
+        start = splitter.start
+        end = splitter.end if splitter.end < splitter.size else splitter.size
+        if kind == BIND:
+            portal_end = self._string_end(start + 5)
+            frame = self._bind_of(statement.server_name, portal_end, portal_end + 1)
+        else:
+            frame = write.describe_statement(statement.server_name)
+        at: i64 = len(self.owed)
+        self.edits.append(Edit(USE, start, end, at, statement, frame))
 
     def _use_unnamed_names(self, kind: int, decision: Decision) -> bool:
         if kind == BIND:
@@ -764,15 +835,16 @@ class BatchReader:
         return True
 
     def _undefined(self, kind: int, owed: Owed, name: bytes) -> None:
-        if not name.startswith(SERVER_PREFIX):
+        if self.may_know_more and not name.startswith(SERVER_PREFIX):
             self._need(name, None, exact=True)
-            self.owed.append(owed)  # the server says it best
+            self.owed.append(owed)
             return
         self._fail(kind, undefined_statement(name))
 
     def _fail(self, kind: int, error: PgError) -> None:
         """An error that only we can see must also be one for the server, or its transaction
         would go on: it gets a message that fails, and the client gets this error for it."""
+        self._has_error = True
         at: i64 = len(self.owed)
         self.owed.append(Owed(kind, error=write.error_response(error)))
         splitter = self.input
@@ -807,12 +879,18 @@ class BatchReader:
             raise PgError(PROTOCOL_VIOLATION, "invalid string in message", severity="FATAL")
         return end
 
-    def in_clients_words(self, frame: bytes) -> bytes:
-        """An ErrorResponse with the client's names of statements in place of ours."""
+    def in_clients_words(self, frame: bytes, void: list[Owed]) -> bytes:
+        """An ErrorResponse with the client's names of statements in place of ours; `void`: what
+        the server has not done after all."""
+        if void and void[0].previous is not None and void[0].name:
+            frame = _renamed(frame, void[0].previous, void[0].name)  # the name is taken
+        for owed in void:
+            if owed.statement is not None and not owed.hidden:
+                frame = _renamed(frame, owed.statement, owed.name)
         for name, statement in self.statements.items():
-            ours = b'"' + statement.server_name + b'"'
-            if ours in frame:
-                frame = frame.replace(ours, b'"' + name + b'"')
+            frame = _renamed(frame, statement, name)
+        if self.unnamed is not None:
+            frame = _renamed(frame, self.unnamed, b"")
         return frame[:1] + write.int32(len(frame) - 1) + frame[5:]
 
     # --- taking back --------------------------------------------------------------------------
@@ -842,6 +920,22 @@ class BatchReader:
         """The client is gone."""
         self.forget_names()
         self.unnamed = None
+
+
+def is_plain(sql: bytes, decision: Decision) -> bool:
+    """Whether a text is one that PostgreSQL plans."""
+    return (
+        decision.kind == PLAIN
+        and not decision.unparsed
+        and decision.pin is None
+        and first_word(sql) in PLANNED
+    )
+
+
+def _renamed(frame: bytes, statement: Statement, name: bytes) -> bytes:
+    if not statement.server_name:
+        return frame
+    return frame.replace(b'"' + statement.server_name + b'"', b'"' + name + b'"')
 
 
 def undefined_statement(name: bytes) -> PgError:

@@ -179,7 +179,7 @@ class Front:
                 self.status = STATUS_IDLE
                 raise failure
             return self._tag(batch, b"ROLLBACK", STATUS_IDLE)
-        if decision is None:
+        if decision is None and all(owed.kind != PARSE for owed in batch.owed):
             answer = self._bookkeeping(batch)
             if answer is not None:
                 return answer

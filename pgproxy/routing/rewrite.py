@@ -20,7 +20,8 @@ def rewrite(
 
     `pipelined`: what was sent before is not answered yet. After an error in it the server neither
     closes nor makes what it was told to. So what is made again is closed again first, and what was
-    made there without the client's knowing is made once more here.
+    made there without the client's knowing is made once more here. In a transaction that has failed,
+    or may have, even the Parse of what is there has to be asked for: it fails.
     """
     if not pipelined:
         prepared.settle()
@@ -44,7 +45,7 @@ def rewrite(
             pushed += 1
             if not prepared.touch(statement):
                 _make_room(statement, prepared, inflight, pieces)
-            elif prepared.pending(statement) is None or statement in made:
+            elif statement in made or (prepared.pending(statement) is None and not sent.may_fail):
                 answer = write.PARSE_COMPLETE
                 inflight.push(Owed(PARSE, answer=answer, name=owed.name, statement=statement))
                 continue

@@ -295,3 +295,77 @@ async def test_all_at_once(name: str, cluster: Cluster, single: ProxyProcess) ->
         await other.ask(*NOISE, ready=len(NOISE))
     assert await tell(single) == direct
     single.check()
+
+
+# --- any client, any order -----------------------------------------------------------------------
+
+names = st.sampled_from(["a", "b"])
+texts = st.sampled_from(
+    [
+        "SELECT 1",
+        "SELECT 2 AS two",
+        "SELECT name FROM items WHERE n = 3",
+        "INSERT INTO sink VALUES (1)",
+        "SELECT FROM nowhere",
+    ]
+)
+statements = st.one_of(
+    st.builds("PREPARE {} AS {}".format, names, texts),
+    st.builds("PREPARE {} AS {}".format, names, texts),
+    st.builds("EXECUTE {}".format, names),
+    st.builds("EXECUTE {}".format, names),
+    st.builds("EXPLAIN (COSTS OFF) EXECUTE {}".format, names),
+    st.builds("DEALLOCATE {}".format, names),
+    st.sampled_from(["DEALLOCATE ALL", "DISCARD ALL", "DISCARD PLANS"]),
+    st.sampled_from(["SELECT 1/0", "SELECT 7", "BEGIN", "BEGIN READ ONLY", "COMMIT", "ROLLBACK"]),
+)
+messages = st.one_of(
+    st.builds(run, statements),
+    st.builds(parse, texts, names),
+    st.builds(lambda name: bind(statement=name) + execute(), names),
+    st.builds(lambda name: bind(statement=name) + describe("P") + execute(), names),
+    st.builds(lambda name: describe("S", name), names),
+    st.builds(lambda name: close("S", name), names),
+    st.builds(lambda name: close("S", name) + parse("SELECT 8", name), names),
+)
+steps = st.one_of(
+    st.builds(lambda texts: query("; ".join(texts)), st.lists(statements, min_size=1, max_size=3)),
+    st.builds(query, statements),
+    st.builds(lambda inside: b"".join(inside) + SYNC, st.lists(messages, min_size=1, max_size=4)),
+)
+turns = st.tuples(st.integers(0, 2), st.lists(steps, min_size=1, max_size=2))
+
+
+async def compare(direct: Address, proxy: Address, dialogue: list[tuple[int, list[bytes]]]) -> None:
+    async with AsyncExitStack() as stack:
+        pairs = [
+            (
+                await stack.enter_async_context(await Wire.connect(direct, database=DATABASE)),
+                await stack.enter_async_context(await Wire.connect(proxy, database=DATABASE)),
+            )
+            for _ in range(3)
+        ]
+        for number, asked in dialogue:
+            one, other = pairs[number]
+            should = [masked(frame) for frame in await one.ask(*asked, ready=len(asked))]
+            async with asyncio.timeout(20):
+                is_ = [masked(frame) for frame in await other.ask(*asked, ready=len(asked))]
+            assert is_ == should, (number, asked)
+
+
+@settings(max_examples=150)
+@given(st.lists(turns, min_size=1, max_size=12))
+def test_any_dialogue_is_as_with_connections_of_their_own(
+    cluster: Cluster, single_each: ProxyProcess, dialogue: list[tuple[int, list[bytes]]]
+) -> None:
+    # Who is in a transaction holds its connection: nobody may wait for it for ever.
+    asyncio.run(compare(cluster.primary, single_each, dialogue))
+    single_each.check()
+
+
+@pytest.fixture(scope="module")
+def single_each(cluster: Cluster) -> Iterator[ProxyProcess]:
+    with ProxyProcess.start(
+        cluster.servers, pool={"size": 3, "max_prepared_statements": 2}
+    ) as proxy:
+        yield proxy
