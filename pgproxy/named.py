@@ -32,7 +32,8 @@ _ENDS: Final = re.compile(
 )
 
 # What a text gets whose name could not be brought in line.
-_FOLLOWS = (b"\x00C26000\x00", b"\x00C25P02\x00")
+_UNDEFINED: Final = b"\x00C26000\x00"
+_IN_FAILED: Final = b"\x00C25P02\x00"
 
 
 @final
@@ -43,6 +44,7 @@ class Named:
         self.relay = relay
         self.unread = False  # the client's input waits, and no batch of it has been read
         self.failure = b""  # why a name could not be brought in line: an ErrorResponse
+        self._failed = b""  # that name, quoted
 
     def must_wait(self) -> bool:
         """Names are being changed: whether the client's next message must wait for the outcome."""
@@ -146,10 +148,20 @@ class Named:
         elif owed.kind in (EXECUTE, PARSE) and owed.name:
             server.prepared.named.pop(owed.name, None)
 
+    def has_failed(self, frame: bytes) -> None:
+        """The first of the hidden messages for names to fail has failed so."""
+        void = self.relay.inflight.void
+        if not self.failure and void:
+            self.failure = frame
+            self._failed = b'"' + void[0].name + b'"'
+
     def instead(self, frame: bytes) -> bytes:
         """The ErrorResponse that the client gets for this one of its server."""
         failure = self.failure
-        if not any(code in frame for code in _FOLLOWS):
+        if _UNDEFINED in frame:
+            if failure is not _ABORTED and self._failed not in frame:
+                return frame
+        elif _IN_FAILED not in frame:
             return frame
         self.failure = b""
         return failure

@@ -780,7 +780,7 @@ class Relay(Owner):
                         frame = splitter.data[splitter.start : splitter.end]
                         if b"\x00VFATAL\x00" in frame:
                             pieces.append(frame)
-                        self.named.failure = frame
+                        self.named.has_failed(frame)
                     elif kind == B_ERROR_RESPONSE and inflight.role != ATTEMPT:
                         if journal.is_checking:
                             self.rerun.differs(server)
@@ -1002,7 +1002,7 @@ class Relay(Owner):
 
     def _undo(self, server: ServerConnection) -> None:
         void = self.inflight.take_void()
-        for owed in void:
+        for owed in reversed(void):
             if owed.role >= LINE_UP:
                 self.named.was_not_done(owed, server)
             elif owed.kind == PARSE and owed.statement is not None:

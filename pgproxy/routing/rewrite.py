@@ -46,8 +46,15 @@ def rewrite(
             if not prepared.touch(statement):
                 _make_room(statement, prepared, inflight, pieces)
             elif statement in made or (prepared.pending(statement) is None and not sent.may_fail):
-                answer = write.PARSE_COMPLETE
-                inflight.push(Owed(PARSE, answer=answer, name=owed.name, statement=statement))
+                inflight.push(
+                    Owed(
+                        PARSE,
+                        answer=write.PARSE_COMPLETE,
+                        name=owed.name,
+                        statement=statement,
+                        previous=owed.previous,
+                    )
+                )
                 continue
             else:
                 _close(statement, inflight, pieces)
