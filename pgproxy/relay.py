@@ -24,6 +24,7 @@ from pgproxy.frames import write
 from pgproxy.frames.codes import (
     B_COMMAND_COMPLETE,
     B_ERROR_RESPONSE,
+    B_PARAMETER_DESCRIPTION,
     B_PARAMETER_STATUS,
     B_PORTAL_SUSPENDED,
     B_READY_FOR_QUERY,
@@ -32,6 +33,7 @@ from pgproxy.frames.codes import (
     STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
+from pgproxy.healing import CHANGED, Healing
 from pgproxy.named import Named
 from pgproxy.protocol.inflight import (
     ATTEMPT,
@@ -199,6 +201,7 @@ class Relay(Owner):
         self.journal = Journal(context.rerun_limit)
         self.rerun = Rerun(self, self.journal)
         self.named = Named(self)
+        self.healing = Healing(self)
         self.writing = False  # since the last watermark something may have been written
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
@@ -768,6 +771,9 @@ class Relay(Owner):
                 verdict = inflight.reply(kind)
                 if kind == B_PARAMETER_STATUS and journal.is_checking:
                     verdict = HIDE  # a setting of the new server: in_hot_standby after a promotion
+                if kind == B_PARAMETER_DESCRIPTION and self.healing.hides_parameters:
+                    self.healing.hides_parameters = False
+                    verdict = HIDE
                 if verdict != FORWARD:
                     if pieces is None:
                         pieces = []
@@ -789,7 +795,14 @@ class Relay(Owner):
                         if b"\x00VFATAL\x00" not in frame:
                             raise self._begin_failed()
                         pieces.append(frame)
-                if kind == B_READY_FOR_QUERY:
+                if kind == B_READY_FOR_QUERY and self.healing.is_on and verdict == FORWARD:
+                    self.healing.is_on = False
+                    self.healing.is_due = True
+                    if pieces is None:
+                        pieces = []
+                    pieces.append(splitter.data[done : splitter.start])
+                    done = splitter.end
+                elif kind == B_READY_FOR_QUERY:
                     self.front.status = splitter.data[splitter.start + 5]
                     ready = True
                     if verdict == FORWARD:
@@ -807,7 +820,14 @@ class Relay(Owner):
                         self._server_error()
                     if verdict == FORWARD and splitter.end <= splitter.size:
                         frame = splitter.data[splitter.start : splitter.end]
-                        if self.named.failure:
+                        if CHANGED in frame and self.healing.begins(
+                            server, frame, told=journal.is_partial or done < splitter.start
+                        ):
+                            if pieces is None:
+                                pieces = []
+                            pieces.append(splitter.data[done : splitter.start])
+                            done = splitter.end
+                        elif self.named.failure:
                             if pieces is None:
                                 pieces = []
                             pieces.append(splitter.data[done : splitter.start])
@@ -844,7 +864,9 @@ class Relay(Owner):
                 self.rerun.finish(server)
             return
         self.forward(data, ready_at, passed)
-        if ready and inflight.settled:
+        if self.healing.is_due:
+            self.healing.resend(server)
+        elif ready and inflight.settled:
             self._settled(server)
         if self.named.unread:
             self.named.go_on()
@@ -992,7 +1014,7 @@ class Relay(Owner):
         body = splitter.data[splitter.start + 5 : end]
         if b"\x00VFATAL\x00" in body or b"\x00VPANIC\x00" in body:
             self.server_said_goodbye = True
-        if b"\x00RRevalidateCachedQuery\x00" in body:
+        if CHANGED in body:
             self.context.registry.retire()  # whoever changed the schema did not do it through us
         if self.pin_is_new:
             self.pin_is_new = False
@@ -1016,7 +1038,7 @@ class Relay(Owner):
                     server.prepared.restore(owed.name)
                 else:
                     server.prepared.doubt(owed.statement)
-        if not self.journal.is_checking:
+        if not self.journal.is_checking and not self.healing.is_on:
             self.batch.undo([owed for owed in void if not owed.hidden])
 
     def _begin_failed(self) -> PgError:

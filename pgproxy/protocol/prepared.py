@@ -213,6 +213,13 @@ class PreparedOnServer:
         """It was to be closed in case it is here, and the server ignored that."""
         self._doubted.add(int(statement.number))
 
+    def drop(self, statement: Statement) -> None:
+        """It is here and of no use any more: it is closed before it is prepared anew."""
+        number = int(statement.number)
+        self._used.pop(number, None)
+        self._making.pop(number, None)
+        self._doubted.add(number)
+
     def is_certain(self, statement: Statement) -> bool:
         """Whether one that is to be prepared need not be closed first; else that will be done."""
         number = int(statement.number)

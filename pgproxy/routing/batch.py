@@ -183,6 +183,8 @@ class BatchReader:
         self.names: Names | None = None  # if it is one Query
         self.needs: dict[bytes, Need] = _NO_NEEDS
         self.reserved = b""  # a name of ours that its text names
+        self.described: set[bytes] = set()  # names of statements whose columns it knows
+        self._bound: bytes | None = None  # the name of the statement bound last
         self.in_doubt: set[bytes] = set()  # names that what is sent and unanswered makes or closes
         self._doubting: list[bytes] = []  # the same of this batch
         self._must_end = False  # what names mean has changed: what follows is another batch
@@ -619,6 +621,8 @@ class BatchReader:
         self.statements[name] = statement
         if name in self.needs:
             self._must_end = True
+        if self.described:
+            self.described.discard(name)
         at: i64 = len(self.owed)
         self.owed.append(Owed(PARSE, name=name, statement=statement))
         frame = write.parse(statement.server_name, sql, types)
@@ -640,6 +644,8 @@ class BatchReader:
         frame = write.parse(statement.server_name, sql, types)
         self.edits.append(Edit(MAKE, splitter.start, splitter.end, at, statement, frame))
         self.unnamed = statement
+        if self.described:
+            self.described.discard(b"")
         return True
 
     def _large_parse(self) -> None:
@@ -688,6 +694,7 @@ class BatchReader:
             self._note(decision)
             self._note_executed(decision)
         self.executed_statement = statement
+        self._bound = name
         if statement.by_sql:
             self._need(name, statement, exact=True)
             self.owed.append(OWED_BIND)
@@ -736,6 +743,8 @@ class BatchReader:
         start = splitter.start
         if self._named() != TARGET_STATEMENT:
             self.owed.append(OWED_DESCRIBE)
+            if self._bound is not None:
+                self.described.add(self._bound)
             return
         name_end = self._string_end(start + 6)
         if name_end == start + 6:
@@ -752,6 +761,7 @@ class BatchReader:
             self._note(part)
         if decision.names is not None and not decision.names.reserved:
             self._use_names(decision.names)
+        self.described.add(name)
         if statement.by_sql:
             self._need(name, statement, exact=True)
             self.owed.append(OWED_DESCRIBE)
@@ -814,6 +824,10 @@ class BatchReader:
         self.owed.append(owed)
 
     def _use_repeated(self, kind: int, statement: Statement) -> None:
+        if kind == BIND:
+            self._bound = b""
+        else:
+            self.described.add(b"")
         splitter = self.input
         start = splitter.start
         end = splitter.end if splitter.end < splitter.size else splitter.size
@@ -915,6 +929,7 @@ class BatchReader:
         for statement in self.statements.values():
             self.registry.release(statement)
         self.statements.clear()
+        self.described.clear()
 
     def forget_all(self) -> None:
         """The client is gone."""
