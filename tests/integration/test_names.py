@@ -3,7 +3,7 @@ connection of its own, while a few server connections serve all."""
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import (
-    FLUSH,
     SYNC,
     Address,
     Frame,
@@ -22,11 +21,9 @@ from tests.support.wire import (
     bind,
     close,
     describe,
-    errors,
     execute,
     parse,
     query,
-    rows,
 )
 
 DATABASE: Final = "names"
@@ -353,7 +350,7 @@ async def compare(direct: Address, proxy: Address, dialogue: list[tuple[int, lis
             assert is_ == should, (number, asked)
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(st.lists(turns, min_size=1, max_size=12))
 def test_any_dialogue_is_as_with_connections_of_their_own(
     cluster: Cluster, single_each: ProxyProcess, dialogue: list[tuple[int, list[bytes]]]

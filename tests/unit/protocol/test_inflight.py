@@ -8,8 +8,8 @@ from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.protocol.inflight import (
     FORWARD,
-    OWED_BEGIN,
     HIDE,
+    OWED_BEGIN,
     OWED_BIND,
     OWED_CLOSE,
     OWED_COPY_END,
