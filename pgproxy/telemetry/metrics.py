@@ -52,6 +52,7 @@ CATALOGUE: Final = (
     ("pgproxy_moved_transactions_total", "counter", "", "Moved from a replica to the primary."),
     ("pgproxy_reruns_total", "counter", "", "Run again on another server, unnoticed."),
     ("pgproxy_reruns_failed_total", "counter", "", "Could not be: other answers, or no server."),
+    ("pgproxy_plans_remade_total", "counter", "", "Statements made anew: a table had changed."),
     ("pgproxy_servers_opened_total", "counter", "", "Server connections opened."),
     ("pgproxy_servers_lost_total", "counter", "", "Server connections lost while at work."),
     ("pgproxy_servers_cut_total", "counter", "", "Server connections at work cut by the proxy."),
@@ -174,6 +175,7 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_moved_transactions_total", counters.moved_transactions)
         yield _counter("pgproxy_reruns_total", counters.reruns)
         yield _counter("pgproxy_reruns_failed_total", counters.reruns_failed)
+        yield _counter("pgproxy_plans_remade_total", counters.healed)
         yield _counter("pgproxy_servers_opened_total", counters.servers_opened)
         yield _counter("pgproxy_servers_lost_total", counters.servers_lost)
         yield _counter("pgproxy_servers_cut_total", counters.servers_cut)
