@@ -17,7 +17,7 @@ from mypy_extensions import i64
 from pgproxy.frames.codes import F_DESCRIBE, STATUS_IDLE, TARGET_STATEMENT
 from pgproxy.protocol.named import STAND_IN
 from pgproxy.protocol.states import CLOSE, DESCRIBE, LEASED, PARSE, SETTLING
-from pgproxy.routing.batch import USE
+from pgproxy.routing.batch import USE, Edit
 from pgproxy.routing.journal import Sent
 from pgproxy.servers.connection import ServerConnection
 
@@ -40,7 +40,7 @@ class Healing:
         self.hides_parameters = False  # the next ParameterDescription has been told
         self._of: Sent | None = None  # the batch that the attempts were for
         self._attempts: i64 = 0
-        self._rest: Sent | None = None
+        self._index: i64 = 0  # of the message that failed
 
     def begins(self, server: ServerConnection, frame: bytes, *, told: bool) -> bool:
         """Whether this ErrorResponse is hidden. `told`: something of the answer has been given."""
@@ -57,13 +57,11 @@ class Healing:
             self._of = sent
             self._attempts = 0
         self._attempts += 1
-        rest = None
-        if self._attempts <= ATTEMPTS:
-            rest = self._again(server, sent) if sent.simple else self._rest_of(server, sent)
-        if rest is None or (told and sent.simple):
+        if self._attempts > ATTEMPTS or (told and sent.simple):
+            return False
+        if not (self._is_named(server, sent) if sent.simple else self._is_used(server, sent)):
             return False
         self.is_on = True
-        self._rest = rest
         relay.front.session.broken = False
         relay.counters.healed += 1
         if relay.phase == LEASED:
@@ -71,23 +69,24 @@ class Healing:
             relay.named.unread = True
         return True
 
-    def _again(self, server: ServerConnection, sent: Sent) -> Sent | None:
-        """EXECUTE: its names are to be made anew."""
+    def _is_named(self, server: ServerConnection, sent: Sent) -> bool:
+        """Whether it is an EXECUTE; then its names will be made anew."""
         if not sent.needs or sent.changes is not None:
-            return None
+            return False
         for name in sent.needs:
             server.prepared.named[name] = STAND_IN
-        return sent
+        return True
 
-    def _rest_of(self, server: ServerConnection, sent: Sent) -> Sent | None:
-        """The batch from the message that failed on."""
+    def _is_used(self, server: ServerConnection, sent: Sent) -> bool:
+        """Whether the batch can be run again from the message that failed on; then its statement
+        will be made anew."""
         void = [owed for owed in self.relay.inflight.void if not owed.hidden]
         index = len(sent.owed) - 1 - len(void)
         if any(owed.kind not in (PARSE, CLOSE) for owed in sent.owed[:index]):
-            return None  # something was run before
+            return False  # something was run before
         edit = next((edit for edit in sent.edits if edit.at == index and edit.kind == USE), None)
         if edit is None or edit.statement is None:
-            return None
+            return False
         statement = edit.statement
         is_describe = sent.owed[index].kind == DESCRIBE
         name = _name_in(sent.data, edit.start + 5)
@@ -95,20 +94,34 @@ class Healing:
             owed.statement is statement for owed in sent.owed[:index]
         )
         if not is_told and name in self.relay.batch.described:
-            return None
+            return False
         server.prepared.drop(statement)
         # The types of its parameters were told before it failed.
         self.hides_parameters = is_describe
-        return sent.rest(index, edit)
+        self._index = index
+        return True
 
     def resend(self, server: ServerConnection) -> None:
         """The server is ready."""
-        rest = self._rest
+        sent = self._of
         self.is_due = False
-        self._rest = None
-        assert rest is not None
-        self.relay.transmit(server, rest, pipelined=False)
-        self.relay.give_due()
+        assert sent is not None
+        relay = self.relay
+        if sent.simple:
+            relay.transmit(server, sent, pipelined=False)
+            return
+        index = self._index
+        whole = (sent.start, sent.owed, sent.edits)
+        sent.owed = sent.owed[int(index) :]
+        sent.edits = [
+            Edit(int(edit.kind), edit.start, edit.end, edit.at - index, edit.statement, edit.frame)
+            for edit in sent.edits
+            if edit.at >= index
+        ]
+        sent.start = sent.edits[0].start
+        relay.transmit(server, sent, pipelined=False)
+        sent.start, sent.owed, sent.edits = whole
+        relay.give_due()
 
 
 def _name_in(data: bytes, start: i64) -> bytes:

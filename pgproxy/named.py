@@ -145,6 +145,7 @@ class Named:
         """A hidden message for a name has failed, or was ignored after one that has."""
         if owed.kind == EXECUTE and owed.statement is STAND_IN:
             server.doomed = True  # a DEALLOCATE: who knows what is there
+            server.prepared.named[owed.name] = STAND_IN
         elif owed.kind in (EXECUTE, PARSE) and owed.name:
             server.prepared.named.pop(owed.name, None)
 

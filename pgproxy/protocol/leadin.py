@@ -38,6 +38,8 @@ def lead_in(
 
     Everything sent before must be answered, and no transaction may have failed.
     """
+    if not needs:
+        return b""
     role = LINE_UP_INSIDE if inside else LINE_UP
     named = prepared.named
     pieces: list[bytes] = []

@@ -13,7 +13,6 @@ could commit and we closed the connection ourselves. Whatever else ends a connec
 statement's own doing.
 """
 
-from copy import copy
 from typing import Final, final
 
 from mypy_extensions import i64
@@ -63,18 +62,6 @@ class Sent:
         self.inside = batch.continues  # an earlier part of the batch has been sent
         names = batch.names if batch.is_named and batch.simple else None
         self.changes = None if names is None else names.changes
-
-    def rest(self, index: int, first: Edit) -> "Sent":
-        """This batch without its first `index` messages; `first` is the edit of the next."""
-        rest = copy(self)
-        rest.start = first.start
-        rest.owed = self.owed[index:]
-        rest.edits = [
-            Edit(int(edit.kind), edit.start, edit.end, edit.at - index, edit.statement, edit.frame)
-            for edit in self.edits
-            if edit.at >= index
-        ]
-        return rest
 
     def raw(self) -> bytes:
         """The client's bytes."""

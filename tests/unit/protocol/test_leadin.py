@@ -74,6 +74,13 @@ def test_names_on_a_server_are_bounded_and_those_in_use_stay() -> None:
     assert list(prepared.named) == [b"a"]
 
 
+def test_who_needs_nothing_sends_nothing() -> None:
+    prepared = PreparedOnServer(1)
+    prepared.named[b"a"] = prepared.named[b"b"] = BY_PROTOCOL
+    assert lead(prepared) == []
+    assert len(prepared.named) == 2
+
+
 def test_a_failure_is_hidden_in_front_of_a_batch_and_told_inside() -> None:
     for inside, verdict in ((False, HIDE), (True, FORWARD)):
         inflight = Inflight()
