@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Final
 
+import asyncpg
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -292,6 +294,58 @@ async def test_all_at_once(name: str, cluster: Cluster, single: ProxyProcess) ->
         await other.ask(*NOISE, ready=len(NOISE))
     assert await tell(single) == direct
     single.check()
+
+
+# --- drivers that mix both levels ----------------------------------------------------------------
+
+
+async def test_asyncpg(narrow: ProxyProcess) -> None:
+    async def work(number: int) -> None:
+        connection = await asyncpg.connect(narrow.dsn(DATABASE), statement_cache_size=0)
+        try:
+            for turn in range(5):
+                text = f"PREPARE mine(int) AS SELECT $1 + {number}"
+                assert await connection.execute(text) == "PREPARE"
+                with pytest.raises(asyncpg.DuplicatePreparedStatementError):
+                    await connection.execute(text)
+                assert await connection.fetchval("EXECUTE mine(1)") == 1 + number
+                assert await connection.fetchval("SELECT $1::int", turn) == turn
+                await connection.execute("DEALLOCATE mine" if turn % 2 else "DISCARD ALL")
+                with pytest.raises(asyncpg.InvalidSQLStatementNameError):
+                    await connection.fetchval("EXECUTE mine(1)")
+        finally:
+            await connection.close()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(8):
+            group.create_task(work(number))
+    narrow.check()
+
+
+async def test_psycopg(narrow: ProxyProcess) -> None:
+    async def work(number: int) -> None:
+        async with await psycopg.AsyncConnection.connect(
+            narrow.dsn(DATABASE), autocommit=True, prepare_threshold=None
+        ) as connection:
+            for turn in range(5):
+                await connection.execute(f"PREPARE mine AS SELECT {number}")
+                async with connection.pipeline():
+                    one = await connection.execute("EXECUTE mine")
+                    other = await connection.execute("SELECT %s::int", [turn])
+                    await connection.execute("DEALLOCATE ALL")
+                    await connection.execute("PREPARE mine AS SELECT 'anew'")
+                    last = await connection.execute("EXECUTE mine")
+                assert await one.fetchone() == (number,)
+                assert await other.fetchone() == (turn,)
+                assert await last.fetchone() == ("anew",)
+                await connection.execute("DEALLOCATE ALL")
+                with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+                    await connection.execute("EXECUTE mine")
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(8):
+            group.create_task(work(number))
+    narrow.check()
 
 
 # --- any client, any order -----------------------------------------------------------------------
