@@ -33,6 +33,7 @@ SCHEMA: Final = """
     CREATE TABLE items (n int PRIMARY KEY, name text);
     INSERT INTO items SELECT n, 'item ' || n FROM generate_series(1, 5) n;
     CREATE TABLE sink (n int);
+    CREATE TABLE heap (n int);
     CREATE TABLE fragile (n int);
 """
 
@@ -356,7 +357,7 @@ texts = st.sampled_from(
         "SELECT 1",
         "SELECT 2 AS two",
         "SELECT name FROM items WHERE n = 3",
-        "INSERT INTO sink VALUES (1)",
+        "INSERT INTO heap VALUES (1)",
         "SELECT FROM nowhere",
     ]
 )
