@@ -641,8 +641,8 @@ class BatchReader:
         splitter = self.input
         at: i64 = len(self.owed)
         self.owed.append(Owed(PARSE, statement=statement, previous=self.unnamed))
-        frame = write.parse(statement.server_name, sql, types)
-        self.edits.append(Edit(MAKE, splitter.start, splitter.end, at, statement, frame))
+        # Most servers have it: its Parse is written only where it is missing.
+        self.edits.append(Edit(MAKE, splitter.start, splitter.end, at, statement, b""))
         self.unnamed = statement
         if self.described:
             self.described.discard(b"")

@@ -126,6 +126,8 @@ class Front:
             rows = self.session.show_route()
         else:
             rows = self.session.show_last_route(self.last_route.fields())
+        if batch.simple:
+            batch.unnamed = None  # a simple Query drops it
         return batch.own_answer(rows, tag, READY[int(self.status)])
 
     def refuse(self, batch: BatchReader, error: PgError) -> bytes:

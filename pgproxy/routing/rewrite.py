@@ -61,6 +61,8 @@ def rewrite(
             owed.making = prepared.make(statement, hidden=False)
             made.add(statement)
             inflight.push(owed)
+            if not edit.frame:
+                pieces.append(_parse_of(statement))
         elif edit.kind == USE:
             assert statement is not None
             if not prepared.touch(statement):
@@ -98,7 +100,11 @@ def _prepare(
 ) -> None:
     making = prepared.make(statement, hidden=True)
     inflight.push(Owed(PARSE, hidden=True, statement=statement, making=making))
-    pieces.append(write.parse(statement.server_name, statement.sql, statement.parameter_types))
+    pieces.append(_parse_of(statement))
+
+
+def _parse_of(statement: Statement) -> bytes:
+    return write.parse(statement.server_name, statement.sql, statement.parameter_types)
 
 
 def _make_room(
