@@ -118,7 +118,7 @@ class Carry:
         self._question = NOTHING
         self._asked: list[str] = []
         self._row = b""
-        self._settle(self.settings)
+        self._settle(origin.base)
 
     @property
     def is_asking(self) -> bool:
@@ -347,8 +347,18 @@ class Carry:
 
     def _settle(self, settings: Settings) -> None:
         self.settings = settings
+        self.set_scope()
         own = settings.values.get(ISOLATION)
         self.isolation = self._profile.isolation if own is None else own.encode()
+
+    def set_scope(self) -> None:
+        """Which statements may be shared with other sessions: those whose texts mean the same."""
+        relay = self.relay
+        if relay.changed_schema or Pin.TEMP_TABLE in self.pins:
+            # What it has made nobody else sees, or may never see.
+            relay.batch.scope = b"\0%d" % id(relay)
+        else:
+            relay.batch.scope = self.settings.scope
 
     def _see_pins(self, row: bytes) -> None:
         try:
@@ -368,5 +378,6 @@ class Carry:
         relay = self.relay
         if relay.pin is not None and relay.pin not in self.pins:
             relay.pin = next(iter(self.pins), None)
+        self.set_scope()
         if Pin.LISTEN not in self.pins:
             relay.batch.shares_listening = relay.listening is not None

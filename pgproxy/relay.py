@@ -26,6 +26,7 @@ from pgproxy.frames.codes import (
     B_COMMAND_COMPLETE,
     B_DATA_ROW,
     B_ERROR_RESPONSE,
+    B_PARAMETER_DESCRIPTION,
     B_PARAMETER_STATUS,
     B_PORTAL_SUSPENDED,
     B_READY_FOR_QUERY,
@@ -34,12 +35,15 @@ from pgproxy.frames.codes import (
     STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
+from pgproxy.healing import CHANGED, Healing
+from pgproxy.named import Named
 from pgproxy.notifications import Notifications
 from pgproxy.protocol.inflight import (
     ASK,
     FORWARD,
     HELD_BEGIN,
     HIDE,
+    LINE_UP,
     OWED_ATTEMPT,
     OWED_BEGIN,
     OWED_COPY_END,
@@ -51,7 +55,8 @@ from pgproxy.protocol.inflight import (
     Inflight,
     Owed,
 )
-from pgproxy.protocol.prepared import SERVER_PREFIX, PreparedOnServer, StatementRegistry
+from pgproxy.protocol.leadin import lead_in
+from pgproxy.protocol.prepared import SERVER_PREFIX, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
 from pgproxy.protocol.settings import Origin, SettingsTable
 from pgproxy.protocol.states import (
@@ -77,6 +82,7 @@ from pgproxy.routing.batch import (
 )
 from pgproxy.routing.decision import (
     CODES,
+    DEALLOCATE,
     LISTEN,
     NEVER_UNDONE,
     PLAIN,
@@ -197,6 +203,9 @@ class Relay(Owner):
         self.statement_mode = mode == STATEMENT
         self.front = Front(session, holds_begin=not self.session_mode, tables=context.tables)
         self.batch = BatchReader(context.router, context.registry, self.traffic)
+        self.changed_schema = False  # in the open transaction
+        self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
+        self.has_chores = False  # either
         self.carry = Carry(self, profile, origin, context.settings)
         self.read_encoding()
         # The lease.
@@ -220,12 +229,13 @@ class Relay(Owner):
         self.pin_is_new = False  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
-        self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
         self.journal = Journal(context.rerun_limit)
         self.rerun = Rerun(self, self.journal)
         self.listening = None if self.session_mode else context.listening
         self.notifications = Notifications(self, self.front.channels, self.listening)
         self.batch.shares_listening = self.listening is not None
+        self.named = Named(self)
+        self.healing = Healing(self)
         self.writing = False  # since the last watermark something may have been written
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
@@ -369,6 +379,8 @@ class Relay(Owner):
     def _pump(self) -> None:
         batch = self.batch
         while True:
+            if self.inflight.naming and self.named.must_wait():
+                return
             found = batch.read()
             splitter = batch.input
             if found != BATCH:
@@ -408,6 +420,8 @@ class Relay(Owner):
         server = self.server
         if self.holds:
             server = self._stop_holding()
+        if batch.is_named and (self.named.must_wait_for_answers() or self.named.refuses()):
+            return self.phase != SETTLING
         if server is not None:
             inflight = self.inflight
             if batch.continues or inflight.skipping or inflight.copying:
@@ -416,6 +430,12 @@ class Relay(Owner):
             if self.statement_mode and batch.starts:
                 return self._refuse_block()
             kind = batch.own
+            if kind != PLAIN and (
+                batch.ending == CUT
+                or (kind == DEALLOCATE and self.pin is not None)
+                or self.server_said_goodbye
+            ):
+                kind = PLAIN  # a part of more; names that nobody here may have seen; too late
             if kind != PLAIN and inflight.settled and self.front.status != STATUS_FAILED:
                 self._answer(own=True)
                 return not self.notifications.waits
@@ -650,13 +670,17 @@ class Relay(Owner):
         batch = self.batch
         front = self.front
         pipelined = not self.inflight.settled
+        if not pipelined and batch.in_doubt:
+            batch.in_doubt.clear()
         first = b""
         if front.held:
             first = front.held
             self.begun = first if self.on_replica and self._can_move(first) else b""
             front.held = b""
         in_block = front.status == STATUS_IN_TRANSACTION and not pipelined
-        sent = Sent(batch, first, in_block)
+        if batch.is_named:
+            self.named.before()
+        sent = Sent(batch, first, in_block, may_fail=pipelined or front.status == STATUS_FAILED)
         if batch.ending == CUT:
             self.journal.give_up()
         else:
@@ -689,7 +713,7 @@ class Relay(Owner):
         if batch.may_unpin:
             self.carry.may_unpin = True
         if batch.changes_defaults:
-            self.changes_defaults = True
+            self.changes_defaults = self.has_chores = True
         self.transmit(server, sent, pipelined=pipelined)
         if after:
             self.journal.give_up()
@@ -717,6 +741,8 @@ class Relay(Owner):
                 inflight.push(owed)
             self.preface_owed = []
             server.prepared.unnamed = None  # a simple Query drops it
+        if sent.needs is not None:
+            preface += lead_in(sent.needs, server.prepared, inflight, inside=sent.inside)
         if first:
             inflight.push(OWED_BEGIN)
             server.prepared.unnamed = None
@@ -728,7 +754,9 @@ class Relay(Owner):
             data = sent.raw()
             if sent.simple:
                 server.prepared.unnamed = None
-                inflight.push(OWED_QUERY)
+                inflight.push(
+                    OWED_QUERY if sent.changes is None else Owed(QUERY, names=sent.changes)
+                )
             else:
                 for owed in sent.owed:
                     inflight.push(owed)
@@ -740,20 +768,14 @@ class Relay(Owner):
         batch = self.batch
         if batch.changes_schema and batch.executes:
             self.context.registry.retire()
+            self.changed_schema = self.has_chores = True
+            self.carry.set_scope()
         if batch.ending == CUT and batch.owed and batch.owed[-1] is OWED_COPY_END:
             # The end of a COPY by Query is the end of all; one by Execute waits for its Sync.
             if len(self.inflight) > 0:
                 batch.continues = not self.inflight.in_query
         else:
             batch.continues = batch.ending == CUT
-        if batch.discards and self.server is not None:
-            # What the server has prepared is not known for certain any more.
-            self.server.doomed = True
-            if self.front.status == STATUS_IDLE or (
-                self.front.status == STATUS_IN_TRANSACTION and batch.is_deallocate_all
-            ):
-                batch.forget_all()
-                self.server.prepared = PreparedOnServer(int(self.server.prepared.limit))
         if not batch.simple:
             self.give_due()
             if self.inflight.has_void and self.server is not None:
@@ -805,10 +827,10 @@ class Relay(Owner):
 
     def _set_pin(self, *, pipelined: bool) -> None:
         pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
-        if self.pin is not None:
-            self.carry.pins.add(pin)
-            return
+        is_pinned = self.pin is not None
         self.pin_to_server(pin)
+        if is_pinned:
+            return
         # Only the sole statement in flight can be told from others when an error comes.
         executed = self.batch.executed
         self.pin_is_new = (
@@ -821,6 +843,8 @@ class Relay(Owner):
     def pin_to_server(self, pin: Pin) -> None:
         """The session keeps its server connection."""
         self.carry.pins.add(pin)
+        if pin is Pin.TEMP_TABLE:
+            self.carry.set_scope()
         if self.pin is None:
             self.pin = pin
             self.counters.pins[pin.value] = self.counters.pins.get(pin.value, 0) + 1
@@ -972,6 +996,9 @@ class Relay(Owner):
                     if inflight.role != RESTORE and not journal.is_checking:
                         inflight.replacement = self.carry.news(name, value)
                         verdict = REPLACE
+                if kind == B_PARAMETER_DESCRIPTION and self.healing.hides_parameters:
+                    self.healing.hides_parameters = False
+                    verdict = HIDE
                 if verdict != FORWARD:
                     if pieces is None:
                         pieces = []
@@ -982,6 +1009,8 @@ class Relay(Owner):
                         pieces.append(inflight.replacement)
                     elif kind == B_ERROR_RESPONSE:
                         frame = splitter.data[splitter.start : splitter.end]
+                        if inflight.role == LINE_UP:
+                            self.named.has_failed(frame)
                         if b"\x00VFATAL\x00" in frame:
                             pieces.append(frame)
                         elif inflight.role == RESTORE:
@@ -993,7 +1022,14 @@ class Relay(Owner):
                             raise self._begin_failed()
                     elif kind == B_DATA_ROW:
                         self.carry.row(splitter.data[splitter.start + 5 : splitter.end])
-                if kind == B_READY_FOR_QUERY:
+                if kind == B_READY_FOR_QUERY and self.healing.is_on and verdict == FORWARD:
+                    self.healing.is_on = False
+                    self.healing.is_due = True
+                    if pieces is None:
+                        pieces = []
+                    pieces.append(splitter.data[done : splitter.start])
+                    done = splitter.end
+                elif kind == B_READY_FOR_QUERY:
                     before = self.front.status
                     ready = True
                     if verdict != FORWARD:
@@ -1015,6 +1051,8 @@ class Relay(Owner):
                         if self.front.status == STATUS_IDLE:
                             traffic.transactions += 1
                         journal.ready(self.front.status)
+                        if self.named.failure:
+                            self.named.failure = b""
                         if notifications.busy and not journal.is_checking:
                             news = notifications.ready(before)
                             if news or notifications.holds:
@@ -1025,15 +1063,31 @@ class Relay(Owner):
                                 done = splitter.end if notifications.holds else splitter.start
                 elif kind == B_COMMAND_COMPLETE:
                     completed = verdict == FORWARD
-                elif kind == B_ERROR_RESPONSE and inflight.role < ASK:
-                    self._server_error()
+                    if inflight.names_done:
+                        self.named.done(server)
+                elif kind == B_ERROR_RESPONSE:
+                    if verdict == FORWARD or inflight.role < ASK:
+                        self._server_error()
                     if verdict == FORWARD and splitter.end <= splitter.size:
                         frame = splitter.data[splitter.start : splitter.end]
-                        if SERVER_PREFIX in frame:
+                        if CHANGED in frame and self.healing.begins(
+                            server, frame, told=journal.is_partial or done < splitter.start
+                        ):
                             if pieces is None:
                                 pieces = []
                             pieces.append(splitter.data[done : splitter.start])
-                            pieces.append(batch.in_clients_words(frame))
+                            done = splitter.end
+                        elif self.named.failure:
+                            if pieces is None:
+                                pieces = []
+                            pieces.append(splitter.data[done : splitter.start])
+                            pieces.append(self.named.instead(frame))
+                            done = splitter.end
+                        elif SERVER_PREFIX in frame:
+                            if pieces is None:
+                                pieces = []
+                            pieces.append(splitter.data[done : splitter.start])
+                            pieces.append(batch.in_clients_words(frame, inflight.void))
                             done = splitter.end
                 elif kind == B_PORTAL_SUSPENDED:
                     self.begun = b""  # the portal cannot move
@@ -1062,13 +1116,17 @@ class Relay(Owner):
         self.forward(data, ready_at, passed)
         if self.cancels_due:
             self.cancel_due(server)
-        if ready and inflight.settled:
+        if self.healing.is_due:
+            self.healing.resend(server)
+        elif ready and inflight.settled:
             if notifications.holds:
                 notifications.hold()
             else:
                 self.settled(server)
         if notifications.has_news:
             notifications.deliver()
+        if self.named.unread:
+            self.named.go_on()
 
     def pieces_until(
         self, splitter: Splitter, pieces: list[bytes] | None, done: i64, end: i64
@@ -1120,9 +1178,8 @@ class Relay(Owner):
             self.begun = b""
             if self.front.session.touched:
                 self._session_ends_transaction()
-            if self.changes_defaults:
-                self.changes_defaults = False
-                self.group.cluster.renew()
+            if self.has_chores:
+                self._do_chores()
             carry = self.carry
             if (carry.touched or carry.may_unpin) and carry.settled(server):
                 return
@@ -1146,6 +1203,18 @@ class Relay(Owner):
         if self.phase == SETTLING:
             self.enter(LEASED)
             self.next_again()
+
+    def _do_chores(self) -> None:
+        """A transaction is over that has changed more than data, or was about to."""
+        self.has_chores = False
+        if self.changes_defaults:
+            self.changes_defaults = False
+            self.group.cluster.renew()
+        if self.changed_schema:
+            # Whoever has prepared a text meanwhile may have seen either schema.
+            self.changed_schema = False
+            self.context.registry.retire()
+            self.carry.set_scope()
 
     def _may_hold(self, server: ServerConnection) -> bool:
         """Whether the lease goes on until somebody else wants it or the next statement is done: it
@@ -1204,7 +1273,10 @@ class Relay(Owner):
     def next_again(self) -> None:
         """The batch that had to wait for replies goes on."""
         try:
-            if self._dispatch():
+            if self.named.unread:
+                self.named.unread = False
+                self.resume()
+            elif self._dispatch():
                 self.resume()
         except PgError as error:
             self.fail(error)
@@ -1266,7 +1338,7 @@ class Relay(Owner):
         body = splitter.data[splitter.start + 5 : end]
         if b"\x00VFATAL\x00" in body or b"\x00VPANIC\x00" in body:
             self.server_said_goodbye = True
-        if b"\x00RRevalidateCachedQuery\x00" in body:
+        if CHANGED in body:
             self.context.registry.retire()  # whoever changed the schema did not do it through us
         if self.pin_is_new:
             self.pin_is_new = False
@@ -1278,8 +1350,10 @@ class Relay(Owner):
 
     def _undo(self, server: ServerConnection) -> None:
         void = self.inflight.take_void()
-        for owed in void:
-            if owed.kind == PARSE and owed.statement is not None:
+        for owed in reversed(void):
+            if owed.role >= LINE_UP:
+                self.named.was_not_done(owed, server)
+            elif owed.kind == PARSE and owed.statement is not None:
                 if owed.statement.number:
                     if not owed.answer:
                         server.prepared.forget(owed.statement)
@@ -1290,7 +1364,7 @@ class Relay(Owner):
                     server.prepared.restore(owed.name)
                 else:
                     server.prepared.doubt(owed.statement)
-        if not self.journal.is_checking:
+        if not self.journal.is_checking and not self.healing.is_on:
             self.batch.undo([owed for owed in void if not owed.hidden])
 
     def _begin_failed(self) -> PgError:

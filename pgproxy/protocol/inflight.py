@@ -17,7 +17,8 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.errors import PROTOCOL_VIOLATION, PgError
-from pgproxy.frames.codes import B_ERROR_RESPONSE
+from pgproxy.frames.codes import B_COMMAND_COMPLETE, B_ERROR_RESPONSE
+from pgproxy.protocol.named import NameUse
 from pgproxy.protocol.prepared import Making, Statement
 from pgproxy.protocol.states import (
     ANSWERED,
@@ -50,6 +51,8 @@ RESTORE: Final = 2  # brings the session's settings to this server; what follows
 ASK: Final = 3  # its rows are for the proxy
 SET_BACK: Final = 4  # gives settings the values that they had when the session began
 ATTEMPT: Final = 5  # may fail
+LINE_UP: Final = 6  # brings a name in line (protocol/leadin.py), with a Sync of its own
+LINE_UP_INSIDE: Final = 7  # the same without: its failure is the client's
 
 
 @final
@@ -69,6 +72,7 @@ class Owed:
         statement: Statement | None = None,
         previous: Statement | None = None,
         making: Making | None = None,
+        names: tuple[NameUse, ...] | None = None,
     ) -> None:
         self.kind: i64 = kind
         self.hidden = hidden  # the client did not send it
@@ -79,6 +83,7 @@ class Owed:
         self.statement = statement  # that it makes or closes
         self.previous = previous  # the unnamed statement it took the place of
         self.making = making  # of a Parse that was sent for a shared statement
+        self.names = names  # what the text does to names of statements
 
     def __repr__(self) -> str:
         return f"<Owed {self.kind}{' hidden' if self.hidden else ''} {self.name!r}>"
@@ -111,6 +116,11 @@ class Inflight:
         self.copying = False  # the server is in copy-in mode and CopyDone/CopyFail is not sent
         self.replacement = b""
         self.role: i64 = NO_ROLE  # of the message that the last reply answered
+        self.naming: i64 = 0  # messages owed that change names
+        self.names_done: list[
+            NameUse
+        ] = []  # changes that have come about; who reads them clears it
+        self._completed: i64 = 0  # statements of the oldest Query, if that changes names
 
     def __len__(self) -> int:
         return len(self._queue) - int(self._head)
@@ -189,6 +199,8 @@ class Inflight:
         elif self.copying:
             self._void.append(owed)
             return
+        if owed.names is not None:
+            self.naming += 1
         self._queue.append(owed)
 
     def reply(self, reply: i64) -> i64:
@@ -210,6 +222,11 @@ class Inflight:
                 owed.statement.proven = True
                 if owed.making is not None:
                     owed.making.answered = True
+            if owed.names is not None:
+                self.naming -= 1
+                self._completed = 0
+                if reply == B_COMMAND_COMPLETE:
+                    self.names_done.extend(owed.names)
             self._pop()
         elif effect == STAYS:
             if reply == B_ERROR_RESPONSE:
@@ -217,11 +234,18 @@ class Inflight:
                 if owed.error:
                     self.replacement = owed.error
                     return REPLACE
+            elif reply == B_COMMAND_COMPLETE and owed.names is not None:
+                for use in owed.names:
+                    if use.index == self._completed:
+                        self.names_done.append(use)
+                self._completed += 1
         elif effect == FAILED:
             self._fail(owed)
             if owed.error:
                 self.replacement = owed.error
                 return REPLACE
+            if owed.role == LINE_UP:
+                return HIDE
             # The client must learn that its statement could not be prepared again.
             return FORWARD
         elif effect == COPY_IN:
@@ -260,6 +284,11 @@ class Inflight:
         return void
 
     @property
+    def void(self) -> list[Owed]:
+        """What `take_void` will return."""
+        return self._void
+
+    @property
     def has_void(self) -> bool:
         return len(self._void) > 0
 
@@ -270,6 +299,9 @@ class Inflight:
         self._void.clear()
         self.skipping = False
         self.copying = False
+        self.naming = 0
+        self._completed = 0
+        self.names_done.clear()
 
     def _pop(self) -> None:
         self._head += 1
@@ -298,6 +330,14 @@ class Inflight:
             queue.clear()
             self._head = 0
             self.skipping = True
+        if self.naming:
+            self._count_naming()
+
+    def _count_naming(self) -> None:
+        self.naming = 0
+        for owed in self._queue[int(self._head) :]:
+            if owed.names is not None:
+                self.naming += 1
 
     def _begin_copy(self) -> None:
         # What stands between here and the end of the copy is read in copy-in mode and ignored.
@@ -310,6 +350,8 @@ class Inflight:
             index += 1
         self.copying = index == size
         del queue[int(first) : int(index) + 1]
+        if self.naming:
+            self._count_naming()
 
     def _out_of_order(self, reply: i64) -> PgError:
         return PgError(

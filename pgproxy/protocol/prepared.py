@@ -8,6 +8,7 @@ to statements, a server connection knows which statements it has prepared.
 The unnamed statement belongs to one client and is parsed anew where a Bind finds another one.
 """
 
+import re
 from typing import Final, final
 
 from mypy_extensions import i64
@@ -16,17 +17,35 @@ from mypy_extensions import i64
 # the error message is PostgreSQL's. Those must not hit one of ours by accident.
 SERVER_PREFIX: Final = b"pgproxy_"
 
+# Of unnamed statements: texts that are remembered to have been seen, in each of two generations;
+# those that were seen again, and have names on the servers; and the longest of them.
+SEEN: Final = 4096
+REPEATED: Final = 1000
+LONGEST_REPEATED: Final = 16384
+
+
+_MOMENT: Final = re.compile(rb"'[^']*\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+
 
 @final
 class Statement:
     """A text with its parameter types. `decision` is what the router said of it (opaque here)."""
 
-    def __init__(self, number: int, sql: bytes, parameter_types: bytes, decision: object) -> None:
+    def __init__(
+        self,
+        number: int,
+        sql: bytes,
+        parameter_types: bytes,
+        decision: object,
+        scope: bytes = b"",
+    ) -> None:
         self.number: i64 = number  # 0 for an unnamed statement
         self.server_name = SERVER_PREFIX + str(number).encode() if number else b""
         self.sql = sql
         self.parameter_types = parameter_types
         self.decision = decision
+        self.scope = scope  # what of the session decides the meaning of the text
+        self.by_sql = not parameter_types and number > 0  # `sql` is a PREPARE
         self.users: i64 = 0  # client names that mean this statement
         self.proven = False  # some server has accepted it
 
@@ -48,24 +67,38 @@ class Making:
         return f"<Making {self.statement} hidden={self.hidden} answered={self.answered}>"
 
 
+def is_of_the_moment(sql: bytes) -> bool:
+    """Whether a constant in the text may be what a clock says when it is parsed ("Special Values" of
+    the date and time types): who parses it later means another one."""
+    return _MOMENT.search(sql) is not None
+
+
 @final
 class StatementRegistry:
     """All named statements of the proxy's clients, each text once."""
 
     def __init__(self) -> None:
-        self._by_text: dict[tuple[bytes, bytes], Statement] = {}
+        self._by_text: dict[tuple[bytes, bytes, bytes], Statement] = {}
         self._last = 0
+        self._repeated: dict[tuple[bytes, bytes, bytes], Statement] = {}
+        self._seen: set[int] = set()
+        self._seen_before: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._by_text)
 
-    def acquire(self, sql: bytes, parameter_types: bytes, decision: object) -> Statement:
-        """The statement of this text, with one user more."""
-        key = (sql, parameter_types)
+    def acquire(
+        self, sql: bytes, parameter_types: bytes, decision: object, scope: bytes = b""
+    ) -> Statement:
+        """The statement of this text, with one user more. One that SQL prepares has no parameter
+        types, not even their number."""
+        if is_of_the_moment(sql):
+            scope += b"\x01%d" % self._last
+        key = (sql, parameter_types, scope)
         statement = self._by_text.get(key)
         if statement is None:
             self._last += 1
-            statement = Statement(self._last, sql, parameter_types, decision)
+            statement = Statement(self._last, sql, parameter_types, decision, scope)
             self._by_text[key] = statement
         statement.users += 1
         return statement
@@ -74,7 +107,7 @@ class StatementRegistry:
         """One user less; without users the text is forgotten. Numbers are never used again."""
         statement.users -= 1
         if statement.users == 0:
-            key = (statement.sql, statement.parameter_types)
+            key = (statement.sql, statement.parameter_types, statement.scope)
             # One that was forgotten and retained may have a successor of the same text.
             if self._by_text.get(key) is statement:
                 del self._by_text[key]
@@ -83,12 +116,42 @@ class StatementRegistry:
         """The schema has changed: a text prepared from now on must not get a plan from before,
         which PostgreSQL refuses when it would return other columns. Names in use keep theirs."""
         self._by_text.clear()
+        self._repeated.clear()
+
+    def repeated(self, sql: bytes, parameter_types: bytes, scope: bytes) -> Statement | None:
+        """The statement that serves an unnamed one of this text, if there is one."""
+        return self._repeated.get((sql, parameter_types, scope))
+
+    def is_seen_again(self, sql: bytes, parameter_types: bytes, scope: bytes) -> bool:
+        """Whether an unnamed statement of this text has been here lately; notes that it has."""
+        if len(sql) > LONGEST_REPEATED or is_of_the_moment(sql):
+            return False
+        key = hash((sql, parameter_types, scope))
+        if key in self._seen or key in self._seen_before:
+            return True
+        if len(self._seen) >= SEEN:
+            self._seen_before = self._seen
+            self._seen = set()
+        self._seen.add(key)
+        return False
+
+    def repeat(
+        self, sql: bytes, parameter_types: bytes, decision: object, scope: bytes
+    ) -> Statement:
+        """From now on this statement serves unnamed ones of its text."""
+        if len(self._repeated) >= REPEATED:
+            del self._repeated[next(iter(self._repeated))]
+        self._last += 1
+        statement = Statement(self._last, sql, parameter_types, decision, scope)
+        self._repeated[sql, parameter_types, scope] = statement
+        return statement
 
     def retain(self, statement: Statement) -> None:
         """Undoes a `release`, also of the last user."""
         statement.users += 1
         if statement.users == 1:
-            self._by_text.setdefault((statement.sql, statement.parameter_types), statement)
+            key = (statement.sql, statement.parameter_types, statement.scope)
+            self._by_text.setdefault(key, statement)
 
 
 @final
@@ -98,6 +161,7 @@ class PreparedOnServer:
 
     def __init__(self, limit: int) -> None:
         self.limit: i64 = limit
+        self.named: dict[bytes, Statement] = {}  # under clients' own names, last used last
         self.unnamed: Statement | None = None
         self.unnamed_making: Making | None = None  # our own last Parse of an unnamed statement
         self._used: dict[int, int] = {}  # number -> tick of its last use
@@ -161,6 +225,13 @@ class PreparedOnServer:
         """It was to be closed in case it is here, and the server ignored that."""
         self._doubted.add(int(statement.number))
 
+    def drop(self, statement: Statement) -> None:
+        """It is here and of no use any more: it is closed before it is prepared anew."""
+        number = int(statement.number)
+        self._used.pop(number, None)
+        self._making.pop(number, None)
+        self._doubted.add(number)
+
     def is_certain(self, statement: Statement) -> bool:
         """Whether one that is to be prepared need not be closed first; else that will be done."""
         number = int(statement.number)
@@ -168,6 +239,14 @@ class PreparedOnServer:
             return True
         self._doubted.discard(number)
         return False
+
+    def discard_all(self) -> None:
+        """DEALLOCATE ALL was executed, with nothing sent behind it. The unnamed one stays."""
+        self.named.clear()
+        self._used.clear()
+        self._making.clear()
+        self._closing.clear()
+        self._doubted.clear()
 
     def settle(self) -> None:
         """The server has answered everything that it was sent."""

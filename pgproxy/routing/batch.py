@@ -53,13 +53,21 @@ from pgproxy.protocol.inflight import (
     OWED_SYNC,
     Owed,
 )
+from pgproxy.protocol.named import (
+    DEALLOCATES,
+    PREPARES,
+    Names,
+    NameUse,
+    Need,
+    add_need,
+    add_needs,
+)
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
 from pgproxy.protocol.settings import Effect, names_set, setting_name
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, QUERY, SYNC
 from pgproxy.routing.decision import (
     ALONE,
     DEALLOCATE,
-    DEALLOCATE_ALL,
     LISTEN,
     NEVER,
     PLAIN,
@@ -75,6 +83,8 @@ from pgproxy.routing.decision import (
     Pin,
     Reason,
 )
+from pgproxy.routing.lexer import first_word
+from pgproxy.routing.naming import decisions_of
 from pgproxy.routing.router import Router
 from pgproxy.telemetry.counters import Traffic
 
@@ -110,12 +120,19 @@ USE: Final = 1  # Bind or Describe of a named statement: rename, prepare it firs
 USE_UNNAMED: Final = 2  # of an unnamed statement that an earlier batch parsed
 SUBSTITUTE: Final = 3  # send other bytes
 
+# The first words of what PostgreSQL plans; SELECT INTO and COPY are not told apart, and work too.
+PLANNED: Final = frozenset(
+    {"select", "with", "values", "table", "insert", "update", "delete", "merge"}
+)
+
 # What the proxy answers itself.
 OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE)
 # And what it answers where listening is shared.
 CHANNEL_KINDS: Final = (LISTEN, UNLISTEN, SHOW_CHANNELS)
 
 FUNCTION_CALL_DECISION: Final = Decision(PRIMARY, Reason.FUNCTION_CALL, known_write=True)
+
+_NO_NEEDS: Final[dict[bytes, Need]] = {}  # never changed
 
 # A Bind that always fails: numbered names only are ever prepared.
 FAILING_BIND: Final = write.frame(F_BIND, b"\x00" + SERVER_PREFIX + b"\x00" + b"\x00" * 6)
@@ -147,6 +164,7 @@ class BatchReader:
         self.registry = registry
         self.statements: dict[bytes, Statement] = {}
         self.unnamed: Statement | None = None
+        self.scope = b""  # what of the session decides the meaning of its texts
         self.fixed: Decision | None = None  # used instead of the router's (unsafe encodings)
         self.shares_listening = False  # LISTEN is the proxy's to answer (servers/listening.py)
         self.skipping = False  # after an error of ours: drop everything up to Sync
@@ -181,6 +199,21 @@ class BatchReader:
         self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
         self.new_unnamed: Statement | None = None  # parsed in this batch
         self.open = False  # `start` is the beginning of a batch whose end has not come
+        # What it does with clients' own names of statements on the server (protocol/named.py).
+        self.is_named = False  # anything
+        self.names: Names | None = None  # if it is one Query
+        self.needs: dict[bytes, Need] = _NO_NEEDS
+        self.reserved = b""  # a name of ours that its text names
+        self.described: set[bytes] = set()  # names of statements whose columns it knows
+        self._bound: bytes | None = None  # the name of the statement bound last
+        self.in_doubt: set[bytes] = set()  # names that what is sent and unanswered makes or closes
+        self._doubting: list[bytes] = []  # the same of this batch
+        self._must_end = False  # what names mean has changed: what follows is another batch
+        self.may_know_more = False  # the server may have names of a text that was not understood
+        self._has_error = False  # the batch has a message that fails by our doing
+        self._has_unnamed = False  # the batch has parsed an unnamed statement
+        self._portals: dict[bytes, Names] = {}  # those of statements that name others
+        self._unnamed_before: Statement | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next bytes; not while a batch is complete and not `done`."""
@@ -226,17 +259,35 @@ class BatchReader:
             return self.input.data[self.start + 5 : self.end - 1]
         return b"" if self.executed_statement is None else self.executed_statement.sql
 
-    @property
-    def is_deallocate_all(self) -> bool:
-        """Nothing but DEALLOCATE ALL is executed, which no transaction forbids or takes back."""
-        decision = self.executed
-        return decision is not None and decision.detail == DEALLOCATE_ALL
-
-    def deallocate(self, name: bytes) -> None:
-        """DEALLOCATE of a statement that was prepared by the protocol's own message."""
+    def name_done(self, use: NameUse) -> Statement | None:
+        """A server has done so to the client's names. Returns what was prepared."""
+        name = use.name
+        if use.kind not in (PREPARES, DEALLOCATES):
+            self.forget_names()
+            return None
         statement = self.statements.pop(name, None)
         if statement is not None:
             self.registry.release(statement)
+        if use.kind == DEALLOCATES:
+            return None
+        statement = self.registry.acquire(use.sql, b"", use.decision, self.scope)
+        self.statements[name] = statement
+        return statement
+
+    def find_needs(self) -> None:
+        """What the Query needs, now that everything before it is answered."""
+        self.needs = {}
+        if self.names is not None:
+            add_needs(self.needs, self.names.uses, self.statements)
+
+    def unread(self) -> None:
+        """The batch is read again, when what is in front of it is answered."""
+        if not self.simple:
+            self.undo(self.owed)
+            self.unnamed = self._unnamed_before
+            self._doubting.clear()
+        self.open = False
+        self.input.rewind(int(self.start))
 
     def raw(self) -> bytes:
         return self.input.data[self.start : self.end]
@@ -274,6 +325,9 @@ class BatchReader:
         """The batch has been sent or answered; its bytes are not needed any more."""
         self.input.keep = self.end
         self.open = False
+        if self._doubting:
+            self.in_doubt.update(self._doubting)
+            self._doubting.clear()
 
     # --- simple protocol ----------------------------------------------------------------------
 
@@ -294,6 +348,12 @@ class BatchReader:
             decision = self.router.decide_beginning(splitter.data[start:])
         if self.fixed is not None:
             decision = self.fixed
+        self.own = self._own_kind(decision)
+        self.is_named = False
+        parts: list[Decision] = []
+        if decision.names is not None:
+            parts = self._named_query(decision.names, decision)
+            decision = parts[0]
         self.decision = decision
         self.executed = decision
         self.target = decision.target
@@ -313,8 +373,19 @@ class BatchReader:
         self.may_unpin = decision.may_unpin
         self.changes_defaults = decision.changes_defaults
         self.acts = decision.acts
-        self.own = self._own_kind(decision)
+        for part in parts[1:]:
+            self._note(part)
+            self._note_executed(part)
+        if self.effects and any(effect.parameter for effect in self.effects):
+            self.pin = Pin.SET_CONFIG  # named by an argument of EXECUTE
         return BATCH
+
+    def _named_query(self, names: Names, decision: Decision) -> list[Decision]:
+        self.is_named = True
+        self.names = names
+        self.needs = _NO_NEEDS
+        self.reserved = names.reserved
+        return decisions_of(decision, self.statements)
 
     # --- extended protocol --------------------------------------------------------------------
 
@@ -347,12 +418,23 @@ class BatchReader:
         self.acts = ()
         if not self.continues:
             self.new_unnamed = None
+        if self.is_named:
+            self.is_named = False
+            self.names = None
+            self.needs = _NO_NEEDS
+            self.reserved = b""
+        self._must_end = False
+        self._has_unnamed = False
+        self._has_error = False
+        self._unnamed_before = self.unnamed
 
     def _complete(self, owed: Owed | None) -> i64:
         splitter = self.input
         if owed is not None:
             self.owed.append(owed)
             self.ending = AT_READY
+            if self._has_error:
+                self.own = PLAIN
         else:
             self.ending = CUT
         self.end = splitter.end if splitter.end < splitter.size else splitter.size
@@ -387,12 +469,17 @@ class BatchReader:
             if kind == F_FLUSH and not self.continues:
                 return NOTHING  # nothing to flush: it passes, behind copy data if there is any
             self._begin()
+        if self._must_end and kind not in (F_SYNC, F_FLUSH):
+            splitter.rewind(int(splitter.start))
+            self.ending = CUT
+            self.end = splitter.start
+            return BATCH
         if kind == F_PARSE:
             self._parse()
         elif kind == F_BIND:
             self._bind()
         elif kind == F_EXECUTE:
-            self.owed.append(OWED_EXECUTE)
+            self.owed.append(self._owed_execute() if self._portals else OWED_EXECUTE)
             self.executes = True
             if self.executed is not None and self.executed.reason is Reason.COPY_IN:
                 return self._complete(None)
@@ -419,12 +506,24 @@ class BatchReader:
                 decision = self.router.decide_beginning(splitter.data[start:])
             if self.fixed is not None:
                 decision = self.fixed
-            self._note(decision)
-            self._note_executed(decision)
+            if decision.names is not None and self.owed:
+                # What it needs must come where no transaction of the batch can fail it.
+                splitter.rewind(int(splitter.start))
+                self.ending = CUT
+                self.end = splitter.start
+                return BATCH
+            owed = OWED_QUERY
+            if decision.names is not None:
+                self._use_names(decision.names)
+                self.reserved = decision.names.reserved
+                owed = Owed(QUERY, names=decision.names.changes)
+            for part in self._parts_of(decision):
+                self._note(part)
+                self._note_executed(part)
             self.again = NEVER  # it commits what is in front of it before it says so
             self.executes = True
             self.unnamed = None
-            return self._complete(OWED_QUERY)
+            return self._complete(owed)
         else:
             assert kind == F_FUNCTION_CALL, kind
             self._note(FUNCTION_CALL_DECISION)
@@ -455,10 +554,60 @@ class BatchReader:
             return kind
         if kind in CHANNEL_KINDS and self.shares_listening:
             return kind
-        # No server knows a statement by the name that its client gave it.
-        if kind == DEALLOCATE and decision.argument.encode() in self.statements:
-            return kind
+        # No server knows a statement by the name that its client gave it to the protocol.
+        if kind == DEALLOCATE and decision.names is not None:
+            name = decision.names.uses[0].name
+            if not name and not any(one.by_sql for one in self.statements.values()):
+                return kind
+            statement = self.statements.get(name)
+            if statement is not None and not statement.by_sql:
+                return kind
         return PLAIN
+
+    # --- names in SQL -------------------------------------------------------------------------
+
+    def _parts_of(self, decision: Decision) -> list[Decision]:
+        """The decisions that are heeded for a statement of this one."""
+        return [decision] if decision.names is None else decisions_of(decision, self.statements)
+
+    def _use_names(self, names: Names) -> None:
+        """The message at hand runs or describes a text that names statements."""
+        self._wait()
+        add_needs(self.needs, names.uses, self.statements)
+
+    def _look_at(self, name: bytes) -> None:
+        """What the name means may hang on what is not answered yet: then the batch waits."""
+        if self.in_doubt and name in self.in_doubt:
+            self._wait()
+
+    def _wait(self) -> None:
+        if not self.is_named:
+            self.is_named = True
+            self.needs = {}
+
+    def _need(self, name: bytes, statement: Statement | None, *, exact: bool) -> None:
+        """The message at hand is about a statement that has this name on the server too."""
+        self._wait()
+        add_need(self.needs, Need(name, statement, exact=exact))
+
+    def _owed_execute(self) -> Owed:
+        start = self.input.start + 5
+        names = self._portals.get(self.input.data[start : self._string_end(start)])
+        if names is None:
+            return OWED_EXECUTE
+        self._use_names(names)
+        if names.changes is None:
+            return OWED_EXECUTE
+        self._must_end = True
+        return Owed(EXECUTE, names=names.changes)
+
+    def _note_portal(self, portal_end: i64, names: Names | None) -> None:
+        """Bind makes a portal of a statement that names others, or one in its place."""
+        portal = self.input.data[self.input.start + 5 : portal_end]
+        if names is not None:
+            self._portals[portal] = names
+        else:
+            self._portals.pop(portal, None)
 
     def _note_executed(self, decision: Decision) -> None:
         self.executed = decision
@@ -501,30 +650,67 @@ class BatchReader:
         sql_end = self._string_end(name_end + 1)
         sql = data[name_end + 1 : sql_end]
         decision = self.router.decide(sql) if self.fixed is None else self.fixed
-        self._note(decision)
+        if decision.names is None:
+            self._note(decision)
+        else:
+            for part in decisions_of(decision, self.statements):
+                self._note(part)
         types = data[sql_end + 1 : end]
         if name_end == body:
+            self._has_unnamed = True
+            if self._is_repeated(sql, types, decision):
+                return
             statement = Statement(0, sql, types, decision)
             self.owed.append(Owed(PARSE, statement=statement, previous=self.unnamed))
             self.unnamed = statement
             self.new_unnamed = statement
             return
         name = data[body:name_end]
+        self._look_at(name)
+        self._doubting.append(name)
         taken = self.statements.get(name)
+        if taken is not None and taken.by_sql:
+            self._need(name, taken, exact=False)
+            self.owed.append(Owed(PARSE, name=name))
+            return
         if taken is not None:
             # Of all that may be wrong with it the server says what comes first: under the name
             # that it has for the statement in the way.
             place: i64 = len(self.owed)
-            self.owed.append(Owed(PARSE))
+            self.owed.append(Owed(PARSE, name=name, previous=taken))
             again = write.parse(taken.server_name, sql, types)
             self.edits.append(Edit(USE, splitter.start, end, place, taken, again))
             return
-        statement = self.registry.acquire(sql, types, decision)
+        statement = self.registry.acquire(sql, types, decision, self.scope)
         self.statements[name] = statement
+        if name in self.needs:
+            self._must_end = True
+        if self.described:
+            self.described.discard(name)
         at: i64 = len(self.owed)
         self.owed.append(Owed(PARSE, name=name, statement=statement))
         frame = write.parse(statement.server_name, sql, types)
         self.edits.append(Edit(MAKE, splitter.start, end, at, statement, frame))
+
+    def _is_repeated(self, sql: bytes, types: bytes, decision: Decision) -> bool:
+        """Whether an unnamed statement has come before and is served by one that has a name."""
+        if self.fixed is not None:
+            return False
+        registry = self.registry
+        statement = registry.repeated(sql, types, self.scope)
+        if statement is None:
+            if not registry.is_seen_again(sql, types, self.scope) or not is_plain(sql, decision):
+                return False
+            statement = registry.repeat(sql, types, decision, self.scope)
+        splitter = self.input
+        at: i64 = len(self.owed)
+        self.owed.append(Owed(PARSE, statement=statement, previous=self.unnamed))
+        # Most servers have it: its Parse is written only where it is missing.
+        self.edits.append(Edit(MAKE, splitter.start, splitter.end, at, statement, b""))
+        self.unnamed = statement
+        if self.described:
+            self.described.discard(b"")
+        return True
 
     def _large_parse(self) -> None:
         # Too large to hold, so also too large to prepare again elsewhere: it passes through as the
@@ -544,6 +730,7 @@ class BatchReader:
             decision = self.fixed
         self._note(decision)
         self._note_executed(decision)
+        self._has_unnamed = True
         self.unnamed = Statement(LOST, b"", b"", decision)
         self.new_unnamed = self.unnamed
         self.owed.append(Owed(PARSE, statement=self.unnamed))
@@ -561,16 +748,26 @@ class BatchReader:
                 self._name_settings(name_end)
             return
         name = data[portal_end + 1 : name_end]
+        self._look_at(name)
         statement = self.statements.get(name)
         if statement is None:
             self._undefined(BIND, OWED_BIND, name)
             return
         decision = self._of(statement)
-        self._note(decision)
-        self._note_executed(decision)
-        if decision.effects:
+        if decision.names is not None or self._portals:
+            if not self._bind_names(decision, portal_end):
+                return
+        else:
+            self._note(decision)
+            self._note_executed(decision)
+        if self.effects:
             self._name_settings(name_end)
         self.executed_statement = statement
+        self._bound = name
+        if statement.by_sql:
+            self._need(name, statement, exact=True)
+            self.owed.append(OWED_BIND)
+            return
         shown = splitter.end if splitter.end < splitter.size else splitter.size
         frame = self._bind_of(statement.server_name, portal_end, name_end)
         at: i64 = len(self.owed)
@@ -593,6 +790,21 @@ class BatchReader:
                 continue
             named = Effect(names_set(setting_name(name.decode("ascii"))), local=effect.local)
             self.effects = (*self.effects[:place], named, *self.effects[place + 1 :])
+
+    def _bind_names(self, decision: Decision, portal_end: i64) -> bool:
+        """Bind of a statement that may name others. False: the client gets an error instead."""
+        names = decision.names
+        self._note_portal(portal_end, names)
+        for part in self._parts_of(decision):
+            self._note(part)
+            self._note_executed(part)
+        if names is None:
+            return True
+        if names.reserved:
+            self._fail(BIND, undefined_statement(names.reserved))
+            return False
+        self._use_names(names)
+        return True
 
     def _bind_of(self, name: bytes, portal_end: i64, name_end: i64) -> bytes:
         """The Bind at hand, as far as it has come, of another statement."""
@@ -617,17 +829,29 @@ class BatchReader:
         start = splitter.start
         if self._named() != TARGET_STATEMENT:
             self.owed.append(OWED_DESCRIBE)
+            if self._bound is not None:
+                self.described.add(self._bound)
             return
         name_end = self._string_end(start + 6)
         if name_end == start + 6:
             self._use_unnamed(DESCRIBE, OWED_DESCRIBE)
             return
         name = data[start + 6 : name_end]
+        self._look_at(name)
         statement = self.statements.get(name)
         if statement is None:
             self._undefined(DESCRIBE, OWED_DESCRIBE, name)
             return
-        self._note(self._of(statement))
+        decision = self._of(statement)
+        for part in self._parts_of(decision):
+            self._note(part)
+        if decision.names is not None and not decision.names.reserved:
+            self._use_names(decision.names)
+        self.described.add(name)
+        if statement.by_sql:
+            self._need(name, statement, exact=True)
+            self.owed.append(OWED_DESCRIBE)
+            return
         at: i64 = len(self.owed)
         self.owed.append(OWED_DESCRIBE)
         frame = write.describe_statement(statement.server_name)
@@ -641,11 +865,16 @@ class BatchReader:
             self.owed.append(OWED_CLOSE)
             return
         name = data[start + 6 : self._string_end(start + 6)]
-        if not name:
+        if name:
+            self._look_at(name)
+            self._doubting.append(name)
+        else:
             self.unnamed = None
         statement = self.statements.pop(name, None)
         if statement is not None:
             self.registry.release(statement)
+            if name in self.needs:
+                self._must_end = True
         at: i64 = len(self.owed)
         # Closing a statement that does not exist is no error either.
         self.owed.append(Owed(CLOSE, answer=write.CLOSE_COMPLETE, name=name, statement=statement))
@@ -660,32 +889,62 @@ class BatchReader:
             )
             return
         decision = cast(Decision, statement.decision)
-        self._note(decision)
+        if decision.names is not None or self._portals:
+            if not self._use_unnamed_names(kind, decision):
+                return
+        else:
+            self._note(decision)
+            if kind == BIND:
+                self._note_executed(decision)
         if kind == BIND:
-            self._note_executed(decision)
             self.executed_statement = statement
-        if statement is not self.new_unnamed:
-            at: i64 = len(self.owed)
+        if not self._has_unnamed:
+            self._wait()
+        at: i64 = len(self.owed)
+        if statement.number > 0:
+            self._use_repeated(kind, statement)
+        elif statement is not self.new_unnamed:
             self.edits.append(
                 Edit(USE_UNNAMED, self.input.start, self.input.start, at, statement, b"")
             )
         self.owed.append(owed)
 
+    def _use_repeated(self, kind: int, statement: Statement) -> None:
+        if kind == BIND:
+            self._bound = b""
+        else:
+            self.described.add(b"")
+        splitter = self.input
+        start = splitter.start
+        end = splitter.end if splitter.end < splitter.size else splitter.size
+        if kind == BIND:
+            portal_end = self._string_end(start + 5)
+            frame = self._bind_of(statement.server_name, portal_end, portal_end + 1)
+        else:
+            frame = write.describe_statement(statement.server_name)
+        at: i64 = len(self.owed)
+        self.edits.append(Edit(USE, start, end, at, statement, frame))
+
+    def _use_unnamed_names(self, kind: int, decision: Decision) -> bool:
+        if kind == BIND:
+            return self._bind_names(decision, self._string_end(self.input.start + 5))
+        for part in self._parts_of(decision):
+            self._note(part)
+        if decision.names is not None and not decision.names.reserved:
+            self._use_names(decision.names)
+        return True
+
     def _undefined(self, kind: int, owed: Owed, name: bytes) -> None:
-        if not name.startswith(SERVER_PREFIX):
-            self.owed.append(owed)  # the server says it best
+        if self.may_know_more and not name.startswith(SERVER_PREFIX):
+            self._need(name, None, exact=True)
+            self.owed.append(owed)
             return
-        self._fail(
-            kind,
-            PgError(
-                UNDEFINED_PREPARED_STATEMENT,
-                f'prepared statement "{name.decode(errors="replace")}" does not exist',
-            ),
-        )
+        self._fail(kind, undefined_statement(name))
 
     def _fail(self, kind: int, error: PgError) -> None:
         """An error that only we can see must also be one for the server, or its transaction
         would go on: it gets a message that fails, and the client gets this error for it."""
+        self._has_error = True
         at: i64 = len(self.owed)
         self.owed.append(Owed(kind, error=write.error_response(error)))
         splitter = self.input
@@ -720,12 +979,18 @@ class BatchReader:
             raise PgError(PROTOCOL_VIOLATION, "invalid string in message", severity="FATAL")
         return end
 
-    def in_clients_words(self, frame: bytes) -> bytes:
-        """An ErrorResponse with the client's names of statements in place of ours."""
+    def in_clients_words(self, frame: bytes, void: list[Owed]) -> bytes:
+        """An ErrorResponse with the client's names of statements in place of ours; `void`: what
+        the server has not done after all."""
+        if void and void[0].previous is not None and void[0].name:
+            frame = _renamed(frame, void[0].previous, void[0].name)  # the name is taken
+        for owed in void:
+            if owed.statement is not None and not owed.hidden:
+                frame = _renamed(frame, owed.statement, owed.name)
         for name, statement in self.statements.items():
-            ours = b'"' + statement.server_name + b'"'
-            if ours in frame:
-                frame = frame.replace(ours, b'"' + name + b'"')
+            frame = _renamed(frame, statement, name)
+        if self.unnamed is not None:
+            frame = _renamed(frame, self.unnamed, b"")
         return frame[:1] + write.int32(len(frame) - 1) + frame[5:]
 
     # --- taking back --------------------------------------------------------------------------
@@ -745,9 +1010,38 @@ class BatchReader:
                 self.statements[owed.name] = statement
                 self.registry.retain(statement)
 
-    def forget_all(self) -> None:
-        """The client is gone, or has discarded everything."""
+    def forget_names(self) -> None:
+        """The client has discarded all that has a name."""
         for statement in self.statements.values():
             self.registry.release(statement)
         self.statements.clear()
+        self.described.clear()
+
+    def forget_all(self) -> None:
+        """The client is gone."""
+        self.forget_names()
         self.unnamed = None
+
+
+def is_plain(sql: bytes, decision: Decision) -> bool:
+    """Whether a text is one that PostgreSQL plans."""
+    return (
+        decision.kind == PLAIN
+        and not decision.unparsed
+        and decision.pin is None
+        and first_word(sql) in PLANNED
+    )
+
+
+def _renamed(frame: bytes, statement: Statement, name: bytes) -> bytes:
+    if not statement.server_name:
+        return frame
+    return frame.replace(b'"' + statement.server_name + b'"', b'"' + name + b'"')
+
+
+def undefined_statement(name: bytes) -> PgError:
+    """PostgreSQL's error for a statement that does not exist."""
+    return PgError(
+        UNDEFINED_PREPARED_STATEMENT,
+        f'prepared statement "{name.decode(errors="replace")}" does not exist',
+    )

@@ -11,11 +11,12 @@ that it leaves behind (a set_config in its body) is not noticed.
 
 import json
 import re
-from typing import Final
+from typing import Final, cast
 
 from mypy_extensions import i64
 from pglast.parser import ParseError, parse_sql_json
 
+from pgproxy.protocol.named import Names
 from pgproxy.routing.decision import (
     EMPTY,
     LISTEN,
@@ -98,7 +99,7 @@ def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT) -> Decision:
             change = Decision(PRIMARY, Reason.WRITE, detail=word.upper(), known_write=True)
             return under_hint(sql, [change])
     try:
-        trees = parse(sql)
+        text, statements = _statements(sql)
     except ParseError as error:
         route = _SET_ROUTE_TO_PRIMARY.fullmatch(sql)
         if route is not None:
@@ -108,14 +109,51 @@ def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT) -> Decision:
         return under_hint(sql, [_unparsed(sql, Reason.TOO_DEEP, "")])
     except ValueError as error:
         return under_hint(sql, [_unparsable(str(error))])
-    decisions = [decide_statement(tree) for tree in trees]
-    if len(trees) == 1 and decisions[0].kind in (LISTEN, UNLISTEN) and not _is_utf8(sql):
+    decisions = [decide_statement(statement["stmt"]) for statement in statements]
+    if len(decisions) == 1 and decisions[0].kind in (LISTEN, UNLISTEN) and not _is_utf8(sql):
         # What the name is in the server's encoding only the server can tell.
         decisions[0] = _for_the_server(decisions[0])
+    uses_names = any(decision.names is not None for decision in decisions)
     # With standard_conforming_strings off, \' does not end a string.
     if b"\\'" in sql and not is_one_statement(sql):
+        if uses_names:
+            return under_hint(sql, [_unparsed(sql, Reason.AMBIGUOUS_QUOTING, "")])
         decisions = [_ambiguous(decision) for decision in decisions]
+    if uses_names:
+        return _with_names(sql, text, statements, decisions)
     return under_hint(sql, decisions)
+
+
+def _with_names(
+    sql: bytes, text: bytes, statements: list[Tree], decisions: list[Decision]
+) -> Decision:
+    """The decision for a text that names prepared statements."""
+    encoding = "utf-8" if text == sql else "latin-1"
+    uses = []
+    for index, decision in enumerate(decisions):
+        if decision.names is None:
+            continue
+        part = sql if len(statements) == 1 else _part(text, statements[index])
+        if len(statements) > 1 and encoding != "utf-8":
+            part = part.decode().encode(encoding)
+        uses.extend(
+            [
+                use.placed(index, use.name.decode().encode(encoding), part)
+                for use in decision.names.uses
+            ]
+        )
+    reads = [
+        decision if decision.names is None else cast(Decision, decision.names.reads)
+        for decision in decisions
+    ]
+    names = Names(tuple(uses), under_hint(sql, reads).naming(None))
+    return under_hint(sql, decisions).naming(names)
+
+
+def _part(text: bytes, statement: Tree) -> bytes:
+    begun = statement.get("stmt_location", 0)
+    end = begun + statement.get("stmt_len", len(text))  # the last one has no length
+    return text[begun:end]
 
 
 def classify_beginning(sql: bytes) -> Decision:
@@ -142,12 +180,7 @@ def parse(sql: bytes) -> list[Tree]:
 def parse_with_places(sql: bytes) -> list[tuple[Tree, str]]:
     """The statements' trees, each with its own text. Raises as `parse` does."""
     text, statements = _statements(sql)
-    parts: list[tuple[Tree, str]] = []
-    for statement in statements:
-        begun = statement.get("stmt_location", 0)
-        end = begun + statement.get("stmt_len", len(text))  # the last one has no length
-        parts.append((statement["stmt"], text[begun:end].decode()))
-    return parts
+    return [(statement["stmt"], _part(text, statement).decode()) for statement in statements]
 
 
 def _statements(sql: bytes) -> tuple[bytes, list[Tree]]:

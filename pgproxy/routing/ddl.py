@@ -55,8 +55,15 @@ DDL_WORDS: Final = {
     "Trig": "TRIGGER",
     "TS": "TEXT SEARCH",
 }
-# They may stand in the place of an older one that returned other columns.
-_REPLACES: Final = frozenset({"CreateFunctionStmt", "RuleStmt", "ViewStmt"})
+# No name in a statement means something else because of them.
+_NAME_NOTHING: Final = frozenset(
+    """
+    AlterDatabaseSetStmt AlterDatabaseStmt AlterRoleSetStmt AlterRoleStmt AlterSystemStmt
+    CommentStmt CreateEventTrigStmt CreatePolicyStmt CreatePublicationStmt CreateRoleStmt
+    CreateStatsStmt CreateSubscriptionStmt CreateTableSpaceStmt CreateTrigStmt
+    CreateUserMappingStmt CreatedbStmt GrantRoleStmt GrantStmt IndexStmt SecLabelStmt
+    """.split()
+)
 # They may take away something temporary.
 _DROPS: Final = frozenset({"DropStmt", "DropOwnedStmt", "AlterObjectSchemaStmt"})
 # ALTER ROLE and ALTER DATABASE … SET.
@@ -88,7 +95,8 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         Reason.DDL,
         pin=pin,
         detail=name,
-        changes_schema=name.startswith(("ALTER", "DROP")) or node_type in _REPLACES,
+        # What is temporary only its own session can mean, which therefore shares no statements.
+        changes_schema=node_type not in _NAME_NOTHING and pin is not Pin.TEMP_TABLE,
         known_write=True,
         effects=effects,
         may_unpin=node_type in _DROPS,

@@ -12,6 +12,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.protocol.channels import Act
+from pgproxy.protocol.named import Names
 from pgproxy.protocol.settings import Effect
 
 # Targets.
@@ -27,9 +28,6 @@ NEVER: Final = 0
 IN_BLOCK: Final = 1  # in a transaction block, which nothing in it can commit
 ALONE: Final = 2  # also by itself: all that it does comes with its one commit
 
-# The detail of that statement's decision, by which the relay knows it.
-DEALLOCATE_ALL: Final = "DEALLOCATE ALL"
-
 # Kinds: what the relay itself has to do. Only a statement that is alone in its text has another
 # kind than PLAIN.
 PLAIN: Final = 0
@@ -39,7 +37,7 @@ SET_ROUTE: Final = 3  # SET [LOCAL | SESSION] pgproxy.route, RESET pgproxy.route
 SHOW_LAST_ROUTE: Final = 4  # SHOW pgproxy.last_route
 SHOW_ROUTE: Final = 5  # SHOW pgproxy.route
 EMPTY: Final = 6  # no statement at all: nothing, or comments
-DEALLOCATE: Final = 7  # of one name, which may be one of the protocol's own statements
+DEALLOCATE: Final = 7  # of one name or ALL, which may be the protocol's own statements
 LISTEN: Final = 8
 UNLISTEN: Final = 9  # of one channel or of all
 SHOW_CHANNELS: Final = 10  # SELECT pg_listening_channels()
@@ -184,7 +182,6 @@ class Pin(Enum):
     POOL_MODE = "pool_mode"  # pool.mode = "session": set by the relay
     TEMP_TABLE = "temp_table"  # or any other temporary object
     LISTEN = "listen"
-    PREPARE = "prepare"  # PREPARE in SQL; the protocol's own statements do not pin
     HOLD_CURSOR = "hold_cursor"
     ADVISORY_LOCK = "advisory_lock"
     LOAD = "load"
@@ -194,7 +191,7 @@ class Pin(Enum):
     UNPARSED = "unparsed"
 
 
-# What an error in the statement's own transaction takes back. Advisory locks, PREPARE, LOAD,
+# What an error in the statement's own transaction takes back. Advisory locks, LOAD,
 # setseed and whatever a DO block did before its own COMMIT outlive the error.
 UNDONE_BY_ERROR: Final = frozenset(
     {
@@ -266,8 +263,7 @@ class Decision:
     pin             why the session keeps its server connection if the statement succeeds, or None
     tag             for BEGIN and END: the command tag PostgreSQL answers with
     read_only       BEGIN … READ ONLY
-    argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT. A lone
-                    DEALLOCATE: the statement's name ("" for ALL)
+    argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT
     local           SET LOCAL
     unparsed        the text was not understood: `pin` holds only if PostgreSQL accepts it
     discards        DISCARD ALL or DEALLOCATE ALL: the statements prepared on the server are gone
@@ -289,6 +285,7 @@ class Decision:
                     sessions that begin after it may have other settings than those from before
     acts            what it does to channels, savepoints and its transaction
                     (protocol/channels.py), in order
+    names           what it does with names of prepared statements, or None
     """
 
     def __init__(
@@ -320,6 +317,7 @@ class Decision:
         changes_defaults: bool = False,
         writes: int = -1,
         acts: tuple[Act, ...] = (),
+        names: Names | None = None,
     ) -> None:
         self.target: i64 = target
         self.reason = reason
@@ -356,18 +354,27 @@ class Decision:
         self.may_unpin = may_unpin
         self.changes_defaults = changes_defaults
         self.acts = acts
+        self.names = names
         self.again: i64 = again if again >= 0 else _again(reason, discards=discards)
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
         """This decision under a hint, which changes the target or leaves it."""
         reason = Reason.HINT if target != self.target else self.reason
-        return self._altered(target, reason, hint, int(self.again))
+        return self._altered(target, reason, hint, int(self.again), self.names)
 
     def never_again(self) -> "Decision":
         """This decision for a text that acts elsewhere too, which a rollback does not undo."""
-        return self._altered(self.target, self.reason, self.hint, NEVER)
+        return self._altered(self.target, self.reason, self.hint, NEVER, self.names)
 
-    def _altered(self, target: i64, reason: Reason, hint: i64, again: int) -> "Decision":
+    def naming(self, names: Names | None) -> "Decision":
+        """This decision for a text that does so with names."""
+        # What it does to names no rollback takes back.
+        again = NEVER if names is not None and names.changes is not None else int(self.again)
+        return self._altered(self.target, self.reason, self.hint, again, names)
+
+    def _altered(
+        self, target: i64, reason: Reason, hint: i64, again: int, names: Names | None
+    ) -> "Decision":
         return Decision(
             target,
             reason,
@@ -395,6 +402,7 @@ class Decision:
             changes_defaults=self.changes_defaults,
             writes=int(self.may_write) if target == self.target else -1,
             acts=self.acts,
+            names=names,
         )
 
     def fields(self) -> tuple[object, ...]:
@@ -426,6 +434,7 @@ class Decision:
             self.changes_defaults,
             self.may_write,
             self.acts,
+            () if self.names is None else tuple((int(u.kind), u.name) for u in self.names.uses),
         )
 
     def __repr__(self) -> str:

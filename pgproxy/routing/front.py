@@ -134,9 +134,11 @@ class Front:
                     in_transaction=self.status != STATUS_IDLE,
                 )
         elif batch.own == DEALLOCATE:
-            tag = b"DEALLOCATE"
+            assert decision.names is not None
+            use = decision.names.uses[0]
+            tag = b"DEALLOCATE" if use.name else b"DEALLOCATE ALL"
             if batch.executes:
-                batch.deallocate(decision.argument.encode())
+                batch.name_done(use)
         elif batch.own == SHOW_ROUTE:
             rows = self.session.show_route()
         elif batch.own == LISTEN:
@@ -151,6 +153,8 @@ class Front:
             rows = self._table(decision.detail)
         else:
             rows = self.session.show_last_route(self.last_route.fields())
+        if batch.simple:
+            batch.unnamed = None  # a simple Query drops it
         return batch.own_answer(rows, tag, READY[int(self.status)])
 
     def _table(self, name: str) -> list[bytes]:
@@ -210,7 +214,7 @@ class Front:
                 self.status = STATUS_IDLE
                 raise failure
             return self._tag(batch, b"ROLLBACK", STATUS_IDLE)
-        if decision is None:
+        if decision is None and all(owed.kind != PARSE for owed in batch.owed):
             answer = self._bookkeeping(batch)
             if answer is not None:
                 return answer

@@ -39,7 +39,9 @@ class Sent:
     """One batch as it was sent. `first` is the held-back BEGIN in front of it, if any; `in_block`:
     it was certain to run inside a transaction block."""
 
-    def __init__(self, batch: BatchReader, first: bytes, in_block: bool) -> None:
+    def __init__(
+        self, batch: BatchReader, first: bytes, in_block: bool, *, may_fail: bool = False
+    ) -> None:
         self.data = batch.input.data
         self.start = batch.start
         self.end = batch.end
@@ -49,11 +51,17 @@ class Sent:
         self.new_unnamed = batch.new_unnamed
         self.first = first
         self.in_block = in_block
+        self.may_fail = may_fail  # what was sent before may make it fail as a whole
         self.ends = batch.ends  # it has a COMMIT or ROLLBACK
         executed = batch.executed
         # It is a COMMIT or ROLLBACK alone, which is sure to be executed when it is answered.
         self.is_end = executed is not None and executed.kind == END and _executes_once(batch.owed)
         self.again = batch.again
+        # What must be on the server under clients' own names first; None: it names nothing.
+        self.needs = batch.needs if batch.is_named else None
+        self.inside = batch.continues  # an earlier part of the batch has been sent
+        names = batch.names if batch.is_named and batch.simple else None
+        self.changes = None if names is None else names.changes
 
     def raw(self) -> bytes:
         """The client's bytes."""

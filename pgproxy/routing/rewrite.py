@@ -20,7 +20,8 @@ def rewrite(
 
     `pipelined`: what was sent before is not answered yet. After an error in it the server neither
     closes nor makes what it was told to. So what is made again is closed again first, and what was
-    made there without the client's knowing is made once more here.
+    made there without the client's knowing is made once more here. In a transaction that has failed,
+    or may have, even the Parse of what is there has to be asked for: it fails.
     """
     if not pipelined:
         prepared.settle()
@@ -44,15 +45,24 @@ def rewrite(
             pushed += 1
             if not prepared.touch(statement):
                 _make_room(statement, prepared, inflight, pieces)
-            elif prepared.pending(statement) is None or statement in made:
-                answer = write.PARSE_COMPLETE
-                inflight.push(Owed(PARSE, answer=answer, name=owed.name, statement=statement))
+            elif statement in made or (prepared.pending(statement) is None and not sent.may_fail):
+                inflight.push(
+                    Owed(
+                        PARSE,
+                        answer=write.PARSE_COMPLETE,
+                        name=owed.name,
+                        statement=statement,
+                        previous=owed.previous,
+                    )
+                )
                 continue
             else:
                 _close(statement, inflight, pieces)
             owed.making = prepared.make(statement, hidden=False)
             made.add(statement)
             inflight.push(owed)
+            if not edit.frame:
+                pieces.append(_parse_of(statement))
         elif edit.kind == USE:
             assert statement is not None
             if not prepared.touch(statement):
@@ -90,7 +100,11 @@ def _prepare(
 ) -> None:
     making = prepared.make(statement, hidden=True)
     inflight.push(Owed(PARSE, hidden=True, statement=statement, making=making))
-    pieces.append(write.parse(statement.server_name, statement.sql, statement.parameter_types))
+    pieces.append(_parse_of(statement))
+
+
+def _parse_of(statement: Statement) -> bytes:
+    return write.parse(statement.server_name, statement.sql, statement.parameter_types)
 
 
 def _make_room(

@@ -20,6 +20,14 @@ from pgproxy.protocol.channels import (
     UNLISTEN_FROM,
     Act,
 )
+from pgproxy.protocol.named import (
+    DEALLOCATES,
+    DEALLOCATES_ALL,
+    EXECUTES,
+    PREPARES,
+    Names,
+    NameUse,
+)
 from pgproxy.protocol.settings import (
     AUTHORITY,
     LISTS,
@@ -34,9 +42,9 @@ from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
     DEALLOCATE,
-    DEALLOCATE_ALL,
     END,
     LISTEN,
+    NEVER,
     OWN_TABLES,
     PLAIN,
     PRIMARY,
@@ -73,7 +81,6 @@ FIXED: Final = {
     "CheckPointStmt": (Reason.MAINTENANCE, "CHECKPOINT"),
     "ClusterStmt": (Reason.MAINTENANCE, "CLUSTER"),
     "ConstraintsSetStmt": (Reason.TRANSACTION_CONTROL, "SET CONSTRAINTS"),
-    "ExecuteStmt": (Reason.EXECUTE, "EXECUTE"),
     "FetchStmt": (Reason.CURSOR, "FETCH"),
     "LockStmt": (Reason.LOCK, "LOCK"),
     "RefreshMatViewStmt": (Reason.MAINTENANCE, "REFRESH MATERIALIZED VIEW"),
@@ -90,7 +97,6 @@ LOCAL: Final = {
 # Statements that always leave something in the session.
 PINNING: Final = {
     "LoadStmt": (Reason.SESSION_STATE, "LOAD", Pin.LOAD),
-    "PrepareStmt": (Reason.SESSION_STATE, "PREPARE", Pin.PREPARE),
 }
 
 # What a DO block may do to its session, as words of its body. EXECUTE may do anything; SET is also
@@ -145,7 +151,7 @@ def _decide(node_type: str, node: Tree) -> Decision:
         reason, detail, pin = PINNING[node_type]
         return Decision(PRIMARY, reason, pin=pin, detail=detail, known_write=reason in KNOWN_WRITES)
     if is_ddl(node_type):
-        return decide_ddl(node_type, node)
+        return _ddl(node_type, node)
     return Decision(PRIMARY, Reason.UNKNOWN_SYNTAX, detail=node_type)
 
 
@@ -261,8 +267,9 @@ def _explain(node: Tree) -> Decision:
             return inner
         return Decision(REPLICA, Reason.EXPLAIN, detail="ANALYZE of a read", movable=True,
                         exact=inner.exact)  # fmt: skip
-    if "ExecuteStmt" in query:
-        return Decision(PRIMARY, Reason.EXECUTE, detail="EXPLAIN EXECUTE")
+    executed = _executed(query)
+    if executed is not None:
+        return _execute(executed, runs=False)
     if is_about_temporary(query):
         return Decision(PRIMARY, Reason.TEMP_TABLE, detail="EXPLAIN")
     return Decision(REPLICA, Reason.EXPLAIN, movable=True)
@@ -453,30 +460,80 @@ def _declare(node: Tree) -> Decision:
     return Decision(PRIMARY, Reason.CURSOR, pin=pin, detail=detail, effects=tuple(findings.effects))
 
 
-def _deallocate(node: Tree) -> Decision:
-    name = str(node.get("name", ""))
+def _prepare(node: Tree) -> Decision:
+    """Any server can check a text that it may run. What EXECUTE does is what the text does."""
+    inner = decide_statement(node["query"])
+    types = Findings()
+    types.look(node.get("argtypes", []))
+    if inner.target == REPLICA and types.reason is not None:
+        inner = _from_findings(types, Reason.READ)
+    use = NameUse(PREPARES, node["name"].encode(), decision=inner)
+    return _naming(int(inner.target), "PREPARE", use)
+
+
+def _execute(node: Tree, *, runs: bool = True) -> Decision:
+    """Where it goes the statement of that name decides, and what its arguments call."""
+    findings = Findings()
+    findings.look(node.get("params", []))
+    use = NameUse(EXECUTES, node["name"].encode(), runs=runs)
+    reads = _from_findings(findings, Reason.READ if runs else Reason.EXPLAIN)
     return Decision(
         PRIMARY,
-        Reason.SESSION_STATE,
-        kind=DEALLOCATE if name else PLAIN,
-        detail=f"DEALLOCATE {name}" if name else DEALLOCATE_ALL,
-        argument=name,
-        discards=not name,
+        Reason.EXECUTE,
+        pin=findings.pin,
+        detail="EXECUTE" if runs else "EXPLAIN EXECUTE",
+        names=Names((use,), reads),
     )
+
+
+def _executed(query: Tree) -> Tree | None:
+    """The EXECUTE in what is explained, or in CREATE TABLE AS."""
+    if "CreateTableAsStmt" in query:
+        query = query["CreateTableAsStmt"]["query"]
+    return query.get("ExecuteStmt")
+
+
+def _ddl(node_type: str, node: Tree) -> Decision:
+    decision = decide_ddl(node_type, node)
+    if node_type != "CreateTableAsStmt" or "ExecuteStmt" not in node["query"]:
+        return decision
+    use = NameUse(EXECUTES, node["query"]["ExecuteStmt"]["name"].encode())
+    return decision.naming(Names((use,), decision))
+
+
+def _deallocate(node: Tree) -> Decision:
+    name = str(node.get("name", ""))
+    if not name:
+        return _naming(REPLICA, "DEALLOCATE ALL", NameUse(DEALLOCATES_ALL), DEALLOCATE)
+    return _naming(REPLICA, f"DEALLOCATE {name}", NameUse(DEALLOCATES, name.encode()), DEALLOCATE)
 
 
 def _discard(node: Tree) -> Decision:
     target = str(node["target"]).removeprefix("DISCARD_")
+    if target == "ALL":
+        everything = Decision(
+            PRIMARY,
+            Reason.SESSION_STATE,
+            detail="DISCARD ALL",
+            discards=True,
+            again=NEVER,
+            effects=DISCARD_ALL_EFFECTS,
+            anywhere=True,
+            may_unpin=True,
+            acts=((UNLISTEN_ALL, b""),),
+        )
+        return everything.naming(Names((NameUse(DEALLOCATES_ALL),), everything))
     return Decision(
-        PRIMARY,
-        Reason.SESSION_STATE,
-        detail=f"DISCARD {target}",
-        discards=target == "ALL",
-        effects=DISCARD_ALL_EFFECTS if target == "ALL" else (),
-        anywhere=True,
-        may_unpin=True,
-        acts=((UNLISTEN_ALL, b""),) if target == "ALL" else (),
+        PRIMARY, Reason.SESSION_STATE, detail=f"DISCARD {target}", anywhere=True, may_unpin=True
     )
+
+
+def _naming(target: int, detail: str, use: NameUse, kind: int = PLAIN) -> Decision:
+    """The decision for a statement that does that with a name, and nothing else."""
+    decision = Decision(
+        target, Reason.SESSION_STATE, kind=kind, detail=detail, again=NEVER, anywhere=True
+    )
+    return decision.naming(Names((use,), decision))
 
 
 def _do(node: Tree) -> Decision:
@@ -494,9 +551,11 @@ SPECIAL: Final[dict[str, Callable[[Tree], Decision]]] = {
     "DeclareCursorStmt": _declare,
     "DiscardStmt": _discard,
     "DoStmt": _do,
+    "ExecuteStmt": _execute,
     "ExplainStmt": _explain,
     "ListenStmt": _listen,
     "NotifyStmt": _notify,
+    "PrepareStmt": _prepare,
     "TransactionStmt": _transaction,
     "UnlistenStmt": _unlisten,
     "VariableSetStmt": _set,

@@ -66,6 +66,7 @@ CATALOGUE: Final = (
     ),
     ("pgproxy_notifications_total", "counter", "direction", "Received, and given to clients."),
     ("pgproxy_notification_overflows_total", "counter", "", "Clients cut off: theirs piled up."),
+    ("pgproxy_plans_remade_total", "counter", "", "Statements made anew: a table had changed."),
     ("pgproxy_servers_opened_total", "counter", "", "Server connections opened."),
     ("pgproxy_servers_lost_total", "counter", "", "Server connections lost while at work."),
     ("pgproxy_servers_cut_total", "counter", "", "Server connections at work cut by the proxy."),
@@ -203,6 +204,7 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_reruns_total", counters.reruns)
         yield _counter("pgproxy_reruns_failed_total", counters.reruns_failed)
         yield from self._listeners()
+        yield _counter("pgproxy_plans_remade_total", counters.healed)
         yield _counter("pgproxy_servers_opened_total", counters.servers_opened)
         yield _counter("pgproxy_servers_lost_total", counters.servers_lost)
         yield _counter("pgproxy_servers_cut_total", counters.servers_cut)

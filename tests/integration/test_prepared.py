@@ -178,8 +178,8 @@ async def test_a_client_that_discards_all_discards_its_own(
 
 
 async def test_a_changed_table(cluster: Cluster, single: ProxyProcess, database: str) -> None:
-    """PostgreSQL refuses a plan that would return other columns, and so it is with ours; a statement
-    prepared after the change works, also where another client had prepared the same text before."""
+    """PostgreSQL refuses a plan that would return other columns. Where the client is told of the
+    columns anew, the proxy prepares it again instead."""
     text = "SELECT * FROM items WHERE n = 1"
 
     async def columns(client: Wire, name: str) -> int | str:
@@ -204,20 +204,125 @@ async def test_a_changed_table(cluster: Cluster, single: ProxyProcess, database:
             cluster.wait_caught_up()
             return seen
 
-    assert await tell(single) == await tell(cluster.primary) == [2, 3, "0A000", 3]
+    assert await tell(cluster.primary) == [2, 3, "0A000", 3]
+    assert await tell(single) == [2, 3, 3, 3]
 
 
 async def test_a_table_changed_behind_the_proxys_back(
     cluster: Cluster, single: ProxyProcess, database: str
 ) -> None:
-    """The first who runs into it is told; who prepares again then is served."""
     text = "SELECT * FROM items WHERE n = 1"
-    async with await Wire.connect(single, database=database) as client:
+    more = parse(text) + bind() + describe("P") + execute()
+    async with (
+        await Wire.connect(single, database=database) as client,
+        await Wire.connect(single, database=database) as other,
+    ):
         await client.ask(parse(text, name="s"), SYNC)
+        await client.ask(parse(text, name="told"), describe("S", "told"), SYNC)
+        await other.ask(more, SYNC)
+        await other.ask(more, SYNC)
+        await client.ask(query(f"PREPARE q AS {text}"))
+        await client.ask(query("EXECUTE q"))
         cluster.primary.psql("ALTER TABLE items ADD COLUMN more int", database)
+        # Who was never told of the columns, or is told again, sees the new ones.
+        frames = await client.ask(use("s"), SYNC)
+        assert (kinds(frames), len(rows(frames)[0])) == ("2DCZ", 3)
+        frames = await client.ask(query("EXECUTE q"))
+        assert (kinds(frames), len(rows(frames)[0])) == ("TDCZ", 3)
+        for _ in range(2):
+            frames = await other.ask(more, SYNC)
+            assert (kinds(frames), len(rows(frames)[0])) == ("12TDCZ", 3)
+        cluster.primary.psql("ALTER TABLE items ADD COLUMN even_more int", database)
+        frames = await client.ask(
+            parse("SELECT 1") + close("S", "nobody") + bind(statement="s") + describe("P"),
+            execute(),
+            use("s"),
+            SYNC,
+        )
+        assert kinds(frames) == "132TDC2DCZ"
+        assert [len(row) for row in rows(frames)] == [4, 4]
+
+
+async def test_who_holds_an_older_description_is_told(
+    cluster: Cluster, single: ProxyProcess, database: str
+) -> None:
+    async with await Wire.connect(single, database=database) as client:
+        text = "SELECT * FROM items WHERE n = 1"
+        await client.ask(parse(text, name="told"), describe("S", "told"), SYNC)
+        cluster.primary.psql("ALTER TABLE items ADD COLUMN more int", database)
+        for _ in range(2):
+            assert errors(await client.ask(use("told"), SYNC)) == ["0A000"]
+        frames = await client.ask(describe("S", "told"), use("told"), SYNC)
+        assert kinds(frames) == "tT2DCZ"
+        await client.ask(query("BEGIN"))
+        assert kinds(await client.ask(use("told"), SYNC)) == "2DCZ"
+        cluster.primary.psql("CREATE VIEW other AS SELECT 1", database)
+        await client.ask(query("COMMIT"))
+
+
+async def test_in_a_transaction_a_changed_table_is_an_error(
+    cluster: Cluster, single: ProxyProcess, database: str
+) -> None:
+    async with await Wire.connect(single, database=database) as client:
+        await client.ask(parse("SELECT * FROM items WHERE n = 1", name="s"), SYNC)
+        cluster.primary.psql("ALTER TABLE items ADD COLUMN more int", database)
+        await client.ask(query("BEGIN"))
         assert errors(await client.ask(use("s"), SYNC)) == ["0A000"]
-        await client.ask(parse(text, name="again"), SYNC)
-        assert len(rows(await client.ask(use("again"), SYNC))[0]) == 3
+        await client.ask(query("ROLLBACK"))
+        assert kinds(await client.ask(use("s"), SYNC)) == "2DCZ"
+
+
+async def test_an_unnamed_statement_that_comes_again(
+    cluster: Cluster, single: ProxyProcess, database: str
+) -> None:
+    text = "SELECT $1::int + 100"
+
+    def ask(value: bytes) -> bytes:
+        return parse(text) + describe("S") + bind(value) + describe("P") + execute()
+
+    script = [
+        *(ask(b"%d" % number) + SYNC for number in range(4)),
+        ask(b"no number") + SYNC,
+        bind(b"7") + execute() + SYNC,
+        parse("SELECT 'another'") + bind() + execute() + ask(b"1") + bind(b"2") + execute() + SYNC,
+        query("SELECT 1"),
+        bind(b"7") + execute() + SYNC,
+        ask(b"1") + close("S") + bind(b"2") + SYNC,
+        query("BEGIN"),
+        query("SELECT 1/0"),
+        ask(b"1") + SYNC,
+        parse(text) + SYNC,
+        query("ROLLBACK"),
+        parse("SELECT 1/0") + bind() + execute() + ask(b"3") + SYNC,
+        bind() + execute() + SYNC,
+        bind(b"1", b"2") + SYNC,
+        ask(b"4") + SYNC + bind(b"5") + execute() + SYNC + ask(b"6") + SYNC,
+    ]
+
+    def masked(frames: list[Frame]) -> list[Frame]:
+        return [
+            (kind, repr(sorted(fields(body).items() - _places(body))).encode())
+            if kind == b"E"
+            else (kind, body)
+            for kind, body in frames
+        ]
+
+    def _places(body: bytes) -> set[tuple[str, str]]:
+        return {field for field in fields(body).items() if field[0] in "FLR"}
+
+    async def tell(address: Cluster | ProxyProcess) -> list[list[Frame]]:
+        async with await Wire.connect(address, database=database) as client:  # type: ignore[arg-type]
+            return [
+                masked(await client.ask(step, ready=3 if step is script[-1] else 1))
+                for step in script
+            ]
+
+    direct = await tell(cluster.primary)
+    for _ in range(2):
+        for step, is_, should in zip(script, await tell(single), direct, strict=True):
+            assert is_ == should, step
+    async with await Wire.connect(single, database=database) as client:
+        assert [text.encode()] in [found[1:] for found in await prepared_there(client)]
 
 
 async def test_an_error_is_in_the_clients_words(single: ProxyProcess, database: str) -> None:

@@ -668,13 +668,7 @@ IN_SINGLE_BYTES: Final = {
 }
 
 
-# Where the proxy answers otherwise for now: a batch is read before the outcome of those ahead of it
-# is known.
-NOT_YET: Final = {"an error in the middle of a pipeline"}
-NAMES: Final = [
-    pytest.param(name, marks=pytest.mark.xfail) if name in NOT_YET else name
-    for name in [*EXCHANGES, *LARGE]
-]
+NAMES: Final = [*EXCHANGES, *LARGE]
 
 
 # --- how they are played
@@ -764,7 +758,7 @@ class TestEveryExchange:
 @pytest.mark.parametrize("size", [1, 7])
 async def test_in_pieces(cluster: Cluster, size: int) -> None:
     """What arrives together and what apart makes no difference: every frame is cut to pieces."""
-    names = IN_SINGLE_BYTES if size == 1 else EXCHANGES.keys() - LONG - NOT_YET
+    names = IN_SINGLE_BYTES if size == 1 else EXCHANGES.keys() - LONG
     async with FaultProxy(cluster.primary) as servers:
         servers.chunk = size
         backend = SimpleNamespace(host=servers.host, port=servers.port, name="cut")

@@ -131,10 +131,10 @@ def test_a_write_through_dblink_in_flight(stage: Stage) -> None:
     client << FAREWELL
 
 
-def test_discarded_statements_are_not_discarded_behind_the_back_of_a_pool(stage: Stage) -> None:
+def test_what_names_mean_is_not_undone_with_a_transaction(stage: Stage) -> None:
     client = in_transaction(stage)
     does(
-        stage, client, query("DEALLOCATE ALL"), write.command_complete(b"DEALLOCATE ALL") + IN_BLOCK
+        stage, client, query("PREPARE a AS SELECT 1"), write.command_complete(b"PREPARE") + IN_BLOCK
     )
     stage["p"] >> FAREWELL
     client << FAREWELL

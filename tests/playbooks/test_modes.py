@@ -88,8 +88,8 @@ def test_the_refusal_waits_for_the_answers_in_front_of_it(stage: Stage) -> None:
 
 def test_a_session_that_is_pinned_is_refused_as_well(stage: Stage) -> None:
     client, primary = stage.client(), stage["p"]
-    client >> query("PREPARE a AS SELECT 1")
-    primary << query("PREPARE a AS SELECT 1")
+    client >> query("CREATE TEMP TABLE a ()")
+    primary << query("CREATE TEMP TABLE a ()")
     primary >> write.command_complete(b"PREPARE") + IDLE
     client.take()
     assert letters(client.asks(query("BEGIN"))) == "EZ"

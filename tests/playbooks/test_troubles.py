@@ -41,6 +41,8 @@ BEGIN = query("BEGIN")
 SELECT = query("SELECT 1")
 INSERT = query("INSERT INTO t VALUES (1)")
 READ = parse("SELECT 1") + bind() + execute()
+# The same once more: it has a name by now.
+AGAIN = parse("SELECT 1", "pgproxy_1") + bind(statement="pgproxy_1") + execute()
 WRONG_PASSWORD = PgError("28P01", "password authentication failed", severity="FATAL")
 COPY_TAG = write.command_complete(b"COPY 1")
 
@@ -83,7 +85,7 @@ class TestNoLease:
         client << b""
         assert letters(client.asks(bind() + execute() + SYNC)) == "Z"
         client >> READ + SYNC
-        stage["r1"] << READ + SYNC
+        stage["r1"] << AGAIN + SYNC
 
     def test_a_transaction_that_was_never_begun_has_failed(self, stage: Stage) -> None:
         client = stage.client()
@@ -467,7 +469,7 @@ class TestFlow:
 def test_an_error_skips_to_sync_and_the_rest_is_answered(stage: Stage) -> None:
     client, replica = stage.client(), stage["r1"]
     client >> READ + SYNC + READ + SYNC
-    replica << READ + SYNC + READ + SYNC
+    replica << READ + SYNC + AGAIN + SYNC
     replica >> PARSED + error() + IDLE + PARSED + BOUND + ROW + IDLE
     client << PARSED + error() + IDLE + PARSED + BOUND + ROW + IDLE
     assert client.relay.server is None

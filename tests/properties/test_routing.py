@@ -151,7 +151,7 @@ def test_neither_does_it_from_the_memory_of_the_router(sql: str, number: int) ->
 
 
 @given(statements(reading_expressions | writing_expressions, writing_queries), st.sampled_from(
-    ["INSERT INTO t {0}", "CREATE TABLE a AS {0}", "DECLARE c CURSOR FOR {0}", "PREPARE p AS {0}",
+    ["INSERT INTO t {0}", "CREATE TABLE a AS {0}", "DECLARE c CURSOR FOR {0}", "PREPARE p AS INSERT INTO t {0}",
      "CREATE VIEW a AS {0}", "COPY ({0}) TO '/x'", "EXPLAIN ANALYZE INSERT INTO t {0}"]
 ))  # fmt: skip
 def test_no_read_makes_a_read_of_a_statement_that_is_none(query: str, frame: str) -> None:

@@ -82,9 +82,10 @@ def test_a_query_is_a_batch(reader: BatchReader) -> None:
     assert reader.read() == NOTHING
 
 
-def test_a_batch_goes_where_its_most_demanding_statement_has_to_go(reader: BatchReader) -> None:
+def test_a_batch_goes_where_its_most_demanding_statement_has_to_go() -> None:
     parts = [parse("SELECT 1") + bind() + execute(), parse(INSERT) + bind() + execute()]
     for stream in (parts[0] + parts[1], parts[1] + parts[0]):
+        reader = BatchReader(ROUTER, StatementRegistry())
         assert read(reader, stream + SYNC) == stream + SYNC
         assert reader.target == PRIMARY
         assert reader.known_write
@@ -142,13 +143,21 @@ class TestNames:
         assert again == parse("SELECT 2", "pgproxy_1") + SYNC
         error = write.error_response(PgError("42P05", '"pgproxy_1" already exists'))
         theirs = write.error_response(PgError("42P05", '"a" already exists'))
-        assert reader.in_clients_words(error) == theirs
+        assert reader.in_clients_words(error, []) == theirs
         assert reader.statements[b"a"].sql == b"SELECT 1"
 
-    def test_a_name_nobody_knows_is_left_to_the_server(self, reader: BatchReader) -> None:
+    def test_a_name_the_client_does_not_have_is_undefined(self, reader: BatchReader) -> None:
+        # The server may have it: from another client.
+        stream = bind(statement="nowhere") + describe("S", "nowhere") + SYNC
+        assert b"nowhere" not in read(reader, stream)
+        assert [b"26000" in error for error in errors(reader)] == [True, True]
+
+    def test_a_name_that_only_the_server_may_know_is_left_to_it(self, reader: BatchReader) -> None:
+        reader.may_know_more = True
         stream = bind(statement="nowhere") + describe("S", "nowhere") + SYNC
         assert read(reader, stream) == stream
         assert not errors(reader)
+        assert reader.needs[b"nowhere"].statement is None
 
     @pytest.mark.parametrize("name", [NAME, SERVER_PREFIX.decode()])
     def test_a_name_that_looks_like_ours_does_not_hit_one(

@@ -3,6 +3,7 @@
 import pglast.ast
 import pytest
 
+from pgproxy.protocol.named import DEALLOCATES, DEALLOCATES_ALL, EXECUTES, PREPARES
 from pgproxy.routing.classify import classify
 from pgproxy.routing.ddl import DDL
 from pgproxy.routing.decision import (
@@ -117,22 +118,32 @@ def test_show_of_our_own_settings_is_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "discards", "argument"),
+    ("sql", "kind", "name"),
     [
-        ("DISCARD ALL", True, ""),
-        ("DISCARD PLANS", False, ""),
-        ("DISCARD TEMP", False, ""),
-        ("DEALLOCATE ALL", True, ""),
-        ("DEALLOCATE PREPARE ALL", True, ""),
-        ("DEALLOCATE p", False, "p"),
-        ('DEALLOCATE "P q"', False, "P q"),
+        ("PREPARE p AS SELECT 1", PREPARES, b"p"),
+        ("EXECUTE P(1)", EXECUTES, b"p"),
+        ("EXPLAIN EXECUTE p", EXECUTES, b"p"),
+        ("EXPLAIN ANALYZE EXECUTE p", EXECUTES, b"p"),
+        ("CREATE TABLE a AS EXECUTE p", EXECUTES, b"p"),
+        ("EXPLAIN CREATE TABLE a AS EXECUTE p", EXECUTES, b"p"),
+        ("EXPLAIN ANALYZE CREATE TABLE a AS EXECUTE p", EXECUTES, b"p"),
+        ("DEALLOCATE p", DEALLOCATES, b"p"),
+        ('DEALLOCATE "P q"', DEALLOCATES, b"P q"),
+        ('DEALLOCATE "all"', DEALLOCATES, b"all"),
+        ("DEALLOCATE ALL", DEALLOCATES_ALL, b""),
+        ("DEALLOCATE PREPARE ALL", DEALLOCATES_ALL, b""),
+        ("DISCARD ALL", DEALLOCATES_ALL, b""),
     ],
 )
-def test_what_removes_prepared_statements_says_which(
-    sql: str, discards: bool, argument: str
-) -> None:
-    decision = decide(sql)
-    assert (decision.discards, decision.argument) == (discards, argument)
+def test_what_names_prepared_statements_says_which(sql: str, kind: int, name: bytes) -> None:
+    names = decide(sql).names
+    assert names is not None
+    assert [(use.kind, use.name) for use in names.uses] == [(kind, name)]
+
+
+@pytest.mark.parametrize("sql", ["DISCARD PLANS", "DISCARD TEMP", "PREPARE TRANSACTION 'p'"])
+def test_what_does_nothing_to_prepared_statements_names_none(sql: str) -> None:
+    assert decide(sql).names is None
 
 
 def test_set_local_says_so() -> None:

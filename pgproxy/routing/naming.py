@@ -1,0 +1,56 @@
+"""PURE. A text that names prepared statements -> the decisions that hold for it.
+
+The router knows the text alone; what EXECUTE runs is known here, from the client's statements.
+"""
+
+from typing import cast
+
+from pgproxy.protocol.named import DEALLOCATES, DEALLOCATES_ALL, EXECUTES, PREPARES
+from pgproxy.protocol.prepared import Statement
+from pgproxy.routing.classify import OVERRULED
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
+
+
+def decisions_of(decision: Decision, statements: dict[bytes, Statement]) -> list[Decision]:
+    """The decisions that must all be heeded; at least one."""
+    names = decision.names
+    assert names is not None
+    made: dict[bytes, Decision | None] = {}
+    all_gone = False
+    inner: list[Decision] = []
+    executes = False
+    for use in names.uses:
+        name = use.name
+        if use.kind == PREPARES:
+            made[name] = cast(Decision, use.decision)
+        elif use.kind == DEALLOCATES:
+            made[name] = None
+        elif use.kind == DEALLOCATES_ALL:
+            made.clear()
+            all_gone = True
+        elif use.kind == EXECUTES:
+            executes = True
+            statement = None if all_gone else statements.get(name)
+            prepared = None if statement is None else cast(Decision, statement.decision)
+            executed = made.get(name, prepared)
+            if executed is None:
+                return [decision]  # it fails, or runs what nobody here has seen
+            if executed.target == PRIMARY and not (use.runs and _overruled(decision, executed)):
+                inner.append(executed if use.runs else _only_explained(executed))
+    if not executes:
+        return [decision]
+    return [cast(Decision, names.reads), *inner]
+
+
+def _overruled(decision: Decision, executed: Decision) -> bool:
+    """Whether the text's hint sends to a replica what the router would not."""
+    return (
+        decision.hint == REPLICA
+        and not executed.known_write
+        and executed.pin is None
+        and executed.reason in OVERRULED
+    )
+
+
+def _only_explained(executed: Decision) -> Decision:
+    return Decision(PRIMARY, executed.reason, detail=executed.detail)
