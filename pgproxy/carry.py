@@ -29,6 +29,8 @@ from pgproxy.protocol.inflight import (
 from pgproxy.protocol.settings import (
     AUTHORITY,
     NOTHING_SET,
+    TEMP_BUFFERS,
+    TEMPORARY,
     Origin,
     Settings,
     SettingsTable,
@@ -144,15 +146,17 @@ class Carry:
         relay.preface_owed = [OWED_ATTEMPT, OWED_RESTORE] if first else [OWED_RESTORE]
         server.show_rows()
 
-    def custom(self, batch: BatchReader) -> frozenset[str]:
+    def allowed(self, batch: BatchReader) -> frozenset[str]:
         """The settings not PostgreSQL's own that may exist where the batch runs: those that the
         session has set, or is about to. Others are another session's, and would be seen: the text
         of a row security policy asks for them, and no statement shows that."""
-        custom = self.settings.custom
+        allowed = self.settings.allowed
         if not batch.effects:
-            return custom
-        names = [name for effect in batch.effects for name in effect.names if is_custom(name)]
-        return custom.union(names)
+            return allowed
+        names = [name for effect in batch.effects for name in effect.names]
+        if TEMP_BUFFERS in names:
+            allowed -= {TEMPORARY}
+        return allowed.union(filter(is_custom, names))
 
     def sent(self, batch: BatchReader, server: ServerConnection, *, alone: bool) -> bytes:
         """The batch at hand, which may change settings, is being sent; `alone`: not in a

@@ -58,7 +58,7 @@ from pgproxy.protocol.inflight import (
 from pgproxy.protocol.leadin import lead_in
 from pgproxy.protocol.prepared import SERVER_PREFIX, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
-from pgproxy.protocol.settings import Origin, SettingsTable
+from pgproxy.protocol.settings import TEMP_BUFFERS, TEMPORARY, Origin, SettingsTable
 from pgproxy.protocol.states import (
     CLOSE,
     FREE,
@@ -532,11 +532,11 @@ class Relay(Owner):
         if self.batch.asks_sequence and self._takes_back():
             return True
         carry = self.carry
-        custom = carry.settings.custom if not self.batch.effects else carry.custom(self.batch)
+        allowed = carry.settings.allowed if not self.batch.effects else carry.allowed(self.batch)
         server = self.group.acquire(
-            target, self.profile, self, self.watermark.wrote_at, carry.settings, custom
+            target, self.profile, self, self.watermark.wrote_at, carry.settings, allowed
         )
-        if server is not None and server.custom and not server.custom <= custom:
+        if server is not None and server.custom and not server.custom <= allowed:
             server = self._unspoilt(server)
         if server is None:
             self.enter(WAITING)
@@ -566,7 +566,7 @@ class Relay(Owner):
         assert isinstance(slot, ServerConnection)
         resumes = not self.rerun.is_on  # which goes on by itself
         self.traffic.waited += time.monotonic() - self.waiting_since
-        is_spoilt = slot.custom and not slot.custom <= self.carry.custom(self.batch)
+        is_spoilt = slot.custom and not slot.custom <= self.carry.allowed(self.batch)
         if is_spoilt and slot.profile is self.profile and resumes:
             self._unspoilt(slot)
             return
@@ -712,6 +712,10 @@ class Relay(Owner):
             self.begun = b""  # what it sets in its transaction cannot move
         if batch.may_unpin:
             self.carry.may_unpin = True
+        if batch.uses_temporary:
+            server.custom.add(TEMPORARY)
+            if TEMP_BUFFERS in self.carry.settings.values:
+                server.doomed = True  # it cannot be set back
         if batch.changes_defaults:
             self.changes_defaults = self.has_chores = True
         self.transmit(server, sent, pipelined=pipelined)
@@ -1014,6 +1018,9 @@ class Relay(Owner):
                         if b"\x00VFATAL\x00" in frame:
                             pieces.append(frame)
                         elif inflight.role == RESTORE:
+                            if self.rerun.may_go_elsewhere():
+                                self.rerun.go_elsewhere(server)
+                                return
                             raise self.carry.refused(frame)
                         elif inflight.role <= HELD_BEGIN:
                             if journal.is_checking:

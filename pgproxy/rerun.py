@@ -22,7 +22,7 @@ from pgproxy.frames.read import is_shutdown
 from pgproxy.protocol.states import FREE, LEASED, SETTLING, WAITING
 from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.routing.front import IN_FAILED_TRANSACTION, READY
-from pgproxy.routing.journal import UNDONE, Journal
+from pgproxy.routing.journal import ATTEMPTS, UNDONE, Journal
 from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.group import STILL_THERE
 
@@ -95,6 +95,27 @@ class Rerun:
         splitter = server.splitter
         self._farewell = splitter.data[splitter.start : splitter.end]
         self._lost = server.backend
+        relay.server = None
+        relay.group.pool_of(server).discard(server)
+        self.begin()
+
+    def may_go_elsewhere(self) -> bool:
+        """Whether what is in flight, of which nothing has been run, may be sent to another server
+        connection."""
+        relay = self.relay
+        journal = self.journal
+        return (
+            relay.pin is None
+            and not relay.batch.continues
+            and not relay.inflight.copying
+            and journal.is_kept
+            and len(journal.unanswered) > 0
+            and journal.attempts < ATTEMPTS
+        )
+
+    def go_elsewhere(self, server: ServerConnection) -> None:
+        """This one refuses the session's settings."""
+        relay = self.relay
         relay.server = None
         relay.group.pool_of(server).discard(server)
         self.begin()

@@ -14,7 +14,6 @@ from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.session import AUTO, parse_route
 from pgproxy.protocol.settings import (
     NOTHING_SET,
-    TEMP_BUFFERS,
     Origin,
     Settings,
     SettingsTable,
@@ -115,14 +114,13 @@ class ClientLogin:
         route, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)
         given = [(name.encode(), text.encode()) for name, text in settings.items()]
-        if TEMP_BUFFERS not in settings:
-            try:
-                base = self._settings.get(settings)
-                profile, origin = await self._begin(group, [], base)
-                return LoggedIn(message, group, profile, origin, route)
-            except PgError as error:
-                if error.sqlstate != "55P02":  # cannot be set after connection start
-                    raise
+        try:
+            base = self._settings.get(settings)
+            profile, origin = await self._begin(group, [], base)
+            return LoggedIn(message, group, profile, origin, route)
+        except PgError as error:
+            if error.sqlstate != "55P02":  # cannot be set after connection start
+                raise
         # Then the connection is begun with them, and serves those alone who ask for the same.
         profile, origin = await self._begin(group, given, NOTHING_SET)
         return LoggedIn(message, group, profile, origin, route)

@@ -33,8 +33,10 @@ OF_A_TRANSACTION: Final = frozenset(
     {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
 )
 
-# It cannot be set any more where temporary tables have been used, by whomever.
+# It cannot be set any more where temporary tables have been used, by whomever; such a connection
+# has this mark, in place of a setting's name.
 TEMP_BUFFERS: Final = "temp_buffers"
+TEMPORARY: Final = "\0temporary"
 
 # What it is set to may leave out what is to stay ("MDY" says nothing of ISO).
 RELATIVE: Final = frozenset({"datestyle"})
@@ -87,11 +89,13 @@ class Settings:
 
     scope   equal where one text means the same under both
     custom  names of those that are not PostgreSQL's own
+    allowed what may exist on a connection that has them
     """
 
     def __init__(self, values: dict[str, str]) -> None:
         self.values = values
         self.custom = frozenset([name for name in values if is_custom(name)])
+        self.allowed = self.custom if TEMP_BUFFERS in values else self.custom | {TEMPORARY}
         meaning = [f"{name}={value}" for name, value in values.items() if _means_something(name)]
         self.scope = "\0".join(sorted(meaning)).encode("utf-8", "surrogatepass")
 

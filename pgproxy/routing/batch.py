@@ -195,6 +195,7 @@ class BatchReader:
         self.asks_sequence = False  # what the session's own nextval gave
         self.anywhere = False  # it fits wherever its transaction runs
         self.may_unpin = False
+        self.uses_temporary = False
         self.changes_defaults = False
         self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
         self.new_unnamed: Statement | None = None  # parsed in this batch
@@ -371,6 +372,7 @@ class BatchReader:
         self.asks_sequence = decision.asks_sequence
         self.anywhere = decision.anywhere
         self.may_unpin = decision.may_unpin
+        self.uses_temporary = decision.uses_temporary
         self.changes_defaults = decision.changes_defaults
         self.acts = decision.acts
         for part in parts[1:]:
@@ -414,6 +416,7 @@ class BatchReader:
         self.asks_sequence = False
         self.anywhere = True
         self.may_unpin = False
+        self.uses_temporary = False
         self.changes_defaults = False
         self.acts = ()
         if not self.continues:
@@ -630,6 +633,8 @@ class BatchReader:
             self.changes_schema = True
         if decision.may_unpin:
             self.may_unpin = True
+        if decision.uses_temporary:
+            self.uses_temporary = True
         if decision.changes_defaults:
             self.changes_defaults = True
         if decision.effects:

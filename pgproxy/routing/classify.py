@@ -256,6 +256,7 @@ def combine(decisions: list[Decision]) -> Decision:
         asks_sequence=any(decision.asks_sequence for decision in decisions),
         anywhere=all(decision.anywhere or decision.target == REPLICA for decision in decisions),
         may_unpin=any(decision.may_unpin for decision in decisions),
+        uses_temporary=any(decision.uses_temporary for decision in decisions),
         changes_defaults=any(decision.changes_defaults for decision in decisions),
         writes=int(any(decision.may_write for decision in decisions)),
         acts=tuple(act for decision in decisions for act in decision.acts),

@@ -100,6 +100,7 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         known_write=True,
         effects=effects,
         may_unpin=node_type in _DROPS,
+        uses_temporary=on_commit == "ONCOMMIT_DROP",
         changes_defaults=node_type in _OF_SESSIONS,
     )
 

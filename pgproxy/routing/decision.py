@@ -281,6 +281,7 @@ class Decision:
     may_unpin       it may take away what a session is pinned for
     writes          whether it may write what a later read could miss, where `target` and `reason` do
                     not tell (-1: they do)
+    uses_temporary  it makes or uses something temporary, even if that ends with its transaction
     changes_defaults
                     sessions that begin after it may have other settings than those from before
     acts            what it does to channels, savepoints and its transaction
@@ -314,6 +315,7 @@ class Decision:
         asks_sequence: bool = False,
         anywhere: bool = False,
         may_unpin: bool = False,
+        uses_temporary: bool = False,
         changes_defaults: bool = False,
         writes: int = -1,
         acts: tuple[Act, ...] = (),
@@ -352,6 +354,7 @@ class Decision:
         self.asks_sequence = asks_sequence
         self.anywhere = anywhere
         self.may_unpin = may_unpin
+        self.uses_temporary = uses_temporary or pin is Pin.TEMP_TABLE or reason is Reason.TEMP_TABLE
         self.changes_defaults = changes_defaults
         self.acts = acts
         self.names = names
@@ -399,6 +402,7 @@ class Decision:
             asks_sequence=self.asks_sequence,
             anywhere=self.anywhere,
             may_unpin=self.may_unpin,
+            uses_temporary=self.uses_temporary,
             changes_defaults=self.changes_defaults,
             writes=int(self.may_write) if target == self.target else -1,
             acts=self.acts,
@@ -431,6 +435,7 @@ class Decision:
             self.asks_sequence,
             self.anywhere,
             self.may_unpin,
+            self.uses_temporary,
             self.changes_defaults,
             self.may_write,
             self.acts,

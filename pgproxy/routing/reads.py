@@ -11,7 +11,7 @@ does (`exact`), the decision stands for that text alone.
 
 from typing import Any, Final, final
 
-from pgproxy.protocol.settings import TEMP_BUFFERS, Effect, is_custom, names_set, setting_name
+from pgproxy.protocol.settings import Effect, is_custom, names_set, setting_name
 from pgproxy.routing.builtins import OPERATORS
 from pgproxy.routing.decision import Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
@@ -231,8 +231,8 @@ class Findings:
         parameter = 0 if name else _parameter(arguments[:1])
         if name:
             names = names_set(name)
-            if name in {"seed", TEMP_BUFFERS}:
-                self._pin(Pin.SETSEED if name == "seed" else Pin.SET)
+            if name == "seed":
+                self._pin(Pin.SETSEED)
             elif names and not (local and not is_custom(name)):
                 self.effects.append(Effect(names, local=local))
         elif parameter:

@@ -32,7 +32,6 @@ from pgproxy.protocol.settings import (
     AUTHORITY,
     LISTS,
     RELATIVE,
-    TEMP_BUFFERS,
     Effect,
     is_custom,
     names_set,
@@ -114,8 +113,6 @@ _ISOLATION: Final = "transaction_isolation"
 _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
 
 
-# Settings that cannot be taken along.
-_LASTING_SETTINGS: Final = {"seed": Pin.SETSEED, TEMP_BUFFERS: Pin.SET}
 DISCARD_ALL_EFFECTS: Final = (Effect(AUTHORITY, resets=True, all=True),)
 
 
@@ -386,7 +383,7 @@ def _set(node: Tree) -> Decision:
     return Decision(
         PRIMARY,
         Reason.SESSION_STATE,
-        pin=_LASTING_SETTINGS.get(setting_name(name)),
+        pin=Pin.SETSEED if setting_name(name) == "seed" else None,
         detail=f"{verb} {name or 'ALL'}",
         local=local,
         effects=_effects(node, setting_name(name), local=local, resets=resets),
@@ -402,7 +399,7 @@ def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effec
         options = [_name(option) for option in node.get("args", [])]
         return (Effect(tuple(f"default_{option}" for option in options)),)
     names = names_set(name)
-    if not names or name in _LASTING_SETTINGS or (local and not is_custom(name)):
+    if not names or name == "seed" or (local and not is_custom(name)):
         return ()
     value = None
     if len(names) == 1 and name not in LISTS | RELATIVE and node["kind"] == "VAR_SET_VALUE":

@@ -44,7 +44,7 @@ class Introduction(Owner):
     def ask(self) -> None:
         base = self._base
         server = self._group.acquire(
-            self._target, self._profile, self, settings=base, custom=base.custom
+            self._target, self._profile, self, settings=base, custom=base.allowed
         )
         if server is not None:
             self.granted(server)
