@@ -154,13 +154,8 @@ def _decide(node_type: str, node: Tree) -> Decision:
 
 def _select(node: Tree) -> Decision:
     decision = _read({"SelectStmt": node}, Reason.READ)
-    targets = node.get("targetList", [])
-    if len(targets) != 1 or len(node) != 3:  # those of every SELECT: limitOption, op
-        return decision
-    call = targets[0].get("ResTarget", {}).get("val", {}).get("FuncCall")
-    if call is None or "name" in targets[0]["ResTarget"] or "args" in call:
-        return decision
-    if strings(call["funcname"])[-1] != "pg_listening_channels":
+    call = _only_call(node)
+    if call is None or strings(call["funcname"])[-1] != "pg_listening_channels":
         return decision
     return Decision(
         PRIMARY,
@@ -168,6 +163,23 @@ def _select(node: Tree) -> Decision:
         kind=SHOW_CHANNELS,
         detail="function pg_listening_channels",
     )
+
+
+def _only_call(node: Tree) -> Tree | None:
+    """The call of SELECT f() or SELECT * FROM f(), where there is nothing else."""
+    targets = node.get("targetList", [])
+    target = targets[0].get("ResTarget", {}) if len(targets) == 1 else {}
+    if "name" in target:
+        return None
+    call = None
+    if len(node) == 3:  # those of every SELECT: limitOption, op
+        call = target.get("val", {}).get("FuncCall")
+    elif len(node) == 4 and len(node.get("fromClause", [])) == 1:
+        is_star = target.get("val", {}).get("ColumnRef", {}).get("fields") == [{"A_Star": {}}]
+        function = node["fromClause"][0].get("RangeFunction", {})
+        if is_star and set(function) == {"functions"} and len(function["functions"]) == 1:
+            call = function["functions"][0]["List"]["items"][0].get("FuncCall")
+    return None if call is None or "args" in call else call
 
 
 def _listen(node: Tree) -> Decision:

@@ -51,7 +51,7 @@ PINS: Final = {
             "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "SELECT pg_temp.f()",
         ),
-        *ask("DISCARD TEMP", "TABLE t3", "SELECT pg_temp.f()", "SELECT nextval('q')"),
+        *ask("DISCARD TEMP", "TABLE t3", "SELECT nextval('q')"),
     ),
     "pins: a cursor WITH HOLD": Script(
         *ask(

@@ -263,7 +263,6 @@ OBSERVATIONS: Final = (
     CUSTOM,
     WHO,
     FORMATS,
-    PREPARED,
     "SELECT id, body FROM secrets ORDER BY id",
     "SELECT place FROM place",
     "SHOW search_path",

@@ -13,6 +13,7 @@ from pgproxy.routing.decision import (
     PRIMARY,
     REPLICA,
     SET_ROUTE,
+    SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
     Decision,
@@ -180,6 +181,23 @@ def test_a_statement_of_no_table_goes_to_the_primary() -> None:
     decision = decide_statement({"NewStmt": {}})
     assert (decision.target, decision.reason.value) == (PRIMARY, "unknown_syntax")
     assert decide_statement({}).target == PRIMARY
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_own"),
+    [
+        ("SELECT pg_listening_channels()", True),
+        ("SELECT * FROM pg_listening_channels()", True),
+        ("SELECT * FROM pg_catalog.pg_listening_channels()", True),
+        ("SELECT pg_listening_channels() AS c", False),
+        ("SELECT * FROM pg_listening_channels() AS c", False),
+        ("SELECT * FROM pg_listening_channels() WHERE true", False),
+        ("SELECT count(*) FROM pg_listening_channels()", False),
+        ("SELECT * FROM pg_listening_channels(), t", False),
+    ],
+)
+def test_which_questions_for_channels_the_proxy_answers(sql: str, is_own: bool) -> None:
+    assert (classify(sql.encode()).kind == SHOW_CHANNELS) == is_own
 
 
 @pytest.mark.parametrize(
