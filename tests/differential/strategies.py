@@ -200,6 +200,6 @@ def scripts(draw: st.DrawFn) -> Script:
     taken += draw(st.lists(steps(clients), min_size=1, max_size=14))
     for client in range(clients):
         taken.append(Say((Query("ROLLBACK"),), client))
-        looks = (vocabulary.EVERY_SETTING, vocabulary.CUSTOM, vocabulary.WHO, vocabulary.PREPARED)
+        looks = (vocabulary.EVERY_SETTING, vocabulary.CUSTOM, vocabulary.WHO)
         taken += [Say((Query(text),), client) for text in looks]
     return Script(*taken)
