@@ -599,7 +599,7 @@ class Relay(Owner):
             self.read_client()
         if self.session_mode:
             self.pin = Pin.POOL_MODE
-            self.carry.pins.add(Pin.POOL_MODE)
+            self.carry.pinned(Pin.POOL_MODE)
         carry = self.carry
         if server.settings is not carry.settings:
             carry.lease(server)
@@ -806,7 +806,7 @@ class Relay(Owner):
     def _set_pin(self, *, pipelined: bool) -> None:
         pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
         if self.pin is not None:
-            self.carry.pins.add(pin)
+            self.carry.pinned(pin)
             return
         self.pin_to_server(pin)
         # Only the sole statement in flight can be told from others when an error comes.
@@ -820,7 +820,7 @@ class Relay(Owner):
 
     def pin_to_server(self, pin: Pin) -> None:
         """The session keeps its server connection."""
-        self.carry.pins.add(pin)
+        self.carry.pinned(pin)
         if self.pin is None:
             self.pin = pin
             self.counters.pins[pin.value] = self.counters.pins.get(pin.value, 0) + 1
