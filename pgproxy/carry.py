@@ -69,12 +69,10 @@ PINS: Final = 2
 
 # Whether there is still something that the session is pinned for, in this order.
 LEFT_BEHIND: Final = write.query(
-    b"SELECT EXISTS (SELECT FROM pg_catalog.pg_class"
-    b" WHERE relnamespace = pg_catalog.pg_my_temp_schema())"
-    b" OR EXISTS (SELECT FROM pg_catalog.pg_proc"
-    b" WHERE pronamespace = pg_catalog.pg_my_temp_schema())"
-    b" OR EXISTS (SELECT FROM pg_catalog.pg_type"
-    b" WHERE typnamespace = pg_catalog.pg_my_temp_schema()),"
+    # Of whatever kind an object is, it depends on its schema.
+    b"SELECT EXISTS (SELECT FROM pg_catalog.pg_depend"
+    b" WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+    b" AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()),"
     b" EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),"
     b" EXISTS (SELECT FROM pg_catalog.pg_locks"
     b" WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
