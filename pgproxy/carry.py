@@ -71,12 +71,10 @@ PINS: Final = 2
 
 # Whether there is still something that the session is pinned for, in this order.
 LEFT_BEHIND: Final = write.query(
-    b"SELECT EXISTS (SELECT FROM pg_catalog.pg_class"
-    b" WHERE relnamespace = pg_catalog.pg_my_temp_schema())"
-    b" OR EXISTS (SELECT FROM pg_catalog.pg_proc"
-    b" WHERE pronamespace = pg_catalog.pg_my_temp_schema())"
-    b" OR EXISTS (SELECT FROM pg_catalog.pg_type"
-    b" WHERE typnamespace = pg_catalog.pg_my_temp_schema()),"
+    # Of whatever kind an object is, it depends on its schema.
+    b"SELECT EXISTS (SELECT FROM pg_catalog.pg_depend"
+    b" WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+    b" AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()),"
     b" EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),"
     b" EXISTS (SELECT FROM pg_catalog.pg_locks"
     b" WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
@@ -109,6 +107,7 @@ class Carry:
         )  # settings that the last batch sets back to their first values
         self.may_unpin = False
         self.pins: set[Pin] = set()
+        self._in_question: set[Pin] = set()  # what the open question is about
         self.failed = False  # a statement since `touched` is not empty
         self.is_certain = False  # what is touched was touched by one statement by itself
         self._profile = profile
@@ -196,6 +195,12 @@ class Carry:
             server.show_rows()
         return after
 
+    def pinned(self, pin: Pin) -> None:
+        """A batch that pins is being sent. What the server is being asked about the time before it
+        says nothing of it."""
+        self.pins.add(pin)
+        self._in_question.discard(pin)
+
     # --- from the server ----------------------------------------------------------------------
 
     def settled(self, server: ServerConnection) -> bool:
@@ -205,6 +210,7 @@ class Carry:
         elif self.relay.pin is not None and self.may_unpin:
             self.may_unpin = False
             if self.pins <= set(SEEN_AGAIN):
+                self._in_question = set(SEEN_AGAIN)
                 self._ask(server, PINS, LEFT_BEHIND)
         if (
             self._question == NOTHING
@@ -370,7 +376,9 @@ class Carry:
         except ValueError:
             return
         for pin, value in zip(SEEN_AGAIN, values, strict=False):
-            if value == "f":
+            if value == "t":
+                self.pins.add(pin)  # a batch with several of them was known for one alone
+            elif pin in self._in_question:
                 self.pins.discard(pin)
         self._unpin()
 

@@ -48,6 +48,7 @@ from pgproxy.protocol.inflight import (
     OWED_BEGIN,
     OWED_COPY_END,
     OWED_QUERY,
+    OWED_ROWS,
     OWED_SET_BACK,
     OWED_SYNC,
     REPLACE,
@@ -111,6 +112,9 @@ DISCARD_SEQUENCES: Final = write.query(b"DISCARD SEQUENCES")
 
 # A Query that fails, and whose error the client never sees.
 FAILING_QUERY: Final = write.query(b"pgproxy refused this statement")
+
+# Answered, whatever it is that was answered before.
+NOTHING_MORE: Final = write.query(b"")
 
 UNSAFE: Final = Decision(
     PRIMARY, Reason.UNSAFE_ENCODING, pin=Pin.UNPARSED, unparsed=True, known_write=True
@@ -285,6 +289,8 @@ class Relay(Owner):
             return
         asked = self.inflight.only_questions
         clean = (self.inflight.settled or asked > 0) and not self.batch.continues
+        if self.inflight.doubtful:
+            clean = False
         is_dirty = self.pin is not None or asked > 0 or len(self.carry.touched) > 0
         self.inflight.clear()
         if clean and self.batch.input.pos <= self.batch.input.size:
@@ -619,7 +625,7 @@ class Relay(Owner):
             self.read_client()
         if self.session_mode:
             self.pin = Pin.POOL_MODE
-            self.carry.pins.add(Pin.POOL_MODE)
+            self.carry.pinned(Pin.POOL_MODE)
         carry = self.carry
         if server.settings is not carry.settings:
             carry.lease(server)
@@ -846,7 +852,7 @@ class Relay(Owner):
 
     def pin_to_server(self, pin: Pin) -> None:
         """The session keeps its server connection."""
-        self.carry.pins.add(pin)
+        self.carry.pinned(pin)
         if pin is Pin.TEMP_TABLE:
             self.carry.set_scope()
         if self.pin is None:
@@ -1178,6 +1184,8 @@ class Relay(Owner):
         if self.batch.continues:
             return
         if self.front.status == STATUS_IDLE:
+            if self.inflight.doubtful and self._asks_for_more(server):
+                return
             self.journal.clear()
             if self.writing:
                 self.writing = False
@@ -1222,6 +1230,18 @@ class Relay(Owner):
             self.changed_schema = False
             self.context.registry.retire()
             self.carry.set_scope()
+
+    def _asks_for_more(self, server: ServerConnection) -> bool:
+        """A copy has failed, and one more ReadyForQuery may come of it, which the next client must
+        not get: it comes before the answer to an empty query, or not at all."""
+        if self.batch.input.passing:  # in the middle of copy data nothing can be asked
+            server.doomed = True
+            self.inflight.doubtful = 0
+            return False
+        server.prepared.unnamed = None
+        self.inflight.push(OWED_ROWS)
+        server.write(NOTHING_MORE)
+        return True
 
     def _may_hold(self, server: ServerConnection) -> bool:
         """Whether the lease goes on until somebody else wants it or the next statement is done: it

@@ -9,7 +9,8 @@ statements and the release of a connection correct:
 * after an error in the extended protocol the server ignores everything up to Sync; the entries it
   ignores are void and come back by `take_void`, so that what they announced can be undone;
 * in copy-in mode the server ignores Sync and Flush ("COPY Operations" in the manual), so no
-  ReadyForQuery is owed for those.
+  ReadyForQuery is owed for those. But if the copy fails, nobody knows which of them the server had
+  read by then; the others it answers. They are `doubtful` until anything else is answered.
 """
 
 from typing import Final, final
@@ -17,7 +18,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.errors import PROTOCOL_VIOLATION, PgError
-from pgproxy.frames.codes import B_COMMAND_COMPLETE, B_ERROR_RESPONSE
+from pgproxy.frames.codes import B_COMMAND_COMPLETE, B_ERROR_RESPONSE, B_READY_FOR_QUERY
 from pgproxy.protocol.named import NameUse
 from pgproxy.protocol.prepared import Making, Statement
 from pgproxy.protocol.states import (
@@ -114,6 +115,9 @@ class Inflight:
         self._void: list[Owed] = []
         self.skipping = False  # the server ignores everything up to a Sync it has not got yet
         self.copying = False  # the server is in copy-in mode and CopyDone/CopyFail is not sent
+        self.doubtful: i64 = 0  # Syncs during a copy that has failed: they may yet be answered
+        self._ignored: i64 = 0  # Syncs during the copy that goes on
+        self._query_failed = False  # that copy was of a Query, which has its own ReadyForQuery
         self.replacement = b""
         self.role: i64 = NO_ROLE  # of the message that the last reply answered
         self.naming: i64 = 0  # messages owed that change names
@@ -197,6 +201,8 @@ class Inflight:
             if self._head == len(self._queue):
                 return
         elif self.copying:
+            if kind == SYNC:
+                self._ignored += 1
             self._void.append(owed)
             return
         if owed.names is not None:
@@ -209,6 +215,9 @@ class Inflight:
         Raises `PgError` (08P01) for a reply that answers nothing.
         """
         head = self._head
+        if self.doubtful and self._answers_doubtful(reply):
+            self.role = NO_ROLE
+            return FORWARD
         if head == len(self._queue):
             self.role = NO_ROLE
             if reply in ASYNCHRONOUS or reply == B_ERROR_RESPONSE:
@@ -227,10 +236,14 @@ class Inflight:
                 self._completed = 0
                 if reply == B_COMMAND_COMPLETE:
                     self.names_done.extend(owed.names)
+            if self._ignored or self._query_failed:
+                self._ignored = 0
+                self._query_failed = False
             self._pop()
         elif effect == STAYS:
             if reply == B_ERROR_RESPONSE:
-                self.copying = False
+                self._copy_failed()
+                self._query_failed = self.doubtful > 0
                 if owed.error:
                     self.replacement = owed.error
                     return REPLACE
@@ -302,6 +315,30 @@ class Inflight:
         self.naming = 0
         self._completed = 0
         self.names_done.clear()
+        self.doubtful = 0
+        self._ignored = 0
+        self._query_failed = False
+
+    def _answers_doubtful(self, reply: i64) -> bool:
+        """Whether a reply is the ReadyForQuery of a doubtful Sync. Where it may as well be that of
+        a message known to be owed one, it is: there is only so much of them in all."""
+        if reply != B_READY_FOR_QUERY:
+            if reply not in ASYNCHRONOUS:
+                self.doubtful = 0  # the server has come to what was sent after them
+            return False
+        head = self._head
+        if head < len(self._queue):
+            kind = self._queue[head].kind
+            if kind == SYNC or (kind == QUERY and self._query_failed):
+                return False
+        self.doubtful -= 1
+        self.skipping = False
+        return True
+
+    def _copy_failed(self) -> None:
+        self.copying = False
+        self.doubtful += self._ignored
+        self._ignored = 0
 
     def _pop(self) -> None:
         self._head += 1
@@ -314,7 +351,7 @@ class Inflight:
 
     def _fail(self, owed: Owed) -> None:
         # exec_* functions of PostgreSQL set ignore_till_sync: Sync itself still answers.
-        self.copying = False
+        self._copy_failed()
         queue = self._queue
         index = self._head + 1
         size: i64 = len(queue)
@@ -346,6 +383,8 @@ class Inflight:
         index = first
         size: i64 = len(queue)
         while index < size and queue[index].kind != COPY_END:
+            if queue[index].kind == SYNC:
+                self._ignored += 1
             self._void.append(queue[index])
             index += 1
         self.copying = index == size

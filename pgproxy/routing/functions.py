@@ -45,9 +45,21 @@ READS_OF_THE_PRIMARY: Final = frozenset(
     pg_xact_status txid_status pg_xact_commit_timestamp pg_xact_commit_timestamp_origin
     pg_last_committed_xact pg_prepared_xact pg_lock_status pg_blocking_pids
     pg_safe_snapshot_blocking_pids pg_cancel_backend pg_terminate_backend
-    pg_log_backend_memory_contexts pg_notification_queue_usage
+    pg_log_backend_memory_contexts pg_notification_queue_usage pg_show_replication_origin_status
     """.split()
 )
+
+# The views over such functions, and over what only a primary has. A test looks into all definitions.
+VIEWS_OF_THE_PRIMARY: Final = frozenset(
+    """
+    pg_locks pg_prepared_xacts pg_replication_origin_status pg_replication_slots pg_sequences
+    pg_stat_replication_slots
+    """.split()
+)
+
+# Columns of a sequence. WAL brings its state ahead of time, so that a replica shows values which
+# nextval has yet to give.
+SEQUENCE_COLUMNS: Final = frozenset({"last_value", "log_cnt"})
 
 # Certain to write, to lock, or to act on the server they run on: no hint sends these to a replica.
 WRITING: Final = frozenset(
@@ -134,6 +146,11 @@ def function_reason(names: list[str]) -> Reason | None:
     if name in READS_OF_THE_PRIMARY or name in NON_VOLATILE_ON_PRIMARY:
         return Reason.PRIMARY_FUNCTION
     return Reason.VOLATILE_FUNCTION if name in VOLATILE else Reason.UNKNOWN_FUNCTION
+
+
+def is_view_of_the_primary(relation: str, schema: str) -> bool:
+    """Whether a relation (schema: "" if none is said) shows what only the primary can tell."""
+    return relation in VIEWS_OF_THE_PRIMARY and schema in ("", "pg_catalog")
 
 
 def type_reason(names: list[str]) -> Reason | None:

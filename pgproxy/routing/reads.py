@@ -18,8 +18,10 @@ from pgproxy.routing.functions import (
     OF_OWN_SEQUENCES,
     PINS,
     ROLE_SETTINGS,
+    SEQUENCE_COLUMNS,
     function_reason,
     is_temporary,
+    is_view_of_the_primary,
     type_reason,
 )
 
@@ -30,9 +32,9 @@ Tree = Any
 PLAIN_NODES: Final = frozenset(
     """
     A_ArrayExpr A_Const A_Indices A_Indirection A_Star Alias BitString BoolExpr Boolean BooleanTest
-    CaseExpr CaseWhen CoalesceExpr CollateClause ColumnDef ColumnRef CommonTableExpr Float
+    CaseExpr CaseWhen CoalesceExpr CollateClause ColumnDef CommonTableExpr Float
     GroupingFunc GroupingSet Integer JoinExpr List MinMaxExpr NamedArgExpr NullTest ParamRef
-    RangeFunction RangeSubselect RangeTableFunc RangeTableFuncCol RangeVar ResTarget RowExpr
+    RangeFunction RangeSubselect RangeTableFunc RangeTableFuncCol ResTarget RowExpr
     SelectStmt SortBy SQLValueFunction String SubLink TypeCast WindowDef XmlExpr XmlSerialize
     JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor
     JsonBehavior JsonFormat JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg
@@ -170,6 +172,14 @@ class Findings:
         if key == "A_Expr":
             if not node["kind"].endswith("BETWEEN") and not node["kind"].endswith("BETWEEN_SYM"):
                 self._operator(strings(node.get("name", [])))
+        elif key == "ColumnRef":
+            parts = strings(node["fields"])
+            if parts and parts[-1] in SEQUENCE_COLUMNS:
+                self.found(Reason.PRIMARY_FUNCTION, f"column {parts[-1]}", is_local=True)
+        elif key == "RangeVar":
+            name = node["relname"]
+            if is_view_of_the_primary(name, node.get("schemaname", "")):
+                self.found(Reason.PRIMARY_FUNCTION, f"view {name}", is_local=True)
         elif key == "FuncCall":
             self._function(strings(node["funcname"]), node.get("args", []))
         elif key == "TypeName":

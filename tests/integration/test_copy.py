@@ -211,3 +211,44 @@ async def test_copy_fail_is_told_in_the_clients_words(single: ProxyProcess, data
         frames = await client.ask(copy_fail("süß"))
         message = next(fields(body)["M"] for kind, body in frames if kind == b"E")
         assert message == "COPY from stdin failed: süß"
+
+
+@pytest.mark.parametrize("seconds", [0, 0.3], ids=["at once", "when all is sent"])
+@pytest.mark.parametrize("begin", ["", "BEGIN"])
+async def test_a_copy_that_fails_before_it_reads_is_answered_twice(
+    cluster: Cluster, single: ProxyProcess, database: str, seconds: float, begin: str
+) -> None:
+    """libpq sends a Sync behind Execute and another one behind CopyDone. Usually the server reads
+    the first during the copy and ignores it; here it answers it. The next client must not be given
+    that."""
+    cluster.primary.psql(
+        f"""
+        CREATE TABLE closed (n int);
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_sleep({seconds}); RAISE 'closed'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON closed EXECUTE FUNCTION refuse();
+        """,
+        database,
+    )
+    try:
+        async with (
+            await Wire.connect(single, database=database) as first,
+            await Wire.connect(single, database=database) as second,
+        ):
+            for _ in range(3):
+                if begin:
+                    await first.ask(query(begin))
+                await first.send(unnamed("COPY closed FROM STDIN") + SYNC)
+                await first.until(b"G")
+                await first.send(copy_data(b"1\n") + COPY_DONE + SYNC)
+                await second.send(query("/* pgproxy: primary */ SELECT 2"))
+                frames = await first.until(b"Z", 2)
+                assert errors(frames) == ["P0001"]
+                if begin:
+                    await first.ask(query("ROLLBACK"))
+                assert rows(await second.until(b"Z")) == [[b"2"]]
+                assert rows(await second.ask(query("SELECT 3"))) == [[b"3"]]
+                assert rows(await first.ask(query("SELECT 4"))) == [[b"4"]]
+        single.check()
+    finally:
+        cluster.primary.psql("DROP TABLE closed; DROP FUNCTION refuse", database)

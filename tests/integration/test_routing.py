@@ -1,6 +1,6 @@
 """Routing against real servers: what goes to a replica runs there, and the lists are true."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -9,15 +9,19 @@ import pytest
 
 from pgproxy.embedded import Cluster, find_installation
 from pgproxy.routing.builtins import NON_VOLATILE
+from pgproxy.routing.classify import classify
+from pgproxy.routing.decision import Reason
 from pgproxy.routing.functions import (
     INFORMATION_SCHEMA_FUNCTIONS,
     INFORMATION_SCHEMA_TYPES,
     NON_VOLATILE_ON_PRIMARY,
     READ_SAFE,
     READS,
+    VIEWS_OF_THE_PRIMARY,
 )
 from tests.support.place import cluster_parent
-from tests.support.wire import errors, query, replies
+from tests.support.proxy import ProxyProcess
+from tests.support.wire import Wire, errors, query, replies, rows
 from tests.unit.routing.corpus import SCHEMA, Case, read_corpus
 from tests.unit.routing.generate_builtins import Builtins
 
@@ -176,6 +180,32 @@ def test_what_is_kept_from_the_non_volatile_is_refused_by_a_standby(cluster: Clu
         calls = signatures(connection, NON_VOLATILE_ON_PRIMARY)
     # object_not_in_prerequisite_state: "recovery is in progress"
     assert set(outcomes(cluster.replicas[0].dsn(), calls)) == {READ_ONLY, "55000"}
+
+
+def test_the_views_of_the_primary_are_those_over_its_functions(cluster: Cluster) -> None:
+    with psycopg.connect(cluster.primary.dsn()) as connection:
+        definitions = connection.execute(
+            "SELECT relname, pg_get_viewdef(oid) FROM pg_class"
+            " WHERE relkind = 'v' AND relnamespace = 'pg_catalog'::regnamespace"
+        ).fetchall()
+    found = {
+        name
+        for name, definition in definitions
+        if classify(definition.encode()).reason is Reason.PRIMARY_FUNCTION
+    }
+    # A standby may be asked for its own slots, but has those of the primary at most in part.
+    assert found | {"pg_replication_slots"} == VIEWS_OF_THE_PRIMARY
+
+
+async def test_a_sequence_is_read_where_nextval_runs(
+    cluster: Cluster, fresh_database: str, start_proxy: Callable[..., ProxyProcess]
+) -> None:
+    sql = "SELECT last_value, is_called FROM s"
+    cluster.primary.psql("CREATE SEQUENCE s; SELECT nextval('s')", fresh_database)
+    cluster.wait_caught_up()
+    assert cluster.replicas[0].psql(sql, fresh_database) == "33|t"  # what WAL has
+    async with await Wire.connect(start_proxy(cluster.servers), database=fresh_database) as wire:
+        assert rows(await wire.ask(query(sql))) == [[b"1", b"t"]]
 
 
 def test_information_schema_brings_what_the_lists_say(cluster: Cluster) -> None:

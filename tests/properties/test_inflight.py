@@ -38,12 +38,16 @@ STATEMENT: Final = {
     "copy_out": b"HddcC",
     "copy_in": b"G",
     "copy_broken": b"G",
+    "copy_unread": b"GE",  # it fails before it reads anything
     "error": b"E",
     "late_error": b"DE",
     "notice": b"NC",
     "setting": b"CS",
 }
-EXTENDED: Final = [*sorted(STATEMENT), *["copy_in", "copy_broken"] * 4]
+EXTENDED: Final = [
+    *sorted(STATEMENT.keys() - {"copy_unread"}),
+    *["copy_in", "copy_broken"] * 4,
+]
 SIMPLE: Final = [plan for plan in EXTENDED if plan != "suspended"]
 COMPLETE: Final = {PARSE: b"1", BIND: b"2", CLOSE: b"3"}
 DESCRIBED: Final = {"rows": b"T", "command": b"n", "statement": b"tT"}
@@ -196,6 +200,15 @@ conversations = st.lists(st.one_of(simple(), extended()), min_size=1, max_size=6
 )
 
 
+@st.composite
+def libpq_copy(draw: st.DrawFn) -> list[Message]:
+    """With a Sync behind Execute and another one behind the data; and what may follow."""
+    copy = Message(EXECUTE, (draw(st.sampled_from(["copy_in", "copy_broken", "copy_unread"])),))
+    messages = [copy, Message(SYNC), *copy_contents(draw, 1), Message(SYNC)]
+    kinds = draw(st.sampled_from([(), (QUERY,), (PARSE, BIND, SYNC), (SYNC,), (FUNCTION_CALL,)]))
+    return [*messages, *[Message(kind) for kind in kinds]]
+
+
 class Proxy:
     """Inflight between a client and a `Server`, with bytes on their way in both directions."""
 
@@ -297,6 +310,29 @@ def test_the_client_is_answered_as_by_postgresql_itself(
     assert len(proxy.inflight) == 0
     assert proxy.server.is_ready
     target(float(len(messages)))
+
+
+@given(st.lists(libpq_copy(), min_size=1, max_size=5), st.data())
+def test_a_sync_during_a_copy_is_answered_or_not(
+    parts: list[list[Message]], data: st.DataObject
+) -> None:
+    messages = [message for part in parts for message in part]
+    proxy = Proxy()
+    for message in messages:
+        proxy.send(message)
+        assert proxy.inflight.doubtful or proxy.inflight.settled == (not proxy.owes())
+        processed, delivered = data.draw(st.sampled_from([(0, 0), (1, 0), (1, 3), (9, 2), (9, 99)]))
+        for _ in range(processed):
+            proxy.process()
+        for _ in range(delivered):
+            proxy.deliver()
+            assert proxy.inflight.doubtful or proxy.inflight.settled == (not proxy.owes())
+    proxy.finish()
+    assert proxy.client.translate(None, delete=b"NS") == direct(copied(messages)).translate(
+        None, delete=b"NS"
+    )
+    assert proxy.inflight.settled
+    assert proxy.server.is_ready
 
 
 @given(conversations)

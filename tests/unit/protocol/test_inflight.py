@@ -237,6 +237,63 @@ class TestCopyIn:
         talk.sends("BEcSQ").gets("2GCZTCZ")
         assert talk.inflight.settled
 
+    def test_a_failure_leaves_doubt_about_the_sync_during_it(self, talk: Dialogue) -> None:
+        assert talk.sends("BES").gets("2GE") == "2GE"
+        assert talk.inflight.doubtful == 1
+        assert talk.inflight.skipping
+        # The server had not read it.
+        assert talk.gets("Z") == "Z"
+        assert talk.inflight.settled
+        assert talk.inflight.doubtful == 0
+        assert talk.sends("cS").gets("Z") == "Z"
+        assert talk.inflight.settled
+
+    def test_a_failure_when_all_is_sent_leaves_doubt_about_a_ready(self, talk: Dialogue) -> None:
+        talk.sends("BES").gets("2G")
+        assert talk.sends("cS").gets("EZ") == "EZ"
+        assert talk.inflight.settled
+        assert talk.inflight.doubtful == 1
+        # It comes before anything else, or not at all.
+        talk.sends("Q")
+        assert talk.gets("ZTDCZ") == "ZTDCZ"
+        assert talk.inflight.settled
+        assert talk.inflight.doubtful == 0
+
+    @pytest.mark.parametrize(("sends", "gets"), [("Q", "IZ"), ("PS", "1Z"), ("S", "Z")])
+    def test_doubt_ends_with_the_next_answer(self, talk: Dialogue, sends: str, gets: str) -> None:
+        talk.sends("BES").gets("2G")
+        talk.sends("cS").gets("EZ")
+        assert talk.sends(sends).gets(gets) == gets
+        assert talk.inflight.settled
+        assert talk.inflight.doubtful == (1 if sends == "S" else 0)
+
+    def test_a_question_of_ours_ends_the_doubt(self, talk: Dialogue) -> None:
+        talk.sends("BES").gets("2G")
+        talk.sends("cS").gets("EZ")
+        talk.push(OWED_BEGIN)
+        assert talk.gets("ZIZ") == "Z"
+        assert talk.inflight.settled
+
+    def test_a_copy_by_query_has_a_ready_of_its_own(self, talk: Dialogue) -> None:
+        assert talk.sends("QSS").gets("GEZZZ") == "GEZZZ"
+        assert talk.inflight.settled
+        assert talk.inflight.doubtful == 0
+        talk.sends("QS").gets("GEZ")
+        assert talk.sends("Q").gets("TCZ") == "TCZ"
+        assert talk.inflight.settled
+
+    def test_no_doubt_is_left_by_a_copy_that_succeeds(self, talk: Dialogue) -> None:
+        talk.sends("BES").gets("2G")
+        talk.sends("cS").gets("CZ")
+        talk.sends("BES").gets("2EZ")
+        assert talk.inflight.settled
+        assert talk.inflight.doubtful == 0
+
+    def test_nobody_doubts_what_is_gone(self, talk: Dialogue) -> None:
+        talk.sends("BES").gets("2GE")
+        talk.inflight.clear()
+        assert talk.inflight.doubtful == 0
+
     def test_extended_and_failed_skips_to_sync(self, talk: Dialogue) -> None:
         talk.sends("E").gets("GE")
         assert talk.inflight.skipping

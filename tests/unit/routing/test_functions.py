@@ -14,6 +14,7 @@ from pgproxy.routing.functions import (
     WRITING,
     function_reason,
     is_temporary,
+    is_view_of_the_primary,
     type_reason,
 )
 
@@ -86,6 +87,13 @@ def test_a_name_has_one_rule(names: list[str], reason: Reason | None) -> None:
 )
 def test_a_type_has_one_rule(names: list[str], reason: Reason | None) -> None:
     assert type_reason(names) is reason
+
+
+def test_only_postgresql_s_own_views_tell_what_the_primary_alone_knows() -> None:
+    assert is_view_of_the_primary("pg_locks", "")
+    assert is_view_of_the_primary("pg_prepared_xacts", "pg_catalog")
+    assert not is_view_of_the_primary("pg_locks", "app")
+    assert not is_view_of_the_primary("pg_class", "")
 
 
 def test_temporary_schemas_are_known_by_their_names() -> None:
