@@ -1014,6 +1014,8 @@ class Relay(Owner):
                         traffic.queries += 1
                         if self.front.status == STATUS_IDLE:
                             traffic.transactions += 1
+                            if self.carry.touched:
+                                journal.give_up()  # what is set now, no other server knows
                         journal.ready(self.front.status)
                         if notifications.busy and not journal.is_checking:
                             news = notifications.ready(before)

@@ -231,6 +231,21 @@ class TestTrouble:
         client << COMMITTED + IDLE
         stage.close()
 
+    @pytest.mark.parametrize("in_one", [True, False])
+    def test_what_follows_a_setting_is_not_run_again_without_it(self, in_one: bool) -> None:
+        stage = Stage(size=1, replicas=2)
+        client = stage.client()
+        client >> query("SET ROLE ann") + SELECT
+        stage["p"] << query("SET ROLE ann") + SELECT
+        for piece in [SET + IDLE + FAREWELL] if in_one else [SET + IDLE, FAREWELL]:
+            stage["p"] >> piece
+        client << SET + IDLE + FAREWELL
+        stage["p"].leaves()
+        stage.topology("r1", "r2", dead=("p",))
+        assert stage["r1"].take() + stage["r2"].take() == b""
+        assert client.own_transport.closed
+        stage.close()
+
     def test_a_server_that_goes_before_it_answers_takes_the_session_along(
         self, stage: Stage
     ) -> None:
