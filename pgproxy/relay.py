@@ -982,10 +982,10 @@ class Relay(Owner):
                         pieces.append(inflight.replacement)
                     elif kind == B_ERROR_RESPONSE:
                         frame = splitter.data[splitter.start : splitter.end]
+                        if inflight.role == RESTORE:
+                            raise self.carry.refused(frame)
                         if b"\x00VFATAL\x00" in frame:
                             pieces.append(frame)
-                        elif inflight.role == RESTORE:
-                            raise self.carry.refused(frame)
                         elif inflight.role <= HELD_BEGIN:
                             if journal.is_checking:
                                 self.rerun.differs(server)

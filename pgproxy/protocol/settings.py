@@ -9,8 +9,9 @@ the session's is brought to them in front of the next statement (`restore`).
     BEGIN …; SELECT set_config('app.user', 'x', false), …; COMMIT
                                                         the restoring; a NULL in place of a value resets
 
-The latter is a transaction block, since after an error in it PostgreSQL refuses what is sent behind
-it (25P02): no statement ever runs with settings that are not its session's.
+In the latter an error ends the connection (`exit_on_error`), whatever is sent behind it: no statement
+ever runs with settings that are not its session's. A failed transaction block would not do, for
+what follows may begin with ROLLBACK.
 """
 
 from typing import Final, final
@@ -19,8 +20,10 @@ from pgproxy.frames import write
 
 # What is sent must mean the same whatever default_transaction_* and client_encoding the connection
 # has from its last session: a block of its own kind, in ASCII.
-_BEGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SELECT "
+_BEGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; "
 _COMMIT: Final = b"; COMMIT"
+# Holds to the end of the block. ERROR is FATAL then (errstart() in elog.c).
+_OR_END: Final = b"SET LOCAL exit_on_error = on; "
 
 # Who may set what depends on these, so they are taken back first; the one takes back the other.
 AUTHORITY: Final = ("session_authorization", "role")
@@ -262,9 +265,9 @@ def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
     return changes + late
 
 
-def restore(have: Settings, want: Settings) -> tuple[bytes, bytes]:
+def restore(have: Settings, want: Settings, *, or_end: bool = True) -> tuple[bytes, bytes]:
     """The Query that brings a connection from `have` to `want` (b"" if they are the same), and one
-    to go in front of it that may fail."""
+    to go in front of it that may fail. `or_end`: an error in the former ends the connection."""
     changes = difference(have, want)
     if not changes:
         return b"", b""
@@ -275,7 +278,8 @@ def restore(have: Settings, want: Settings) -> tuple[bytes, bytes]:
             for name, value in changes
         ]
     )
-    return write.query(_BEGIN + calls + _COMMIT), write.query(first) if first else b""
+    begun = _BEGIN + _OR_END if or_end else _BEGIN
+    return write.query(begun + b"SELECT " + calls + _COMMIT), write.query(first) if first else b""
 
 
 def set_back(names: list[str], base: Settings) -> bytes:
@@ -303,7 +307,8 @@ def ask(names: list[str], *, are_set: bool, in_block: bool = False) -> bytes:
             b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[" + listed + b"]))"
         )
     columns = b", ".join(calls)
-    return write.query(_BEGIN + columns + _COMMIT if in_block else b"SELECT " + columns)
+    question = b"SELECT " + columns
+    return write.query(_BEGIN + question + _COMMIT if in_block else question)
 
 
 def answers(names: list[str], values: list[str | None]) -> dict[str, str | None]:

@@ -61,7 +61,7 @@ class Introduction(Owner):
 
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
-        message, first = restore(slot.settings, self._base)
+        message, first = restore(slot.settings, self._base, or_end=False)
         slot.owner = self
         self._server = slot
         if not message:

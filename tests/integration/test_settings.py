@@ -302,6 +302,24 @@ async def test_settings_in_one_pipeline(wires: Callable[..., Any]) -> None:
         assert rows(frames) == [[b"4MB"]]
 
 
+@pytest.mark.parametrize("text", ["ROLLBACK; {}", "COMMIT; {}", "{}"])
+@pytest.mark.asyncio
+async def test_nothing_is_run_where_the_settings_cannot_be_restored(
+    wires: Callable[..., Any], cluster: Cluster, fresh_database: str, text: str
+) -> None:
+    role = f"{fresh_database}_gone"
+    cluster.primary.psql(f"CREATE ROLE {role}; CREATE TABLE seen (who text)", db=fresh_database)
+    one, other = await wires(), await wires()
+    await one.ask(query(f"SET ROLE {role}"))
+    await other.ask(query("/* pgproxy: primary */ SELECT 1"))
+    cluster.primary.psql(f"DROP ROLE {role}")
+    inserting = query(text.format("INSERT INTO seen VALUES (current_user)"))
+    frames = await one.ask(query("/* pgproxy: primary */ SELECT 1"), inserting)
+    assert errors(frames) == ["22023"]
+    assert errors(await other.ask(query("BEGIN"), query("LOCK TABLE seen"), ready=2)) == []
+    assert rows(await other.ask(query("SELECT count(*) FROM seen"))) == [[b"0"]]
+
+
 @pytest.mark.asyncio
 async def test_a_timeout_of_one_session_ends_no_statement_of_another(
     wires: Callable[..., Any],

@@ -162,7 +162,7 @@ class TestTrouble:
         client = with_memory(stage)
         client >> SELECT
         stage["r1"].take()
-        stage["r1"] >> BEGUN + error("permission denied", "42501") + FAILED
+        stage["r1"] >> BEGUN + error("permission denied", "42501", "FATAL")
         told = fields(client.take() + IDLE)
         assert (told["S"], told["C"]) == ("FATAL", "42501")
         assert client.own_transport.closed

@@ -100,12 +100,14 @@ def test_authority_is_taken_back_before_anything_is_set(
 def test_what_restores_is_a_block_of_its_own() -> None:
     message, first = restore(Settings({"timezone": "UTC"}), Settings({"app.user": "it's"}))
     assert text(message) == (
-        "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; "
+        "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL exit_on_error = on; "
         "SELECT pg_catalog.set_config('timezone', NULL, false), "
         "pg_catalog.set_config('app.user', 'it''s', false); COMMIT"
     )
     assert first == b""
     assert restore(NOTHING_SET, NOTHING_SET) == (b"", b"")
+    alone, _ = restore(NOTHING_SET, Settings({"app.user": "x"}), or_end=False)
+    assert "exit_on_error" not in text(alone)
 
 
 def test_a_timeout_does_not_end_its_own_restoring() -> None:
