@@ -538,9 +538,9 @@ class Relay(Owner):
     def _unspoilt(self, server: ServerConnection) -> ServerConnection | None:
         """Gives back a server connection on which settings exist that another session has made, and
         asks for a new one: nothing can take them away."""
-        pool = self.group.pool_of(server)
-        pool.release(server)
-        return pool.acquire(Profile(self.profile.parameters), self)
+        # Not at once: the next waiter may not want it either, nor any of a thousand.
+        self.group.give_back(server)
+        return self.group.pool_of(server).acquire(Profile(self.profile.parameters), self)
 
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)

@@ -155,6 +155,28 @@ class TestTakingAlong:
         assert client.relay.carry.settings.values == {}
 
 
+class TestWhereOthersSettingsExist:
+    def test_nobody_of_many_takes_it(self, stage: Stage) -> None:
+        one = stage.client()
+        one >> query("BEGIN") + query("SET app.x = '1'")
+        stage["p"].take()
+        stage["p"] >> BEGUN + IN_BLOCK + SET + IN_BLOCK
+        others = [stage.client() for _ in range(500)]
+        for other in others:
+            other >> INSERT
+        one >> query("COMMIT")
+        stage["p"] >> COMMITTED + IDLE
+        stage["p"].take()
+        stage["p"] >> answer(b"1")
+        for _ in others:
+            _, newest = stage["p"].connections[-1]
+            assert newest.take() == INSERT
+            newest.protocol.data_received(INSERTED + IDLE)
+            stage.settle()
+        assert {other.take() for other in others} == {INSERTED + IDLE}
+        assert stage["p"].open == 1
+
+
 class TestTrouble:
     def test_what_cannot_be_restored_ends_the_session_and_nothing_is_run(
         self, stage: Stage
