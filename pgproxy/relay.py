@@ -607,11 +607,6 @@ class Relay(Owner):
             told = carry.tell(server)
             if told:
                 self.client.write(told)
-        writer = server.writer
-        if self.batch.asks_sequence and writer is not self and writer is not None:
-            server.writer = None
-            self.preface += DISCARD_SEQUENCES  # what other sessions have got there is not its own
-            self.preface_owed.append(OWED_ATTEMPT)
         if self.rerun.is_on:
             self.rerun.start(server)
         else:
@@ -665,6 +660,8 @@ class Relay(Owner):
         if batch.acts:
             self.notifications.sent(batch.acts, server)
         self.pin_is_new = False  # an error may be this batch's
+        if batch.asks_sequence and not batch.continues:
+            self._hide_sequences(server)
         if batch.may_write and not self.on_replica:
             server.writer = self
             self.wrote_on = server
@@ -696,6 +693,14 @@ class Relay(Owner):
             self.inflight.push(OWED_SET_BACK)
             server.write(after)
         self._sent()
+
+    def _hide_sequences(self, server: ServerConnection) -> None:
+        """What other sessions have got there is not its own."""
+        writer = server.writer
+        if writer is not self and writer is not None:
+            server.writer = None
+            self.preface += DISCARD_SEQUENCES
+            self.preface_owed.append(OWED_ATTEMPT)
 
     def send_preface(self, server: ServerConnection) -> None:
         """Sends what would go in front of the next batch by itself."""
