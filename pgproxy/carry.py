@@ -42,7 +42,7 @@ from pgproxy.protocol.settings import (
     restore,
     set_back,
 )
-from pgproxy.protocol.states import BIND, EXECUTE
+from pgproxy.protocol.states import BIND, EXECUTE, QUERY
 from pgproxy.routing.batch import AT_READY, BatchReader
 from pgproxy.routing.decision import NEVER_UNDONE, Pin
 from pgproxy.servers.connection import ServerConnection
@@ -157,8 +157,7 @@ class Carry:
     def sent(self, batch: BatchReader, server: ServerConnection, *, alone: bool) -> bytes:
         """The batch at hand, which may change settings, is being sent; `alone`: not in a
         transaction block, and nothing else is in flight. Returns what is to follow it."""
-        kinds = [owed.kind for owed in batch.owed]
-        alone = alone and (batch.simple or kinds.count(BIND) == kinds.count(EXECUTE))
+        alone = alone and (batch.simple or _executes_once(batch))
         if not self.touched:
             self.failed = False
             self._discards = False
@@ -370,3 +369,10 @@ class Carry:
             relay.pin = next(iter(self.pins), None)
         if Pin.LISTEN not in self.pins:
             relay.batch.shares_listening = relay.listening is not None
+
+
+def _executes_once(batch: BatchReader) -> bool:
+    """Whether the batch is one statement, executed once. Of several, one may not be executed at
+    all, or take back what DISCARD ALL has done in front of it."""
+    kinds = [owed.kind for owed in batch.owed]
+    return kinds.count(BIND) == 1 and kinds.count(EXECUTE) == 1 and QUERY not in kinds

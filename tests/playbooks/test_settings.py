@@ -8,13 +8,16 @@ from pgproxy.frames import write
 from pgproxy.protocol.settings import ask, restore
 from tests.playbooks.stage import (
     BEGUN,
+    BOUND,
     COMMITTED,
     CREATED,
     FAILED,
     IDLE,
     IN_BLOCK,
     INSERTED,
+    PARSED,
     ROLLED_BACK,
+    ROW,
     SELECTED,
     SET,
     Client,
@@ -23,7 +26,7 @@ from tests.playbooks.stage import (
     fields,
     letters,
 )
-from tests.support.wire import query
+from tests.support.wire import SYNC, bind, execute, parse, query
 
 SELECT = query("SELECT 1")
 INSERT = query("INSERT INTO t VALUES (1)")
@@ -177,6 +180,18 @@ class TestWhereOthersSettingsExist:
         assert stage["p"].open == 1
 
 
+    def test_a_setting_that_is_bound_and_not_executed_is_none(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> parse("SET work_mem = '5MB'") + bind(portal="a")
+        client >> parse("SELECT 1 FOR UPDATE") + bind() + execute(limit=1) + execute() + SYNC
+        stage["p"].take()
+        one = PARSED + BOUND
+        stage["p"] >> one + one + write.PORTAL_SUSPENDED + ROW + IDLE
+        stage["p"] << ask(["work_mem"], are_set=False)
+        stage["p"] >> answer(b"4MB", None)
+        assert client.relay.carry.settings.values == {}
+
+
 class TestTrouble:
     def test_what_cannot_be_restored_ends_the_session_and_nothing_is_run(
         self, stage: Stage
@@ -312,6 +327,19 @@ class TestPinsThatEnd:
                 continue
             assert client.relay.server is None
 
+    def test_what_stands_behind_discard_all_pins(self, stage: Stage) -> None:
+        client = stage.client()
+        done = b""
+        for sql in ("DISCARD ALL", "CREATE TEMP TABLE a ()"):
+            client >> parse(sql) + bind() + execute()
+            done += PARSED + BOUND + write.command_complete(b"X")
+        client >> SYNC
+        stage["p"].take()
+        stage["p"] >> done + IDLE
+        assert stage["p"].take() != b""
+        stage["p"] >> answer(b"postgres", b"none")
+        assert client.relay.pin is not None
+
     def test_a_second_reason_outlives_the_first(self, stage: Stage) -> None:
         client = stage.client()
         for sql in ("CREATE TEMP TABLE a ()", "SELECT setseed(1)"):
@@ -372,6 +400,20 @@ class TestSequences:
         stage["p"] << INSERT
         assert one.relay.server is None
         stage["p"] >> INSERTED + IDLE
+
+    def test_nor_in_the_middle_of_a_transaction(self, stage: Stage) -> None:
+        one, other = stage.client(), stage.client()
+        other >> INSERT
+        stage["p"] << INSERT
+        stage["p"] >> INSERTED + IDLE
+        one >> query("BEGIN") + SELECT
+        stage["p"] << query("BEGIN") + SELECT
+        stage["p"] >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+        one >> self.LASTVAL
+        stage["p"] << query("DISCARD SEQUENCES") + self.LASTVAL
+        undefined = error("lastval is not yet defined in this session", "55000") + FAILED
+        stage["p"] >> write.command_complete(b"DISCARD SEQUENCES") + IN_BLOCK + undefined
+        one << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK + undefined
 
     def test_a_held_connection_that_ends_is_nobody_s_loss(self, stage: Stage) -> None:
         client = stage.client()
