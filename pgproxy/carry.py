@@ -347,7 +347,8 @@ class Carry:
     def _settle(self, settings: Settings) -> None:
         self.settings = settings
         own = settings.values.get(ISOLATION)
-        self.isolation = self._profile.isolation if own is None else own.encode()
+        # Names of values count in any case, as settings of an enumeration do.
+        self.isolation = self._profile.isolation if own is None else own.lower().encode()
 
     def _see_pins(self, row: bytes) -> None:
         try:

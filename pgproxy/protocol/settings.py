@@ -39,6 +39,9 @@ OF_A_TRANSACTION: Final = frozenset(
 # It cannot be set any more where temporary tables have been used, by whomever.
 TEMP_BUFFERS: Final = "temp_buffers"
 
+# The same setting by another name (map_old_guc_names in guc.c).
+_OLD_NAMES: Final = {"sort_mem": "work_mem", "vacuum_mem": "maintenance_work_mem"}
+
 # What it is set to may leave out what is to stay ("MDY" says nothing of ISO).
 RELATIVE: Final = frozenset({"datestyle"})
 
@@ -194,9 +197,10 @@ class Effect:
 
 
 def setting_name(name: str) -> str:
-    """A setting's name as PostgreSQL compares them: ASCII letters in lower case."""
+    """A setting's name as PostgreSQL compares them: ASCII letters in lower case, and no old names."""
     if name.isascii():
-        return name.lower()
+        name = name.lower()
+        return _OLD_NAMES.get(name, name)
     return "".join(letter.lower() if letter.isascii() else letter for letter in name)
 
 
@@ -211,6 +215,9 @@ def names_set(name: str) -> tuple[str, ...]:
 def changed(settings: Settings, answers: dict[str, str | None]) -> dict[str, str]:
     """The values after `answers`; None takes a setting out. What was set last stands last."""
     values = settings.values.copy()
+    session, role = AUTHORITY
+    if session in answers and role in answers:
+        values.pop(role, None)  # which that takes back: it comes after, though it be the same
     for name, value in answers.items():
         if values.get(name) == value:
             continue

@@ -302,6 +302,34 @@ async def test_settings_in_one_pipeline(wires: Callable[..., Any]) -> None:
         assert rows(frames) == [[b"4MB"]]
 
 
+@pytest.mark.asyncio
+async def test_a_role_of_another_authorization(
+    wires: Callable[..., Any], cluster: Cluster, fresh_database: str
+) -> None:
+    user, role = f"{fresh_database}_user", f"{fresh_database}_role"
+    cluster.primary.psql(f"CREATE ROLE {user}; CREATE ROLE {role}; GRANT {role} TO {user}")
+    one, other = await wires(), await wires()
+    try:
+        await one.ask(query(f"SET ROLE {role}"))
+        changing = f"SET SESSION AUTHORIZATION {user}", f"SET ROLE {role}"
+        assert errors(await one.ask(*map(query, ("BEGIN", *changing, "COMMIT")), ready=4)) == []
+        for _ in range(2):
+            assert errors(await other.ask(query("/* pgproxy: primary */ SELECT 1"))) == []
+            who = query("/* pgproxy: primary */ SELECT current_user, session_user")
+            assert rows(await one.ask(who)) == [[role.encode(), user.encode()]]
+    finally:
+        await one.ask(query("DISCARD ALL"))
+        cluster.primary.psql(f"DROP ROLE {user}, {role}")
+
+
+@pytest.mark.asyncio
+async def test_a_level_in_capitals_is_one(wires: Callable[..., Any]) -> None:
+    one = await wires()
+    await one.ask(query("SET default_transaction_isolation = 'SERIALIZABLE'"))
+    for _ in range(3):
+        assert errors(await one.ask(query("SELECT 1"))) == []
+
+
 @pytest.mark.parametrize("text", ["ROLLBACK; {}", "COMMIT; {}", "{}"])
 @pytest.mark.asyncio
 async def test_nothing_is_run_where_the_settings_cannot_be_restored(

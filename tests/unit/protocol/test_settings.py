@@ -50,6 +50,8 @@ def row(*columns: bytes | None) -> bytes:
 def test_names_are_compared_as_postgresql_does() -> None:
     assert setting_name("Work_Mem") == "work_mem"
     assert setting_name("App.ÜBER") == "app.Über"
+    assert setting_name("SORT_MEM") == "work_mem"
+    assert setting_name("vacuum_mem") == "maintenance_work_mem"
 
 
 def test_what_changes_with_a_setting() -> None:
@@ -85,6 +87,13 @@ def test_the_difference_leads_from_one_to_the_other(
             state[name] = value
     assert state == want
     assert bool(changes) == (have != want)
+
+
+def test_a_role_is_set_after_the_authorization_that_takes_it_back() -> None:
+    before = Settings({"role": "x", "work_mem": "1MB"})
+    after = changed(before, {"session_authorization": "y", "role": "x"})
+    names = [name for name, _ in difference(NOTHING_SET, Settings(after))]
+    assert names == ["work_mem", "session_authorization", "role"]
 
 
 @given(have=values, want=values)
