@@ -67,14 +67,12 @@ NOTHING: Final = 0
 SETTINGS: Final = 1
 PINS: Final = 2
 
-# Whether there is still something that the session is pinned for, in this order.
+# Whether there is still something that the session is pinned for, in the order of SEEN_AGAIN.
+# Whatever lives in a schema depends on it (of most of them there is an index on nothing else).
 LEFT_BEHIND: Final = write.query(
-    b"SELECT EXISTS (SELECT FROM pg_catalog.pg_class"
-    b" WHERE relnamespace = pg_catalog.pg_my_temp_schema())"
-    b" OR EXISTS (SELECT FROM pg_catalog.pg_proc"
-    b" WHERE pronamespace = pg_catalog.pg_my_temp_schema())"
-    b" OR EXISTS (SELECT FROM pg_catalog.pg_type"
-    b" WHERE typnamespace = pg_catalog.pg_my_temp_schema()),"
+    b"SELECT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=)"
+    b" 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+    b" AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()),"
     b" EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),"
     b" EXISTS (SELECT FROM pg_catalog.pg_locks"
     b" WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
@@ -358,6 +356,8 @@ class Carry:
         for pin, value in zip(SEEN_AGAIN, values, strict=False):
             if value == "f":
                 self.pins.discard(pin)
+            else:  # a text of several statements has one pin only
+                self.pins.add(pin)
         self._unpin()
 
     def _discarded(self) -> None:

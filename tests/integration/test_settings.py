@@ -19,6 +19,7 @@ from tests.support.wire import (
     errors,
     execute,
     fields,
+    message,
     parse,
     query,
     rows,
@@ -320,6 +321,34 @@ async def test_a_role_of_another_authorization(
     finally:
         await one.ask(query("DISCARD ALL"))
         cluster.primary.psql(f"DROP ROLE {user}, {role}")
+
+
+@pytest.mark.asyncio
+async def test_letters_of_another_encoding(wires: Callable[..., Any]) -> None:
+    one, other = await wires(client_encoding="LATIN1"), await wires()
+    await one.ask(message(b"Q", b"SET app.text = '\xc3\xbc'\0"))
+    await other.ask(query("/* pgproxy: primary */ SELECT 1"))
+    text = query("/* pgproxy: primary */ SELECT length(current_setting('app.text'))")
+    assert rows(await one.ask(text)) == [[b"2"]]
+
+
+@pytest.mark.asyncio
+async def test_what_the_server_tells_of_temporary_things(
+    wires: Callable[..., Any], small: ProxyProcess
+) -> None:
+    one, other = await wires(), await wires()
+    for kind, definition in (
+        ("TABLE pg_temp.a", "(i int)"),
+        ("VIEW pg_temp.a", "AS SELECT 1"),
+        ("SEQUENCE pg_temp.a", ""),
+        ("DOMAIN pg_temp.a", "AS int"),
+        ("COLLATION pg_temp.a", "FROM pg_catalog.\"C\""),
+        ("FUNCTION pg_temp.a()", "RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+    ):
+        await one.ask(query(f"CREATE TEMP TABLE b (i int); CREATE {kind} {definition}"))
+        await one.ask(query("DROP TABLE b"))
+        assert errors(await one.ask(query(f"DROP {kind}"))) == []
+        assert errors(await other.ask(query("/* pgproxy: primary */ SELECT 1"))) == []
 
 
 @pytest.mark.asyncio

@@ -327,6 +327,28 @@ class TestPinsThatEnd:
                 continue
             assert client.relay.server is None
 
+    @pytest.mark.parametrize(
+        ("sql", "left"),
+        [
+            ("CREATE TEMP TABLE a (); SELECT pg_advisory_lock(1)", b"t"),
+            ("SELECT pg_advisory_lock(1); PREPARE a AS SELECT 1", b"f"),
+            ("SELECT pg_advisory_lock(1), set_config('a' || 'b', 'c', false)", b"f"),
+        ],
+    )
+    def test_all_that_one_text_leaves_behind_pins(
+        self, stage: Stage, sql: str, left: bytes
+    ) -> None:
+        client = stage.client()
+        client >> query(sql)
+        stage["p"] << query(sql)
+        stage["p"] >> CREATED + SELECTED + IDLE
+        client >> query("SELECT pg_advisory_unlock(1)")
+        stage["p"].take()
+        stage["p"] >> SELECTED + IDLE
+        if stage["p"].take():
+            stage["p"] >> answer(left, b"f", b"f", b"f")
+        assert client.relay.server is not None
+
     def test_what_stands_behind_discard_all_pins(self, stage: Stage) -> None:
         client = stage.client()
         done = b""
