@@ -23,6 +23,7 @@ from pgproxy.protocol.inflight import (
     OWED_ATTEMPT,
     OWED_RESTORE,
     OWED_ROWS,
+    OWED_SET_BACK,
     RESTORE,
     SET_BACK,
 )
@@ -115,6 +116,7 @@ class Carry:
         self._values: dict[str, str] = {}  # what it is known to have set
         self._question = NOTHING
         self._asked: list[str] = []
+        self._due: list[str] = []  # set back by a batch that was cut
         self._row = b""
         self._settle(self.settings)
 
@@ -182,7 +184,10 @@ class Carry:
             if effect.resets and not effect.local:
                 set_back_names += names
         self.resetting = {name for name in set_back_names if name in self._base.values}
-        if self.is_certain or not set_back_names or batch.ending != AT_READY:
+        if self.is_certain or not set_back_names:
+            return b""
+        if batch.ending != AT_READY:
+            self._due += set_back_names
             return b""
         after = set_back(set_back_names, self._base)
         if after:
@@ -279,6 +284,7 @@ class Carry:
     def forget(self) -> None:
         """The transaction is undone, and its server gone."""
         self.touched.clear()
+        self._due.clear()
         self._question = NOTHING
 
     # --- inside -------------------------------------------------------------------------------
@@ -286,6 +292,7 @@ class Carry:
     def _take_over(self, server: ServerConnection) -> None:
         touched = list(self.touched.items())
         self.touched.clear()
+        self.resetting = set()
         names = [name for name, _ in touched]
         if self.is_certain:
             if self.failed:
@@ -305,9 +312,18 @@ class Carry:
                 self._settle(self._table.get(reset(self.settings, resets, self._base)))
         if names:
             self._asked = names
+            self._set_back(server)
             in_block = ISOLATION in names or ISOLATION in self.settings.values
             question = ask(names, are_set=self.is_certain, in_block=in_block)
             self._ask(server, SETTINGS, question)
+
+    def _set_back(self, server: ServerConnection) -> None:
+        due, self._due = self._due, []
+        message = set_back(due, self._base)
+        if message:
+            server.show_rows()
+            self.relay.inflight.push(OWED_SET_BACK)
+            server.write(message)
 
     def _ask(self, server: ServerConnection, question: int, message: bytes) -> None:
         self._question = question

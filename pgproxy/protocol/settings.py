@@ -291,13 +291,27 @@ def restore(have: Settings, want: Settings, *, or_end: bool = True) -> tuple[byt
 
 def set_back(names: list[str], base: Settings) -> bytes:
     """The Query that gives settings which a RESET has taken back the values with which the session
-    began; b"" if none of them has one."""
-    calls = [
-        b"pg_catalog.set_config(" + literal(name) + b", " + literal(base.values[name]) + b", false)"
+    began; b"" if none of them has one. What is set still (the RESET has failed) stays."""
+    cases = [
+        b"CASE WHEN " + _is_set_back(name) + b" THEN pg_catalog.set_config(" + literal(name)
+        + b", " + literal(base.values[name]) + b", false) END"
         for name in names
         if name in base.values
-    ]
-    return write.query(b"SELECT " + b", ".join(calls)) if calls else b""
+    ]  # fmt: skip
+    return write.query(b"SELECT " + b", ".join(cases)) if cases else b""
+
+
+def _is_set_back(name: str) -> bytes:
+    if name == AUTHORITY[0]:
+        return b"true"
+    if not is_in_view(name):
+        unset = b"''" if is_custom(name) else b"'none'"
+        current = b"pg_catalog.current_setting(" + literal(name) + b", true)"
+        return current + b" OPERATOR(pg_catalog.=) " + unset
+    return (
+        b"EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.<>) 'session'"
+        b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) " + literal(name) + b")"
+    )
 
 
 def ask(names: list[str], *, are_set: bool, in_block: bool = False) -> bytes:

@@ -288,6 +288,39 @@ async def test_parameter_status_tells_of_a_session_s_own_values(
 
 
 @pytest.mark.asyncio
+async def test_what_is_set_back_before_a_flush(wires: Callable[..., Any]) -> None:
+    one = await wires(options="-c work_mem=5MB -c app.x=ann")
+    for name, value in (("work_mem", b"5MB"), ("app.x", b"ann")):
+        await one.ask(query(f"SET {name} = '6MB'"))
+        await one.send(parse(f"RESET {name}") + bind() + execute() + message(b"H"))
+        await one.until(b"C")
+        await one.ask(SYNC)
+        assert rows(await one.ask(query(f"SHOW {name}"))) == [[value]]
+
+
+@pytest.mark.asyncio
+async def test_what_is_set_back_in_vain_stays(wires: Callable[..., Any]) -> None:
+    one = await wires(options="-c work_mem=5MB -c app.x=ann")
+    for name in ("work_mem", "app.x"):
+        await one.ask(query(f"SET {name} = '6MB'"))
+        resetting = query(f"RESET {name}; SELECT 1/0")
+        before = query("/* pgproxy: primary */ SELECT 1")
+        assert errors(await one.ask(before, resetting, ready=2)) == ["22012"]
+        assert rows(await one.ask(query(f"SHOW {name}"))) == [[b"6MB"]]
+
+
+@pytest.mark.asyncio
+async def test_a_setting_of_a_transaction_is_told_behind_a_reset(
+    wires: Callable[..., Any],
+) -> None:
+    one = await wires(TimeZone="CET")
+    await one.ask(query("RESET TimeZone"))
+    frames = await one.ask(query("BEGIN"), query("SET LOCAL TimeZone = 'Asia/Tokyo'"), ready=2)
+    assert told(frames) == [b"TimeZone=Asia/Tokyo"]
+    assert told(await one.ask(query("COMMIT"))) == [b"TimeZone=CET"]
+
+
+@pytest.mark.asyncio
 async def test_settings_in_one_pipeline(wires: Callable[..., Any]) -> None:
     one, other = await wires(), await wires()
     setting = parse("SELECT set_config($1, $2, false)") + bind(b"app.n", b"1") + execute() + SYNC
@@ -342,7 +375,7 @@ async def test_what_the_server_tells_of_temporary_things(
         ("VIEW pg_temp.a", "AS SELECT 1"),
         ("SEQUENCE pg_temp.a", ""),
         ("DOMAIN pg_temp.a", "AS int"),
-        ("COLLATION pg_temp.a", "FROM pg_catalog.\"C\""),
+        ("COLLATION pg_temp.a", 'FROM pg_catalog."C"'),
         ("FUNCTION pg_temp.a()", "RETURNS int LANGUAGE sql AS 'SELECT 1'"),
     ):
         await one.ask(query(f"CREATE TEMP TABLE b (i int); CREATE {kind} {definition}"))

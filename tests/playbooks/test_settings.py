@@ -179,7 +179,6 @@ class TestWhereOthersSettingsExist:
         assert {other.take() for other in others} == {INSERTED + IDLE}
         assert stage["p"].open == 1
 
-
     def test_a_setting_that_is_bound_and_not_executed_is_none(self, stage: Stage) -> None:
         client = stage.client()
         client >> parse("SET work_mem = '5MB'") + bind(portal="a")

@@ -200,8 +200,16 @@ def test_a_session_is_set_back_to_how_it_began() -> None:
     assert reset(now, ["timezone"], NOTHING_SET) == {"work_mem": "1MB"}
     assert set_back(["work_mem"], base) == b""
     assert text(set_back(["timezone", "work_mem"], base)) == (
-        "SELECT pg_catalog.set_config('timezone', 'UTC', false)"
+        "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_settings"
+        " WHERE source OPERATOR(pg_catalog.<>) 'session'"
+        " AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) 'timezone')"
+        " THEN pg_catalog.set_config('timezone', 'UTC', false) END"
     )
+    base = Settings({"app.user": "a", "role": "b", "session_authorization": "c"})
+    message = text(set_back(list(base.values), base))
+    assert "current_setting('app.user', true) OPERATOR(pg_catalog.=) ''" in message
+    assert "current_setting('role', true) OPERATOR(pg_catalog.=) 'none'" in message
+    assert "WHEN true THEN" in message
 
 
 def test_equal_settings_are_one_object() -> None:
