@@ -614,9 +614,8 @@ class Relay(Owner):
 
     def let_go(self) -> None:
         server = self.server
-        if self.holds and server is not None and self.at_rest:
-            self.holds = False
-            self._release(server)
+        if self.holds and server is not None:
+            self._let_go(server)
 
     def resume(self) -> None:
         """Goes on with what came in meanwhile."""
@@ -938,6 +937,11 @@ class Relay(Owner):
                 kind = splitter.next()
                 if kind == NEED_DATA:
                     break
+                if kind == B_ERROR_RESPONSE and self.holds:
+                    # It goes away, and nobody works on it.
+                    server.doomed = True
+                    self._let_go(server)
+                    return
                 if ready and kind == B_ERROR_RESPONSE and self._is_done_with_server():
                     # The server is going away, which is no longer this client's affair.
                     server.doomed = True
@@ -1168,12 +1172,17 @@ class Relay(Owner):
         """The statement that was waited for has come: whether it is one that asks."""
         server = self.server
         assert server is not None
+        if self.batch.asks_sequence or self.front.held:
+            self.holds = False
+            self.group.pool_of(server).holders.discard(self)
+            return server
+        self._let_go(server)
+        return None
+
+    def _let_go(self, server: ServerConnection) -> None:
         self.holds = False
         self.group.pool_of(server).holders.discard(self)
-        if self.batch.asks_sequence or self.front.held:
-            return server
         self._release(server)
-        return None
 
     def _session_ends_transaction(self) -> None:
         session = self.front.session
@@ -1221,7 +1230,7 @@ class Relay(Owner):
         self.server = None
         if self.phase == GONE or server is None:
             return
-        if self.holds and self.at_rest:
+        if self.holds:
             self.holds = False
             self.group.pool_of(server).holders.discard(self)
             self.enter(FREE)
@@ -1234,7 +1243,7 @@ class Relay(Owner):
                 self.group.pool_of(server).drain()  # those that are idle may be dead as well
             self.rerun.begin()
             return
-        if self.notifications.holds and self.pin is None:
+        if self.notifications.holds and self.pin is None and not self.carry.touched:
             self.notifications.server_lost()
             return
         self.inflight.clear()

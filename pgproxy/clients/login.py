@@ -14,7 +14,7 @@ from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.session import AUTO, parse_route
 from pgproxy.protocol.settings import (
     NOTHING_SET,
-    TEMP_BUFFERS,
+    STAYING,
     Origin,
     Settings,
     SettingsTable,
@@ -115,7 +115,7 @@ class ClientLogin:
         route, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)
         given = [(name.encode(), text.encode()) for name, text in settings.items()]
-        if TEMP_BUFFERS not in settings:
+        if not STAYING & settings.keys():
             try:
                 base = self._settings.get(settings)
                 profile, origin = await self._begin(group, [], base)

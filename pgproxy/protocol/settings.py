@@ -36,8 +36,10 @@ OF_A_TRANSACTION: Final = frozenset(
     {"transaction_isolation", "transaction_read_only", "transaction_deferrable"}
 )
 
-# It cannot be set any more where temporary tables have been used, by whomever.
-TEMP_BUFFERS: Final = "temp_buffers"
+# They stay on the connection where they are set. temp_buffers cannot be set any more where temporary
+# tables have been used, by whomever; idle_session_timeout would end connections that are idle for
+# want of work, or go to another session.
+STAYING: Final = frozenset({"temp_buffers", "idle_session_timeout"})
 
 # The same setting by another name (map_old_guc_names in guc.c).
 _OLD_NAMES: Final = {"sort_mem": "work_mem", "vacuum_mem": "maintenance_work_mem"}

@@ -11,7 +11,7 @@ does (`exact`), the decision stands for that text alone.
 
 from typing import Any, Final, final
 
-from pgproxy.protocol.settings import TEMP_BUFFERS, Effect, is_custom, names_set, setting_name
+from pgproxy.protocol.settings import STAYING, Effect, is_custom, names_set, setting_name
 from pgproxy.routing.builtins import OPERATORS
 from pgproxy.routing.decision import Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
@@ -231,7 +231,7 @@ class Findings:
         parameter = 0 if name else _parameter(arguments[:1])
         if name:
             names = names_set(name)
-            if name in {"seed", TEMP_BUFFERS}:
+            if name == "seed" or name in STAYING:
                 self._pin(Pin.SETSEED if name == "seed" else Pin.SET)
             elif names and not (local and not is_custom(name)):
                 self.effects.append(Effect(names, local=local))

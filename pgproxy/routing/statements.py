@@ -24,7 +24,7 @@ from pgproxy.protocol.settings import (
     AUTHORITY,
     LISTS,
     RELATIVE,
-    TEMP_BUFFERS,
+    STAYING,
     Effect,
     is_custom,
     names_set,
@@ -109,7 +109,7 @@ _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
 
 
 # Settings that cannot be taken along.
-_LASTING_SETTINGS: Final = {"seed": Pin.SETSEED, TEMP_BUFFERS: Pin.SET}
+_LASTING_SETTINGS: Final = {"seed": Pin.SETSEED, **dict.fromkeys(STAYING, Pin.SET)}
 DISCARD_ALL_EFFECTS: Final = (Effect(AUTHORITY, resets=True, all=True),)
 
 

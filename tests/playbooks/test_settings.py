@@ -436,7 +436,10 @@ class TestSequences:
         stage["p"] >> write.command_complete(b"DISCARD SEQUENCES") + IN_BLOCK + undefined
         one << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK + undefined
 
-    def test_a_held_connection_that_ends_is_nobody_s_loss(self, stage: Stage) -> None:
+    @pytest.mark.parametrize("begun", [b"", query("SELECT 2")[:3]])
+    def test_a_held_connection_that_ends_is_nobody_s_loss(
+        self, stage: Stage, begun: bytes
+    ) -> None:
         client = stage.client()
         client >> self.LASTVAL
         stage["p"].take()
@@ -445,7 +448,22 @@ class TestSequences:
         stage["p"] >> INSERTED + IDLE
         assert client.relay.server is not None
         client.take()
+        client >> begun
         stage["p"].leaves()
         client << b""
         assert not client.own_transport.closed
         assert not client.relay.holds
+
+    def test_nor_are_its_last_words_told_to_anybody(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> self.LASTVAL
+        stage["p"].take()
+        stage["p"] >> SELECTED + IDLE
+        client >> INSERT
+        stage["p"] >> INSERTED + IDLE
+        client.take()
+        stage["p"].take()
+        stage["p"] >> FAREWELL
+        client << b""
+        assert not client.own_transport.closed
+        assert stage["p"].open == 0

@@ -3,6 +3,7 @@
 import pglast.ast
 import pytest
 
+from pgproxy.protocol.settings import STAYING
 from pgproxy.routing.classify import classify
 from pgproxy.routing.ddl import DDL
 from pgproxy.routing.decision import (
@@ -225,3 +226,10 @@ def test_what_is_computed_on_the_way_may_set_something(sql: str) -> None:
 )
 def test_and_may_pin(sql: str, pin: Pin | None) -> None:
     assert classify(sql.encode()).pin is pin
+
+
+@pytest.mark.parametrize("name", sorted(STAYING))
+def test_what_stays_on_its_connection_pins(name: str) -> None:
+    for sql in (f"SET {name} = 100", f"SELECT set_config('{name}', '100', false)"):
+        decision = classify(sql.encode())
+        assert (decision.pin, decision.effects) == (Pin.SET, ())
