@@ -1,11 +1,13 @@
 """Settings go with their session from one server connection to the next."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from pgproxy.frames import write
 from pgproxy.protocol.settings import ask, restore
+from pgproxy.servers.listening import Listening
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -292,6 +294,31 @@ class TestTrouble:
         stage["p"].leaves()
         assert fields(client.take() + IDLE)["C"] == "08006"
 
+    def test_a_server_that_goes_before_its_notifications_have_come(self, stage: Stage) -> None:
+        # It has committed, but nobody can be asked any more what it has set.
+        client = stage.client()
+        client.own_transport.protocol.pid = 1
+        client.relay.notifications.listening = cast(Listening, _Listening())
+        client >> query("SET search_path = a; NOTIFY c")
+        stage["p"] >> SET + write.command_complete(b"NOTIFY") + IDLE
+        assert client.relay.notifications.holds
+        stage["p"].leaves()
+        assert client.own_transport.closed
+
+
+class _Listening:
+    """A shared listener that never answers."""
+
+    def __init__(self) -> None:
+        self.server = self
+        self.shown_pids: dict[tuple[str, int], int] = {}
+
+    def connected(self, _database: str, _encoding: bytes) -> "_Listening":
+        return self
+
+    def mark(self, _owner: object, _marked: object) -> bool:
+        return True
+
 
 class TestPinsThatEnd:
     def test_a_temporary_table_that_is_dropped(self, stage: Stage) -> None:
@@ -437,9 +464,7 @@ class TestSequences:
         one << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK + undefined
 
     @pytest.mark.parametrize("begun", [b"", query("SELECT 2")[:3]])
-    def test_a_held_connection_that_ends_is_nobody_s_loss(
-        self, stage: Stage, begun: bytes
-    ) -> None:
+    def test_a_held_connection_that_ends_is_nobody_s_loss(self, stage: Stage, begun: bytes) -> None:
         client = stage.client()
         client >> self.LASTVAL
         stage["p"].take()
