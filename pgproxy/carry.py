@@ -63,6 +63,8 @@ UNSAFE_ENCODINGS: Final = frozenset(
 )
 ISOLATION: Final = "default_transaction_isolation"
 
+NO_NAMES: Final[frozenset[str]] = frozenset()
+
 # What a question is about.
 NOTHING: Final = 0
 SETTINGS: Final = 1
@@ -101,9 +103,7 @@ class Carry:
         self.reported = origin.reported  # what the client was told. A change makes a new one
         self.isolation = b""  # of transactions that do not say theirs
         self.touched: dict[str, bool] = {}
-        self.resetting: set[str] = (
-            set()
-        )  # settings that the last batch sets back to their first values
+        self.resetting = NO_NAMES  # settings that the last batch sets back to their first values
         self.may_unpin = False
         self.pins: set[Pin] = set()
         self.failed = False  # a statement since `touched` is not empty
@@ -183,7 +183,7 @@ class Carry:
                     server.custom.add(name)
             if effect.resets and not effect.local:
                 set_back_names += names
-        self.resetting = {name for name in set_back_names if name in self._base.values}
+        self.resetting = frozenset([name for name in set_back_names if name in self._base.values])
         if self.is_certain or not set_back_names:
             return b""
         if batch.ending != AT_READY:
@@ -292,7 +292,7 @@ class Carry:
     def _take_over(self, server: ServerConnection) -> None:
         touched = list(self.touched.items())
         self.touched.clear()
-        self.resetting = set()
+        self.resetting = NO_NAMES
         names = [name for name, _ in touched]
         if self.is_certain:
             if self.failed:

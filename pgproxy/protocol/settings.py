@@ -138,10 +138,12 @@ class Origin:
 @final
 class SettingsTable:
     """Each set of settings once, so that one comparison tells whether two are the same. Forgetting
-    costs a restoring that changes nothing."""
+    costs a restoring that changes nothing. `limit`: how many are known; `room`: their letters."""
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 4096, room: int = 1 << 22) -> None:
         self._limit = limit
+        self._room = room
+        self._letters = 0
         self._known: dict[tuple[tuple[str, str], ...], Settings] = {}
 
     def __len__(self) -> int:
@@ -153,8 +155,11 @@ class SettingsTable:
         key = tuple(values.items())
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= self._limit:
+            letters = size_of(values)
+            if len(self._known) >= self._limit or self._letters + letters > self._room:
                 self._known.clear()
+                self._letters = 0
+            self._letters += letters
             found = Settings(values)
             self._known[key] = found
         return found
@@ -244,9 +249,12 @@ def reset(settings: Settings, names: list[str], base: Settings) -> dict[str, str
 
 def is_too_much(values: dict[str, str]) -> bool:
     """Whether a session has set more than it can take along."""
-    if len(values) > MAX_SETTINGS:
-        return True
-    return sum(len(name) + len(value) for name, value in values.items()) > MAX_BYTES
+    return len(values) > MAX_SETTINGS or size_of(values) > MAX_BYTES
+
+
+def size_of(values: dict[str, str]) -> int:
+    """Letters of names and values together."""
+    return sum([len(name) + len(value) for name, value in values.items()])
 
 
 def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:

@@ -224,6 +224,16 @@ def test_equal_settings_are_one_object() -> None:
     assert table.get({"a": "1"}).values == first.values
 
 
+def test_long_settings_are_forgotten_sooner() -> None:
+    table = SettingsTable(room=100)
+    for number in range(9):
+        table.get({"app.x": f"{number}" + "x" * 29})
+        assert len(table) in (1, 2)
+    # Also one that is longer than all the room.
+    long = table.get({"app.x": "x" * 200})
+    assert table.get({"app.x": "x" * 200}) is long
+
+
 def test_there_is_a_limit_to_what_is_taken_along() -> None:
     assert not is_too_much({"a": "b"})
     assert is_too_much({str(number): "" for number in range(MAX_SETTINGS + 1)})
