@@ -104,6 +104,7 @@ class Carry:
         self.isolation = b""  # of transactions that do not say theirs
         self.touched: dict[str, bool] = {}
         self.resetting = NO_NAMES  # settings that the last batch sets back to their first values
+        self.took_over = False  # the last lease was one of a connection with others' settings
         self.may_unpin = False
         self.pins: set[Pin] = set()
         self.failed = False  # a statement since `touched` is not empty
@@ -135,6 +136,7 @@ class Carry:
     def lease(self, server: ServerConnection) -> None:
         """A server connection whose settings are not the session's has been leased."""
         message, first = restore(server.settings, self.settings)
+        self.took_over = len(server.settings.values) > 0
         server.settings = self.settings
         if not message:
             return

@@ -88,7 +88,7 @@ from pgproxy.routing.decision import (
     Reason,
 )
 from pgproxy.routing.front import Front
-from pgproxy.routing.journal import CUT_OFF, UNKNOWN, Journal, Sent
+from pgproxy.routing.journal import CUT_OFF, UNDONE, UNKNOWN, Journal, Sent
 from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.router import Router
 from pgproxy.servers.connection import Owner, ServerConnection
@@ -992,6 +992,11 @@ class Relay(Owner):
                     elif kind == B_ERROR_RESPONSE:
                         frame = splitter.data[splitter.start : splitter.end]
                         if inflight.role == RESTORE:
+                            if self.carry.took_over and self.rerun.may_begin(
+                                UNDONE, completed=False
+                            ):
+                                self.rerun.start_over(server)
+                                return
                             raise self.carry.refused(frame)
                         if b"\x00VFATAL\x00" in frame:
                             pieces.append(frame)

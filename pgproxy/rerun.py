@@ -99,6 +99,12 @@ class Rerun:
         relay.group.pool_of(server).discard(server)
         self.begin()
 
+    def start_over(self, server: ServerConnection) -> None:
+        """Another session's settings could not be taken back there; nothing has been run."""
+        self.relay.server = None
+        self.relay.group.pool_of(server).discard(server)
+        self.begin()
+
     def begin(self) -> None:
         """The server is gone; its connection is not the relay's any more."""
         relay = self.relay

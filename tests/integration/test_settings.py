@@ -392,6 +392,25 @@ async def test_a_level_in_capitals_is_one(wires: Callable[..., Any]) -> None:
         assert errors(await one.ask(query("SELECT 1"))) == []
 
 
+@pytest.mark.asyncio
+async def test_what_only_a_role_could_set_ends_nobody_elses_session(
+    small: ProxyProcess, cluster: Cluster, fresh_database: str
+) -> None:
+    role, user = f"{fresh_database}_role", f"{fresh_database}_user"
+    cluster.primary.psql(f"CREATE ROLE {role} SUPERUSER; CREATE ROLE {user} LOGIN IN ROLE {role}")
+    one = await Wire.connect(small, user=user, database=fresh_database)
+    other = await Wire.connect(small, user=user, database=fresh_database)
+    try:
+        for sql in (f"SET ROLE {role}", "SET log_min_duration_statement = 1234567", "RESET ROLE"):
+            assert errors(await one.ask(query(sql))) == []
+        shown = await other.ask(query("/* pgproxy: primary */ SHOW log_min_duration_statement"))
+        assert rows(shown) == [[b"-1"]]
+    finally:
+        await one.close()
+        await other.close()
+        cluster.primary.psql(f"DROP ROLE {role}, {user}")
+
+
 @pytest.mark.parametrize("text", ["ROLLBACK; {}", "COMMIT; {}", "{}"])
 @pytest.mark.asyncio
 async def test_nothing_is_run_where_the_settings_cannot_be_restored(

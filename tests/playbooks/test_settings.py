@@ -206,6 +206,22 @@ class TestTrouble:
         assert client.own_transport.closed
         assert stage["r1"].open == 0
 
+    def test_what_another_session_has_set_for_good_is_not_this_ones_trouble(
+        self, stage: Stage
+    ) -> None:
+        with_memory(stage)
+        other = stage.client()
+        for _ in range(2):
+            other >> INSERT
+        stage["p"].take()
+        stage["p"] >> BEGUN + error("permission denied", "42501", "FATAL")
+        stage["p"].take()
+        assert len(stage["p"].connections) == 2
+        _, newest = stage["p"].connections[-1]
+        newest.protocol.data_received((INSERTED + IDLE) * 2)
+        other << (INSERTED + IDLE) * 2
+        assert not other.own_transport.closed
+
     def test_an_answer_that_does_not_come_keeps_the_session_where_it_is(self, stage: Stage) -> None:
         client = stage.client()
         client >> SET_PATH
