@@ -398,16 +398,25 @@ async def test_what_only_a_role_could_set_ends_nobody_elses_session(
 ) -> None:
     role, user = f"{fresh_database}_role", f"{fresh_database}_user"
     cluster.primary.psql(f"CREATE ROLE {role} SUPERUSER; CREATE ROLE {user} LOGIN IN ROLE {role}")
-    one = await Wire.connect(small, user=user, database=fresh_database)
-    other = await Wire.connect(small, user=user, database=fresh_database)
+    one, again, other = [
+        await Wire.connect(small, user=user, database=fresh_database) for _ in range(3)
+    ]
     try:
         for sql in (f"SET ROLE {role}", "SET log_min_duration_statement = 1234567", "RESET ROLE"):
             assert errors(await one.ask(query(sql))) == []
         shown = await other.ask(query("/* pgproxy: primary */ SHOW log_min_duration_statement"))
         assert rows(shown) == [[b"-1"]]
+        # Nor does it keep anybody from logging in.
+        for sql in (f"SET ROLE {role}", "SET log_min_duration_statement = 1234567", "RESET ROLE"):
+            assert errors(await again.ask(query(sql))) == []
+        late = await Wire.connect(
+            small, user=user, database=fresh_database, options="-c work_mem=5MB"
+        )
+        async with late:
+            assert rows(await late.ask(query("SHOW work_mem"))) == [[b"5MB"]]
     finally:
-        await one.close()
-        await other.close()
+        for wire in (one, again, other):
+            await wire.close()
         cluster.primary.psql(f"DROP ROLE {role}, {user}")
 
 
