@@ -117,7 +117,7 @@ class Carry:
         self._values: dict[str, str] = {}  # what it is known to have set
         self._question = NOTHING
         self._asked: list[str] = []
-        self._due: list[str] = []  # set back by a batch that was cut
+        self._due: list[str] = []  # of those set back, what has to follow yet
         self._row = b""
         self._settle(self.settings)
 
@@ -160,13 +160,13 @@ class Carry:
         """The batch at hand, which may change settings, is being sent; `alone`: not in a
         transaction block, and nothing else is in flight. Returns what is to follow it."""
         alone = alone and (batch.simple or _executes_once(batch))
-        if not self.touched:
+        if self.touched:
+            self.followed(batch, server)
+        else:
             self.failed = False
             self._discards = False
             self._values.clear()
             self.is_certain = alone and batch.ending == AT_READY and not batch.ends
-        else:
-            self.is_certain = False
         set_back_names: list[str] = []
         for effect in batch.effects:
             names = list(effect.names)
@@ -186,15 +186,26 @@ class Carry:
             if effect.resets and not effect.local:
                 set_back_names += names
         self.resetting = frozenset([name for name in set_back_names if name in self._base.values])
-        if self.is_certain or not set_back_names:
-            return b""
-        if batch.ending != AT_READY:
-            self._due += set_back_names
+        if self.is_certain or batch.ending != AT_READY:
+            self._due += [name for name in set_back_names if name in self.resetting]
             return b""
         after = set_back(set_back_names, self._base)
         if after:
             server.show_rows()
         return after
+
+    def followed(self, batch: BatchReader, server: ServerConnection) -> None:
+        """The batch at hand is being sent before it is known what those before it have set."""
+        self.is_certain = False  # an error to come may be of this batch
+        self.resetting = NO_NAMES
+        if self._due and not batch.continues:
+            relay = self.relay
+            message = set_back(self._due, self._base)
+            self._due = []
+            server.show_rows()
+            relay.preface += message
+            relay.preface_owed.append(OWED_SET_BACK)
+            relay.journal.give_up()
 
     # --- from the server ----------------------------------------------------------------------
 
@@ -297,6 +308,7 @@ class Carry:
         self.resetting = NO_NAMES
         names = [name for name, _ in touched]
         if self.is_certain:
+            self._due.clear()  # they are in front of the next batch
             if self.failed:
                 return
             if self._discards:

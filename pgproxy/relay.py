@@ -19,7 +19,7 @@ from typing import Any, Final, final
 
 from mypy_extensions import i64
 
-from pgproxy.carry import NO_NAMES, Carry
+from pgproxy.carry import Carry
 from pgproxy.errors import CONNECTION_FAILURE, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import (
@@ -678,8 +678,7 @@ class Relay(Owner):
             alone = front.status == STATUS_IDLE and not self.inflight.owes_client
             after = self.carry.sent(batch, server, alone=alone)
         elif self.carry.touched:
-            self.carry.is_certain = False  # an error to come may be of this batch
-            self.carry.resetting = NO_NAMES
+            self.carry.followed(batch, server)
         if self.on_replica and batch.target == PRIMARY:
             self.begun = b""  # what it sets in its transaction cannot move
         if batch.may_unpin:

@@ -299,6 +299,19 @@ async def test_what_is_set_back_before_a_flush(wires: Callable[..., Any]) -> Non
 
 
 @pytest.mark.asyncio
+async def test_what_follows_at_once_has_the_value_that_the_session_began_with(
+    wires: Callable[..., Any],
+) -> None:
+    one = await wires(options="-c work_mem=5MB -c app.x=ann")
+    for resetting in ("RESET {}", "SET {} TO DEFAULT", "RESET ALL", "DISCARD ALL"):
+        for name, value in (("work_mem", b"5MB"), ("app.x", b"ann")):
+            await one.ask(query(f"SET {name} = '6MB'"))
+            show = query(f"SHOW {name}")
+            assert rows(await one.ask(query(resetting.format(name)), show, ready=2)) == [[value]]
+            assert rows(await one.ask(show)) == [[value]]
+
+
+@pytest.mark.asyncio
 async def test_what_is_set_back_in_vain_stays(wires: Callable[..., Any]) -> None:
     one = await wires(options="-c work_mem=5MB -c app.x=ann")
     for name in ("work_mem", "app.x"):
