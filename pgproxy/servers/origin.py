@@ -112,12 +112,12 @@ class Introduction(Owner):
         if self._awaited > 0:
             return
         if self._error is not None:
-            error, self._error = self._error, None
+            refusal, self._error = self._error, None
             if self._took_over:
                 self._clean(server)  # it may have been those
                 self.ask()
             else:
-                self._fail(server, error)
+                self._fail(server, refusal)
             return
         server.rows_shown()
         server.settings = self._base
