@@ -23,6 +23,7 @@ from pgproxy.protocol.inflight import (
     OWED_ATTEMPT,
     OWED_RESTORE,
     OWED_ROWS,
+    OWED_SET_BACK,
     RESTORE,
     SET_BACK,
 )
@@ -44,7 +45,7 @@ from pgproxy.protocol.settings import (
     restore,
     set_back,
 )
-from pgproxy.protocol.states import BIND, EXECUTE
+from pgproxy.protocol.states import BIND, EXECUTE, QUERY
 from pgproxy.routing.batch import AT_READY, BatchReader
 from pgproxy.routing.decision import NEVER_UNDONE, Pin
 from pgproxy.servers.connection import ServerConnection
@@ -64,12 +65,15 @@ UNSAFE_ENCODINGS: Final = frozenset(
 )
 ISOLATION: Final = "default_transaction_isolation"
 
+NO_NAMES: Final[frozenset[str]] = frozenset()
+
 # What a question is about.
 NOTHING: Final = 0
 SETTINGS: Final = 1
 PINS: Final = 2
 
-# Whether there is still something that the session is pinned for, in this order.
+# Whether there is still something that the session is pinned for, in the order of SEEN_AGAIN.
+# Whatever lives in a schema depends on it (of most of them there is an index on nothing else).
 LEFT_BEHIND: Final = write.query(
     # Of whatever kind an object is, it depends on its schema.
     b"SELECT EXISTS (SELECT FROM pg_catalog.pg_depend"
@@ -102,9 +106,7 @@ class Carry:
         self.reported = origin.reported  # what the client was told. A change makes a new one
         self.isolation = b""  # of transactions that do not say theirs
         self.touched: dict[str, bool] = {}
-        self.resetting: set[str] = (
-            set()
-        )  # settings that the last batch sets back to their first values
+        self.resetting = NO_NAMES  # settings that the last batch sets back to their first values
         self.may_unpin = False
         self.pins: set[Pin] = set()
         self._in_question: set[Pin] = set()  # what the open question is about
@@ -118,6 +120,7 @@ class Carry:
         self._values: dict[str, str] = {}  # what it is known to have set
         self._question = NOTHING
         self._asked: list[str] = []
+        self._due: list[str] = []  # of those set back, what has to follow yet
         self._row = b""
         self._settle(origin.base)
 
@@ -160,15 +163,14 @@ class Carry:
     def sent(self, batch: BatchReader, server: ServerConnection, *, alone: bool) -> bytes:
         """The batch at hand, which may change settings, is being sent; `alone`: not in a
         transaction block, and nothing else is in flight. Returns what is to follow it."""
-        kinds = [owed.kind for owed in batch.owed]
-        alone = alone and (batch.simple or kinds.count(BIND) == kinds.count(EXECUTE))
-        if not self.touched:
+        alone = alone and (batch.simple or _executes_once(batch))
+        if self.touched:
+            self.followed(batch, server)
+        else:
             self.failed = False
             self._discards = False
             self._values.clear()
             self.is_certain = alone and batch.ending == AT_READY and not batch.ends
-        else:
-            self.is_certain = False
         set_back_names: list[str] = []
         for effect in batch.effects:
             names = list(effect.names)
@@ -187,8 +189,9 @@ class Carry:
                     server.custom.add(name)
             if effect.resets and not effect.local:
                 set_back_names += names
-        self.resetting = {name for name in set_back_names if name in self._base.values}
-        if self.is_certain or not set_back_names or batch.ending != AT_READY:
+        self.resetting = frozenset([name for name in set_back_names if name in self._base.values])
+        if self.is_certain or batch.ending != AT_READY:
+            self._due += [name for name in set_back_names if name in self.resetting]
             return b""
         after = set_back(set_back_names, self._base)
         if after:
@@ -200,6 +203,19 @@ class Carry:
         says nothing of it."""
         self.pins.add(pin)
         self._in_question.discard(pin)
+
+    def followed(self, batch: BatchReader, server: ServerConnection) -> None:
+        """The batch at hand is being sent before it is known what those before it have set."""
+        self.is_certain = False  # an error to come may be of this batch
+        self.resetting = NO_NAMES
+        if self._due and not batch.continues:
+            relay = self.relay
+            message = set_back(self._due, self._base)
+            self._due = []
+            server.show_rows()
+            relay.preface += message
+            relay.preface_owed.append(OWED_SET_BACK)
+            relay.journal.give_up()
 
     # --- from the server ----------------------------------------------------------------------
 
@@ -292,6 +308,7 @@ class Carry:
     def forget(self) -> None:
         """The transaction is undone, and its server gone."""
         self.touched.clear()
+        self._due.clear()
         self._question = NOTHING
 
     # --- inside -------------------------------------------------------------------------------
@@ -299,8 +316,10 @@ class Carry:
     def _take_over(self, server: ServerConnection) -> None:
         touched = list(self.touched.items())
         self.touched.clear()
+        self.resetting = NO_NAMES
         names = [name for name, _ in touched]
         if self.is_certain:
+            self._due.clear()  # they are in front of the next batch
             if self.failed:
                 return
             if self._discards:
@@ -318,9 +337,18 @@ class Carry:
                 self._settle(self._table.get(reset(self.settings, resets, self._base)))
         if names:
             self._asked = names
+            self._set_back(server)
             in_block = ISOLATION in names or ISOLATION in self.settings.values
             question = ask(names, are_set=self.is_certain, in_block=in_block)
             self._ask(server, SETTINGS, question)
+
+    def _set_back(self, server: ServerConnection) -> None:
+        due, self._due = self._due, []
+        message = set_back(due, self._base)
+        if message:
+            server.show_rows()
+            self.relay.inflight.push(OWED_SET_BACK)
+            server.write(message)
 
     def _ask(self, server: ServerConnection, question: int, message: bytes) -> None:
         self._question = question
@@ -359,7 +387,8 @@ class Carry:
         self.settings = settings
         self.set_scope()
         own = settings.values.get(ISOLATION)
-        self.isolation = self._profile.isolation if own is None else own.encode()
+        # Names of values count in any case, as settings of an enumeration do.
+        self.isolation = self._profile.isolation if own is None else own.lower().encode()
 
     def set_scope(self) -> None:
         """Which statements may be shared with other sessions: those whose texts mean the same."""
@@ -380,6 +409,8 @@ class Carry:
                 self.pins.add(pin)  # a batch with several of them was known for one alone
             elif pin in self._in_question:
                 self.pins.discard(pin)
+            else:  # a text of several statements has one pin only
+                self.pins.add(pin)
         self._unpin()
 
     def _discarded(self) -> None:
@@ -393,3 +424,10 @@ class Carry:
         self.set_scope()
         if Pin.LISTEN not in self.pins:
             relay.batch.shares_listening = relay.listening is not None
+
+
+def _executes_once(batch: BatchReader) -> bool:
+    """Whether the batch is one statement, executed once. Of several, one may not be executed at
+    all, or take back what DISCARD ALL has done in front of it."""
+    kinds = [owed.kind for owed in batch.owed]
+    return kinds.count(BIND) == 1 and kinds.count(EXECUTE) == 1 and QUERY not in kinds

@@ -564,9 +564,9 @@ class Relay(Owner):
     def _unspoilt(self, server: ServerConnection) -> ServerConnection | None:
         """Gives back a server connection on which settings exist that another session has made, and
         asks for a new one: nothing can take them away."""
-        pool = self.group.pool_of(server)
-        pool.release(server)
-        return pool.acquire(Profile(self.profile.parameters), self)
+        # Not at once: the next waiter may not want it either, nor any of a thousand.
+        self.group.give_back(server)
+        return self.group.pool_of(server).acquire(Profile(self.profile.parameters), self)
 
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
@@ -633,11 +633,6 @@ class Relay(Owner):
             told = carry.tell(server)
             if told:
                 self.client.write(told)
-        writer = server.writer
-        if self.batch.asks_sequence and writer is not self and writer is not None:
-            server.writer = None
-            self.preface += DISCARD_SEQUENCES  # what other sessions have got there is not its own
-            self.preface_owed.append(OWED_ATTEMPT)
         if self.rerun.is_on:
             self.rerun.start(server)
         else:
@@ -645,9 +640,8 @@ class Relay(Owner):
 
     def let_go(self) -> None:
         server = self.server
-        if self.holds and server is not None and self.at_rest:
-            self.holds = False
-            self._release(server)
+        if self.holds and server is not None:
+            self._let_go(server)
 
     def resume(self) -> None:
         """Goes on with what came in meanwhile."""
@@ -695,6 +689,8 @@ class Relay(Owner):
         if batch.acts:
             self.notifications.sent(batch.acts, server)
         self.pin_is_new = False  # an error may be this batch's
+        if batch.asks_sequence and not batch.continues:
+            self._hide_sequences(server)
         if batch.may_write and not self.on_replica:
             server.writer = self
             self.wrote_on = server
@@ -712,8 +708,7 @@ class Relay(Owner):
             alone = front.status == STATUS_IDLE and not self.inflight.owes_client
             after = self.carry.sent(batch, server, alone=alone)
         elif self.carry.touched:
-            self.carry.is_certain = False  # an error to come may be of this batch
-            self.carry.resetting = set()
+            self.carry.followed(batch, server)
         if self.on_replica and batch.target == PRIMARY:
             self.begun = b""  # what it sets in its transaction cannot move
         if batch.may_unpin:
@@ -730,6 +725,14 @@ class Relay(Owner):
             self.inflight.push(OWED_SET_BACK)
             server.write(after)
         self._sent()
+
+    def _hide_sequences(self, server: ServerConnection) -> None:
+        """What other sessions have got there is not its own."""
+        writer = server.writer
+        if writer is not self and writer is not None:
+            server.writer = None
+            self.preface += DISCARD_SEQUENCES
+            self.preface_owed.append(OWED_ATTEMPT)
 
     def send_preface(self, server: ServerConnection) -> None:
         """Sends what would go in front of the next batch by itself."""
@@ -967,6 +970,11 @@ class Relay(Owner):
                 kind = splitter.next()
                 if kind == NEED_DATA:
                     break
+                if kind == B_ERROR_RESPONSE and self.holds:
+                    # It goes away, and nobody works on it.
+                    server.doomed = True
+                    self._let_go(server)
+                    return
                 if ready and kind == B_ERROR_RESPONSE and self._is_done_with_server():
                     # The server is going away, which is no longer this client's affair.
                     server.doomed = True
@@ -1021,13 +1029,13 @@ class Relay(Owner):
                         frame = splitter.data[splitter.start : splitter.end]
                         if inflight.role == LINE_UP:
                             self.named.has_failed(frame)
-                        if b"\x00VFATAL\x00" in frame:
-                            pieces.append(frame)
-                        elif inflight.role == RESTORE:
+                        if inflight.role == RESTORE:
                             if self.rerun.may_go_elsewhere():
                                 self.rerun.go_elsewhere(server)
                                 return
                             raise self.carry.refused(frame)
+                        if b"\x00VFATAL\x00" in frame:
+                            pieces.append(frame)
                         elif inflight.role <= HELD_BEGIN:
                             if journal.is_checking:
                                 self.rerun.differs(server)
@@ -1063,6 +1071,8 @@ class Relay(Owner):
                         traffic.queries += 1
                         if self.front.status == STATUS_IDLE:
                             traffic.transactions += 1
+                            if self.carry.touched:
+                                journal.give_up()  # what is set now, no other server knows
                         journal.ready(self.front.status)
                         if self.named.failure:
                             self.named.failure = b""
@@ -1257,12 +1267,17 @@ class Relay(Owner):
         """The statement that was waited for has come: whether it is one that asks."""
         server = self.server
         assert server is not None
+        if self.batch.asks_sequence or self.front.held:
+            self.holds = False
+            self.group.pool_of(server).holders.discard(self)
+            return server
+        self._let_go(server)
+        return None
+
+    def _let_go(self, server: ServerConnection) -> None:
         self.holds = False
         self.group.pool_of(server).holders.discard(self)
-        if self.batch.asks_sequence or self.front.held:
-            return server
         self._release(server)
-        return None
 
     def _session_ends_transaction(self) -> None:
         session = self.front.session
@@ -1295,6 +1310,9 @@ class Relay(Owner):
         seconds = time.perf_counter() - self.leased_at
         self.counters.transactions.observe(seconds)
         self.traffic.busy += seconds
+        if not server.settings.may_idle:
+            self.group.pool_of(server).reset(server, transaction=False, session=True)
+            return
         server.keeper.release(server)
 
     def next_again(self) -> None:
@@ -1313,7 +1331,7 @@ class Relay(Owner):
         self.server = None
         if self.phase == GONE or server is None:
             return
-        if self.holds and self.at_rest:
+        if self.holds:
             self.holds = False
             self.group.pool_of(server).holders.discard(self)
             self.enter(FREE)
@@ -1326,7 +1344,7 @@ class Relay(Owner):
                 self.group.pool_of(server).drain()  # those that are idle may be dead as well
             self.rerun.begin()
             return
-        if self.notifications.holds and self.pin is None:
+        if self.notifications.holds and self.pin is None and not self.carry.touched:
             self.notifications.server_lost()
             return
         self.inflight.clear()

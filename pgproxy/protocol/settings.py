@@ -9,8 +9,9 @@ the session's is brought to them in front of the next statement (`restore`).
     BEGIN …; SELECT set_config('app.user', 'x', false), …; COMMIT
                                                         the restoring; a NULL in place of a value resets
 
-The latter is a transaction block, since after an error in it PostgreSQL refuses what is sent behind
-it (25P02): no statement ever runs with settings that are not its session's.
+In the latter an error ends the connection (`exit_on_error`), whatever is sent behind it: no statement
+ever runs with settings that are not its session's. A failed transaction block would not do, for
+what follows may begin with ROLLBACK.
 """
 
 from typing import Final, final
@@ -19,8 +20,10 @@ from pgproxy.frames import write
 
 # What is sent must mean the same whatever default_transaction_* and client_encoding the connection
 # has from its last session: a block of its own kind, in ASCII.
-_BEGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SELECT "
+_BEGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; "
 _COMMIT: Final = b"; COMMIT"
+# Holds to the end of the block. ERROR is FATAL then (errstart() in elog.c).
+_OR_END: Final = b"SET LOCAL exit_on_error = on; "
 
 # Who may set what depends on these, so they are taken back first; the one takes back the other.
 AUTHORITY: Final = ("session_authorization", "role")
@@ -37,6 +40,11 @@ OF_A_TRANSACTION: Final = frozenset(
 # has this mark, in place of a setting's name.
 TEMP_BUFFERS: Final = "temp_buffers"
 TEMPORARY: Final = "\0temporary"
+# It ends connections that are idle for want of work, or go to another session.
+IDLE_TIMEOUT: Final = "idle_session_timeout"
+
+# The same setting by another name (map_old_guc_names in guc.c).
+_OLD_NAMES: Final = {"sort_mem": "work_mem", "vacuum_mem": "maintenance_work_mem"}
 
 # What it is set to may leave out what is to stay ("MDY" says nothing of ISO).
 RELATIVE: Final = frozenset({"datestyle"})
@@ -90,11 +98,13 @@ class Settings:
     scope   equal where one text means the same under both
     custom  names of those that are not PostgreSQL's own
     allowed what may exist on a connection that has them
+    may_idle a connection that has them may be kept in a pool
     """
 
     def __init__(self, values: dict[str, str]) -> None:
         self.values = values
         self.custom = frozenset([name for name in values if is_custom(name)])
+        self.may_idle = values.get(IDLE_TIMEOUT, "0") == "0"
         self.allowed = self.custom if TEMP_BUFFERS in values else self.custom | {TEMPORARY}
         meaning = [f"{name}={value}" for name, value in values.items() if _means_something(name)]
         self.scope = "\0".join(sorted(meaning)).encode("utf-8", "surrogatepass")
@@ -134,10 +144,12 @@ class Origin:
 @final
 class SettingsTable:
     """Each set of settings once, so that one comparison tells whether two are the same. Forgetting
-    costs a restoring that changes nothing."""
+    costs a restoring that changes nothing. `limit`: how many are known; `room`: their letters."""
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 4096, room: int = 1 << 22) -> None:
         self._limit = limit
+        self._room = room
+        self._letters = 0
         self._known: dict[tuple[tuple[str, str], ...], Settings] = {}
 
     def __len__(self) -> int:
@@ -149,8 +161,11 @@ class SettingsTable:
         key = tuple(values.items())
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= self._limit:
+            letters = size_of(values)
+            if len(self._known) >= self._limit or self._letters + letters > self._room:
                 self._known.clear()
+                self._letters = 0
+            self._letters += letters
             found = Settings(values)
             self._known[key] = found
         return found
@@ -195,9 +210,10 @@ class Effect:
 
 
 def setting_name(name: str) -> str:
-    """A setting's name as PostgreSQL compares them: ASCII letters in lower case."""
+    """A setting's name as PostgreSQL compares them: ASCII letters in lower case, and no old names."""
     if name.isascii():
-        return name.lower()
+        name = name.lower()
+        return _OLD_NAMES.get(name, name)
     return "".join(letter.lower() if letter.isascii() else letter for letter in name)
 
 
@@ -212,6 +228,9 @@ def names_set(name: str) -> tuple[str, ...]:
 def changed(settings: Settings, answers: dict[str, str | None]) -> dict[str, str]:
     """The values after `answers`; None takes a setting out. What was set last stands last."""
     values = settings.values.copy()
+    session, role = AUTHORITY
+    if session in answers and role in answers:
+        values.pop(role, None)  # which that takes back: it comes after, though it be the same
     for name, value in answers.items():
         if values.get(name) == value:
             continue
@@ -236,9 +255,12 @@ def reset(settings: Settings, names: list[str], base: Settings) -> dict[str, str
 
 def is_too_much(values: dict[str, str]) -> bool:
     """Whether a session has set more than it can take along."""
-    if len(values) > MAX_SETTINGS:
-        return True
-    return sum(len(name) + len(value) for name, value in values.items()) > MAX_BYTES
+    return len(values) > MAX_SETTINGS or size_of(values) > MAX_BYTES
+
+
+def size_of(values: dict[str, str]) -> int:
+    """Letters of names and values together."""
+    return sum([len(name) + len(value) for name, value in values.items()])
 
 
 def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
@@ -266,9 +288,9 @@ def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
     return changes + late
 
 
-def restore(have: Settings, want: Settings) -> tuple[bytes, bytes]:
+def restore(have: Settings, want: Settings, *, or_end: bool = True) -> tuple[bytes, bytes]:
     """The Query that brings a connection from `have` to `want` (b"" if they are the same), and one
-    to go in front of it that may fail."""
+    to go in front of it that may fail. `or_end`: an error in the former ends the connection."""
     changes = difference(have, want)
     if not changes:
         return b"", b""
@@ -279,18 +301,33 @@ def restore(have: Settings, want: Settings) -> tuple[bytes, bytes]:
             for name, value in changes
         ]
     )
-    return write.query(_BEGIN + calls + _COMMIT), write.query(first) if first else b""
+    begun = _BEGIN + _OR_END if or_end else _BEGIN
+    return write.query(begun + b"SELECT " + calls + _COMMIT), write.query(first) if first else b""
 
 
 def set_back(names: list[str], base: Settings) -> bytes:
     """The Query that gives settings which a RESET has taken back the values with which the session
-    began; b"" if none of them has one."""
-    calls = [
-        b"pg_catalog.set_config(" + literal(name) + b", " + literal(base.values[name]) + b", false)"
+    began; b"" if none of them has one. What is set still (the RESET has failed) stays."""
+    cases = [
+        b"CASE WHEN " + _is_set_back(name) + b" THEN pg_catalog.set_config(" + literal(name)
+        + b", " + literal(base.values[name]) + b", false) END"
         for name in names
         if name in base.values
-    ]
-    return write.query(b"SELECT " + b", ".join(calls)) if calls else b""
+    ]  # fmt: skip
+    return write.query(b"SELECT " + b", ".join(cases)) if cases else b""
+
+
+def _is_set_back(name: str) -> bytes:
+    if name == AUTHORITY[0]:
+        return b"true"
+    if not is_in_view(name):
+        unset = b"''" if is_custom(name) else b"'none'"
+        current = b"pg_catalog.current_setting(" + literal(name) + b", true)"
+        return current + b" OPERATOR(pg_catalog.=) " + unset
+    return (
+        b"EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.<>) 'session'"
+        b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) " + literal(name) + b")"
+    )
 
 
 def ask(names: list[str], *, are_set: bool, in_block: bool = False) -> bytes:
@@ -307,7 +344,8 @@ def ask(names: list[str], *, are_set: bool, in_block: bool = False) -> bytes:
             b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[" + listed + b"]))"
         )
     columns = b", ".join(calls)
-    return write.query(_BEGIN + columns + _COMMIT if in_block else b"SELECT " + columns)
+    question = b"SELECT " + columns
+    return write.query(_BEGIN + question + _COMMIT if in_block else question)
 
 
 def answers(names: list[str], values: list[str | None]) -> dict[str, str | None]:

@@ -82,6 +82,7 @@ from pgproxy.routing.decision import (
     Decision,
     Pin,
     Reason,
+    lasting_pin,
 )
 from pgproxy.routing.lexer import first_word
 from pgproxy.routing.naming import decisions_of
@@ -89,7 +90,7 @@ from pgproxy.routing.router import Router
 from pgproxy.telemetry.counters import Traffic
 
 # Copy data passes; a frame whose length alone matters is still wanted whole, being tiny.
-CLIENT_FRAMES: Final = wants(pass_by=b"d", header=b"HSXcfF", body=b"BDEC", text=b"QP")
+CLIENT_FRAMES: Final = wants(pass_by=b"d", header=b"HSXcf", body=b"BDECF", text=b"QP")
 
 # Bytes of one frame that are held until it is complete; what is beyond passes through.
 HELD_FRAME: Final = 65536
@@ -130,7 +131,15 @@ OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE)
 # And what it answers where listening is shared.
 CHANNEL_KINDS: Final = (LISTEN, UNLISTEN, SHOW_CHANNELS)
 
+# FunctionCall names its function by OID: those of large objects, for which libpq and pgjdbc use it,
+# leave nothing in the session. Any other may be set_config().
+LARGE_OBJECT_FUNCTIONS: Final = frozenset(
+    (715, 764, 765, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172)
+)
 FUNCTION_CALL_DECISION: Final = Decision(PRIMARY, Reason.FUNCTION_CALL, known_write=True)
+OTHER_FUNCTION_CALL: Final = Decision(
+    PRIMARY, Reason.FUNCTION_CALL, pin=Pin.UNPARSED, known_write=True
+)
 
 _NO_NEEDS: Final[dict[bytes, Need]] = {}  # never changed
 
@@ -529,8 +538,13 @@ class BatchReader:
             return self._complete(owed)
         else:
             assert kind == F_FUNCTION_CALL, kind
-            self._note(FUNCTION_CALL_DECISION)
-            self._note_executed(FUNCTION_CALL_DECISION)
+            body = splitter.start + 5
+            function = int.from_bytes(splitter.data[body : body + 4], "big")
+            called = OTHER_FUNCTION_CALL
+            if function in LARGE_OBJECT_FUNCTIONS:
+                called = FUNCTION_CALL_DECISION
+            self._note(called)
+            self._note_executed(called)
             self.executes = True
             return self._complete(OWED_FUNCTION_CALL)
         if splitter.end > splitter.size:
@@ -615,7 +629,7 @@ class BatchReader:
     def _note_executed(self, decision: Decision) -> None:
         self.executed = decision
         if decision.pin is not None:
-            self.pin = decision.pin
+            self.pin = decision.pin if self.pin is None else lasting_pin([self.pin, decision.pin])
         if decision.unparsed:
             self.unparsed = True
         if decision.known_write:

@@ -46,7 +46,8 @@ SHORT: Final = 4096
 DATA_CHANGING_WORDS: Final = frozenset({"insert", "update", "delete", "merge"})
 READING_WORDS: Final = frozenset({"select", "with", "values", "table", "copy", "("})
 
-# Every name of functions.PINS holds one of these (a test says so); U&"…" may spell any of them.
+# Every name of functions.PINS holds one of these (a test says so); a rule on pg_settings makes
+# UPDATE a set_config(); U&"…" may spell any of them.
 SESSION_STEMS: Final = (
     b"set_config",
     b"setseed",
@@ -55,6 +56,7 @@ SESSION_STEMS: Final = (
     b"lastval",
     b"replication_",
     b"backup_start",
+    b"pg_settings",
     b'u&"',
 )
 _TEMPORARY: Final = re.compile(rb"\b(?:temp|temporary|pg_temp\w*)\b")

@@ -87,6 +87,12 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         findings.look(node["query"])
         pin = findings.pin
         effects = tuple(findings.effects)
+    elif node_type == "AlterTableStmt":
+        # DEFAULT of a new column and USING of a new type are computed for the rows that are there.
+        findings = Findings()
+        findings.look(node.get("cmds", []))
+        pin = findings.pin
+        effects = tuple(findings.effects)
     if pin is None and on_commit != "ONCOMMIT_DROP" and node_type != "DropStmt":
         pin = Pin.TEMP_TABLE if is_about_temporary(node) else None
     name = _ddl_name(node_type, node)

@@ -205,6 +205,7 @@ UNDONE_BY_ERROR: Final = frozenset(
 
 # What not even DISCARD ALL takes back: the connection ends with its client.
 NEVER_UNDONE: Final = frozenset({Pin.LOAD, Pin.SETSEED, Pin.REPLICATION})
+_NEVER_SEEN: Final = frozenset({Pin.DO_BLOCK, Pin.UNPARSED})
 
 
 # What they do is not all undone by a rollback, or their data is not kept.
@@ -242,12 +243,17 @@ def _again(reason: Reason, *, discards: bool) -> int:
 
 
 def lasting_pin(pins: list[Pin]) -> Pin | None:
-    """The pin that counts of several: the one that is hardest to undo."""
+    """The pin that counts of several: the one that is hardest to undo. Those that the server can
+    be asked about count last, since it tells of all of them."""
+    for hardest in (NEVER_UNDONE, _NEVER_SEEN):
+        for pin in pins:
+            if pin in hardest:
+                return pin
+    if Pin.ADVISORY_LOCK in pins:
+        # An unlock must not end the others, nor an error this one.
+        return Pin.UNPARSED if Pin.SET in pins or Pin.SET_CONFIG in pins else Pin.ADVISORY_LOCK
     for pin in pins:
-        if pin in NEVER_UNDONE:
-            return pin
-    for pin in pins:
-        if pin not in UNDONE_BY_ERROR:
+        if pin in (Pin.SET, Pin.SET_CONFIG):
             return pin
     return pins[0] if pins else None
 

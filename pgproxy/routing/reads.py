@@ -286,9 +286,16 @@ def _text(arguments: Tree) -> str:
     if len(arguments) != 1:
         return ""
     node = arguments[0]
-    while "TypeCast" in node:
+    while "TypeCast" in node and _keeps_text(node["TypeCast"]["typeName"]):
         node = node["TypeCast"]["arg"]
     return str(node.get("A_Const", {}).get("sval", {}).get("sval", ""))
+
+
+def _keeps_text(type_name: Tree) -> bool:
+    """Whether a cast to this type leaves a text as it is: name and varchar(4) cut it off."""
+    names = strings(type_name.get("names", []))
+    is_text = names[-1:] in (["text"], ["varchar"]) and names[:-1] in ([], ["pg_catalog"])
+    return is_text and "typmods" not in type_name and "arrayBounds" not in type_name
 
 
 def _parameter(arguments: Tree) -> int:
@@ -296,7 +303,7 @@ def _parameter(arguments: Tree) -> int:
     if len(arguments) != 1:
         return 0
     node = arguments[0]
-    while "TypeCast" in node:
+    while "TypeCast" in node and _keeps_text(node["TypeCast"]["typeName"]):
         node = node["TypeCast"]["arg"]
     return int(node.get("ParamRef", {}).get("number", 0))
 

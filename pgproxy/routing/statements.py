@@ -57,6 +57,7 @@ from pgproxy.routing.decision import (
     Decision,
     Pin,
     Reason,
+    lasting_pin,
 )
 from pgproxy.routing.functions import PINS, ROLE_SETTINGS
 from pgproxy.routing.reads import (
@@ -76,7 +77,6 @@ PLAIN_READ: Final = Decision(REPLICA, Reason.READ, movable=True)
 
 # Statements that go to the primary whatever they hold, and what they are called.
 FIXED: Final = {
-    "CallStmt": (Reason.CALL, "CALL"),
     "CheckPointStmt": (Reason.MAINTENANCE, "CHECKPOINT"),
     "ClusterStmt": (Reason.MAINTENANCE, "CLUSTER"),
     "ConstraintsSetStmt": (Reason.TRANSACTION_CONTROL, "SET CONSTRAINTS"),
@@ -268,6 +268,22 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
     )
 
 
+def _call(node: Tree) -> Decision:
+    """What the procedure does is not known, but what its arguments do."""
+    findings = Findings()
+    findings.look(node["funccall"].get("args", []))
+    return Decision(
+        PRIMARY,
+        Reason.CALL,
+        pin=findings.pin,
+        detail="CALL",
+        effects=tuple(findings.effects),
+        asks_sequence=findings.asks_sequence,
+        may_unpin=findings.may_unpin,
+        acts=NOTIFIED if findings.notifies else (),
+    )
+
+
 def _explain(node: Tree) -> Decision:
     query = node["query"]
     if any(_is_on(option) for option in node.get("options", []) if _name(option) == "analyze"):
@@ -395,12 +411,19 @@ def _set(node: Tree) -> Decision:
     return Decision(
         PRIMARY,
         Reason.SESSION_STATE,
-        pin=Pin.SETSEED if setting_name(name) == "seed" else None,
+        pin=_pin_of(setting_name(name)),
         detail=f"{verb} {name or 'ALL'}",
         local=local,
         effects=_effects(node, setting_name(name), local=local, resets=resets),
         anywhere=True,
     )
+
+
+def _pin_of(name: str) -> Pin | None:
+    if name == "seed":
+        return Pin.SETSEED
+    # What letters a name has that is not ASCII depends on the encoding.
+    return None if name.isascii() else Pin.SET
 
 
 def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effect, ...]:
@@ -420,11 +443,12 @@ def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effec
 
 
 def _value(arguments: Tree) -> str | None:
-    """The value of a SET, where it is one constant."""
+    """The value of a SET, where it is one constant whose letters every encoding has."""
     constant = arguments[0].get("A_Const", {}) if len(arguments) == 1 else {}
     if not {"sval", "ival", "fval"} & constant.keys():
         return None
-    return _constant(arguments[0])
+    value = _constant(arguments[0])
+    return value if value.isascii() else None
 
 
 def _constant(value: Tree) -> str:
@@ -455,18 +479,24 @@ def _declare(node: Tree) -> Decision:
     hold = bool(int(node.get("options", 0)) & _CURSOR_OPT_HOLD)
     findings = Findings()
     findings.look(node["query"])
+    reason = Reason.CURSOR
     detail = "DECLARE CURSOR WITH HOLD" if hold else "DECLARE CURSOR"
-    known = findings.reason in KNOWN_WRITES
-    if findings.reason is not None and known:
-        return Decision(
-            PRIMARY,
-            findings.reason,
-            pin=Pin.HOLD_CURSOR if hold else findings.pin,
-            detail=findings.detail,
-            known_write=True,
-        )
-    pin = Pin.HOLD_CURSOR if hold else findings.pin
-    return Decision(PRIMARY, Reason.CURSOR, pin=pin, detail=detail, effects=tuple(findings.effects))
+    known_write = False
+    if findings.reason is not None and findings.reason in KNOWN_WRITES:
+        reason = findings.reason
+        detail = findings.detail
+        known_write = True
+    pins = [findings.pin] if findings.pin is not None else []
+    if hold:
+        pins.append(Pin.HOLD_CURSOR)
+    return Decision(
+        PRIMARY,
+        reason,
+        pin=lasting_pin(pins),
+        detail=detail,
+        known_write=known_write,
+        effects=tuple(findings.effects),
+    )
 
 
 def _prepare(node: Tree) -> Decision:
@@ -555,6 +585,7 @@ def _do(node: Tree) -> Decision:
 
 
 SPECIAL: Final[dict[str, Callable[[Tree], Decision]]] = {
+    "CallStmt": _call,
     "CopyStmt": _copy,
     "DeallocateStmt": _deallocate,
     "DeclareCursorStmt": _declare,

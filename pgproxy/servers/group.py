@@ -130,7 +130,7 @@ class PoolGroup:
         self.cluster.leave(waiter)
 
     def give_back(self, slot: Slot) -> None:
-        """Releases a connection that was only opened, never used.
+        """Releases a connection that was not used.
 
         Not at once: the next waiter may be such a one as well, and a thousand of them would give it
         to each other deeper than the stack is.

@@ -39,6 +39,7 @@ class Introduction(Owner):
         self._done: Any = done
         self._server: ServerConnection | None = None
         self._awaited = 0
+        self._took_over = False  # a connection that had another session's settings
         self._error: PgError | None = None
 
     def ask(self) -> None:
@@ -61,9 +62,10 @@ class Introduction(Owner):
 
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
-        message, first = restore(slot.settings, self._base)
+        message, first = restore(slot.settings, self._base, or_end=False)
         slot.owner = self
         self._server = slot
+        self._took_over = len(slot.settings.values) > 0
         if not message:
             self._succeed(slot)
             return
@@ -110,7 +112,12 @@ class Introduction(Owner):
         if self._awaited > 0:
             return
         if self._error is not None:
-            self._fail(server, self._error)
+            refusal, self._error = self._error, None
+            if self._took_over:
+                self._clean(server)  # it may have been those
+                self.ask()
+            else:
+                self._fail(server, refusal)
             return
         server.rows_shown()
         server.settings = self._base
@@ -129,11 +136,14 @@ class Introduction(Owner):
         self._done(Origin(self._base, server.reported), None)
 
     def _fail(self, server: ServerConnection, error: PgError) -> None:
-        self._server = None
-        pool = self._group.pool_of(server)
         if error.sqlstate == PROTOCOL_VIOLATION:
-            pool.discard(server)
+            self._server = None
+            self._group.pool_of(server).discard(server)
         else:
-            server.rows_shown()
-            pool.reset(server, transaction=True, session=True)
+            self._clean(server)
         self._done(None, error)
+
+    def _clean(self, server: ServerConnection) -> None:
+        self._server = None
+        server.rows_shown()
+        self._group.pool_of(server).reset(server, transaction=True, session=True)

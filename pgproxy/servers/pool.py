@@ -232,7 +232,8 @@ class Pool(Keeper):
         self._carry_out()
 
     def idle_data(self, server: ServerConnection) -> None:
-        self.discard(server)
+        if server in self.servers:  # else its log-in is about to end, and finds it doomed
+            self.discard(server)
 
     def tick(self, now: float) -> None:
         """Refuses the waiters whose time is up."""

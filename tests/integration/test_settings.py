@@ -19,6 +19,7 @@ from tests.support.wire import (
     errors,
     execute,
     fields,
+    message,
     parse,
     query,
     rows,
@@ -287,6 +288,52 @@ async def test_parameter_status_tells_of_a_session_s_own_values(
 
 
 @pytest.mark.asyncio
+async def test_what_is_set_back_before_a_flush(wires: Callable[..., Any]) -> None:
+    one = await wires(options="-c work_mem=5MB -c app.x=ann")
+    for name, value in (("work_mem", b"5MB"), ("app.x", b"ann")):
+        await one.ask(query(f"SET {name} = '6MB'"))
+        await one.send(parse(f"RESET {name}") + bind() + execute() + message(b"H"))
+        await one.until(b"C")
+        await one.ask(SYNC)
+        assert rows(await one.ask(query(f"SHOW {name}"))) == [[value]]
+
+
+@pytest.mark.asyncio
+async def test_what_follows_at_once_has_the_value_that_the_session_began_with(
+    wires: Callable[..., Any],
+) -> None:
+    one = await wires(options="-c work_mem=5MB -c app.x=ann")
+    for resetting in ("RESET {}", "SET {} TO DEFAULT", "RESET ALL", "DISCARD ALL"):
+        for name, value in (("work_mem", b"5MB"), ("app.x", b"ann")):
+            await one.ask(query(f"SET {name} = '6MB'"))
+            show = query(f"SHOW {name}")
+            assert rows(await one.ask(query(resetting.format(name)), show, ready=2)) == [[value]]
+            assert rows(await one.ask(show)) == [[value]]
+
+
+@pytest.mark.asyncio
+async def test_what_is_set_back_in_vain_stays(wires: Callable[..., Any]) -> None:
+    one = await wires(options="-c work_mem=5MB -c app.x=ann")
+    for name in ("work_mem", "app.x"):
+        await one.ask(query(f"SET {name} = '6MB'"))
+        resetting = query(f"RESET {name}; SELECT 1/0")
+        before = query("/* pgproxy: primary */ SELECT 1")
+        assert errors(await one.ask(before, resetting, ready=2)) == ["22012"]
+        assert rows(await one.ask(query(f"SHOW {name}"))) == [[b"6MB"]]
+
+
+@pytest.mark.asyncio
+async def test_a_setting_of_a_transaction_is_told_behind_a_reset(
+    wires: Callable[..., Any],
+) -> None:
+    one = await wires(TimeZone="CET")
+    await one.ask(query("RESET TimeZone"))
+    frames = await one.ask(query("BEGIN"), query("SET LOCAL TimeZone = 'Asia/Tokyo'"), ready=2)
+    assert told(frames) == [b"TimeZone=Asia/Tokyo"]
+    assert told(await one.ask(query("COMMIT"))) == [b"TimeZone=CET"]
+
+
+@pytest.mark.asyncio
 async def test_settings_in_one_pipeline(wires: Callable[..., Any]) -> None:
     one, other = await wires(), await wires()
     setting = parse("SELECT set_config($1, $2, false)") + bind(b"app.n", b"1") + execute() + SYNC
@@ -300,6 +347,108 @@ async def test_settings_in_one_pipeline(wires: Callable[..., Any]) -> None:
         assert rows(await other.ask(query("SHOW work_mem"))) == [[b"4MB"]]
         frames = await one.ask(query("RESET ALL"), query("SHOW work_mem"), ready=2)
         assert rows(frames) == [[b"4MB"]]
+
+
+@pytest.mark.asyncio
+async def test_a_role_of_another_authorization(
+    wires: Callable[..., Any], cluster: Cluster, fresh_database: str
+) -> None:
+    user, role = f"{fresh_database}_user", f"{fresh_database}_role"
+    cluster.primary.psql(f"CREATE ROLE {user}; CREATE ROLE {role}; GRANT {role} TO {user}")
+    one, other = await wires(), await wires()
+    try:
+        await one.ask(query(f"SET ROLE {role}"))
+        changing = f"SET SESSION AUTHORIZATION {user}", f"SET ROLE {role}"
+        assert errors(await one.ask(*map(query, ("BEGIN", *changing, "COMMIT")), ready=4)) == []
+        for _ in range(2):
+            assert errors(await other.ask(query("/* pgproxy: primary */ SELECT 1"))) == []
+            who = query("/* pgproxy: primary */ SELECT current_user, session_user")
+            assert rows(await one.ask(who)) == [[role.encode(), user.encode()]]
+    finally:
+        await one.ask(query("DISCARD ALL"))
+        cluster.primary.psql(f"DROP ROLE {user}, {role}")
+
+
+@pytest.mark.asyncio
+async def test_letters_of_another_encoding(wires: Callable[..., Any]) -> None:
+    one, other = await wires(client_encoding="LATIN1"), await wires()
+    await one.ask(message(b"Q", b"SET app.text = '\xc3\xbc'\0"))
+    await other.ask(query("/* pgproxy: primary */ SELECT 1"))
+    text = query("/* pgproxy: primary */ SELECT length(current_setting('app.text'))")
+    assert rows(await one.ask(text)) == [[b"2"]]
+
+
+@pytest.mark.asyncio
+async def test_what_the_server_tells_of_temporary_things(
+    wires: Callable[..., Any], small: ProxyProcess
+) -> None:
+    one, other = await wires(), await wires()
+    for kind, definition in (
+        ("TABLE pg_temp.a", "(i int)"),
+        ("VIEW pg_temp.a", "AS SELECT 1"),
+        ("SEQUENCE pg_temp.a", ""),
+        ("DOMAIN pg_temp.a", "AS int"),
+        ("COLLATION pg_temp.a", 'FROM pg_catalog."C"'),
+        ("FUNCTION pg_temp.a()", "RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+    ):
+        await one.ask(query(f"CREATE TEMP TABLE b (i int); CREATE {kind} {definition}"))
+        await one.ask(query("DROP TABLE b"))
+        assert errors(await one.ask(query(f"DROP {kind}"))) == []
+        assert errors(await other.ask(query("/* pgproxy: primary */ SELECT 1"))) == []
+
+
+@pytest.mark.asyncio
+async def test_a_level_in_capitals_is_one(wires: Callable[..., Any]) -> None:
+    one = await wires()
+    await one.ask(query("SET default_transaction_isolation = 'SERIALIZABLE'"))
+    for _ in range(3):
+        assert errors(await one.ask(query("SELECT 1"))) == []
+
+
+@pytest.mark.asyncio
+async def test_what_only_a_role_could_set_ends_nobody_elses_session(
+    small: ProxyProcess, cluster: Cluster, fresh_database: str
+) -> None:
+    role, user = f"{fresh_database}_role", f"{fresh_database}_user"
+    cluster.primary.psql(f"CREATE ROLE {role} SUPERUSER; CREATE ROLE {user} LOGIN IN ROLE {role}")
+    one, again, other = [
+        await Wire.connect(small, user=user, database=fresh_database) for _ in range(3)
+    ]
+    try:
+        for sql in (f"SET ROLE {role}", "SET log_min_duration_statement = 1234567", "RESET ROLE"):
+            assert errors(await one.ask(query(sql))) == []
+        shown = await other.ask(query("/* pgproxy: primary */ SHOW log_min_duration_statement"))
+        assert rows(shown) == [[b"-1"]]
+        # Nor does it keep anybody from logging in.
+        for sql in (f"SET ROLE {role}", "SET log_min_duration_statement = 1234567", "RESET ROLE"):
+            assert errors(await again.ask(query(sql))) == []
+        late = await Wire.connect(
+            small, user=user, database=fresh_database, options="-c work_mem=5MB"
+        )
+        async with late:
+            assert rows(await late.ask(query("SHOW work_mem"))) == [[b"5MB"]]
+    finally:
+        for wire in (one, again, other):
+            await wire.close()
+        cluster.primary.psql(f"DROP ROLE {role}, {user}")
+
+
+@pytest.mark.parametrize("text", ["ROLLBACK; {}", "COMMIT; {}", "{}"])
+@pytest.mark.asyncio
+async def test_nothing_is_run_where_the_settings_cannot_be_restored(
+    wires: Callable[..., Any], cluster: Cluster, fresh_database: str, text: str
+) -> None:
+    role = f"{fresh_database}_gone"
+    cluster.primary.psql(f"CREATE ROLE {role}; CREATE TABLE seen (who text)", db=fresh_database)
+    one, other = await wires(), await wires()
+    await one.ask(query(f"SET ROLE {role}"))
+    await other.ask(query("/* pgproxy: primary */ SELECT 1"))
+    cluster.primary.psql(f"DROP ROLE {role}")
+    inserting = query(text.format("INSERT INTO seen VALUES (current_user)"))
+    frames = await one.ask(query("/* pgproxy: primary */ SELECT 1"), inserting)
+    assert errors(frames) == ["22023"]
+    assert errors(await other.ask(query("BEGIN"), query("LOCK TABLE seen"), ready=2)) == []
+    assert rows(await other.ask(query("SELECT count(*) FROM seen"))) == [[b"0"]]
 
 
 @pytest.mark.asyncio

@@ -1,20 +1,25 @@
 """Settings go with their session from one server connection to the next."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from pgproxy.frames import write
 from pgproxy.protocol.settings import ask, restore
+from pgproxy.servers.listening import Listening
 from tests.playbooks.stage import (
     BEGUN,
+    BOUND,
     COMMITTED,
     CREATED,
     FAILED,
     IDLE,
     IN_BLOCK,
     INSERTED,
+    PARSED,
     ROLLED_BACK,
+    ROW,
     SELECTED,
     SET,
     Client,
@@ -23,7 +28,7 @@ from tests.playbooks.stage import (
     fields,
     letters,
 )
-from tests.support.wire import query
+from tests.support.wire import SYNC, bind, execute, parse, query
 
 SELECT = query("SELECT 1")
 INSERT = query("INSERT INTO t VALUES (1)")
@@ -155,6 +160,39 @@ class TestTakingAlong:
         assert client.relay.carry.settings.values == {}
 
 
+class TestWhereOthersSettingsExist:
+    def test_nobody_of_many_takes_it(self, stage: Stage) -> None:
+        one = stage.client()
+        one >> query("BEGIN") + query("SET app.x = '1'")
+        stage["p"].take()
+        stage["p"] >> BEGUN + IN_BLOCK + SET + IN_BLOCK
+        others = [stage.client() for _ in range(500)]
+        for other in others:
+            other >> INSERT
+        one >> query("COMMIT")
+        stage["p"] >> COMMITTED + IDLE
+        stage["p"].take()
+        stage["p"] >> answer(b"1")
+        for _ in others:
+            _, newest = stage["p"].connections[-1]
+            assert newest.take() == INSERT
+            newest.protocol.data_received(INSERTED + IDLE)
+            stage.settle()
+        assert {other.take() for other in others} == {INSERTED + IDLE}
+        assert stage["p"].open == 1
+
+    def test_a_setting_that_is_bound_and_not_executed_is_none(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> parse("SET work_mem = '5MB'") + bind(portal="a")
+        client >> parse("SELECT 1 FOR UPDATE") + bind() + execute(limit=1) + execute() + SYNC
+        stage["p"].take()
+        one = PARSED + BOUND
+        stage["p"] >> one + one + write.PORTAL_SUSPENDED + ROW + IDLE
+        stage["p"] << ask(["work_mem"], are_set=False)
+        stage["p"] >> answer(b"4MB", None)
+        assert client.relay.carry.settings.values == {}
+
+
 class TestTrouble:
     def test_what_cannot_be_restored_ends_the_session_and_nothing_is_run(
         self, stage: Stage
@@ -170,6 +208,22 @@ class TestTrouble:
         assert (told["S"], told["C"]) == ("FATAL", "42501")
         assert client.own_transport.closed
         assert stage["r1"].open == 0
+
+    def test_what_another_session_has_set_for_good_is_not_this_ones_trouble(
+        self, stage: Stage
+    ) -> None:
+        with_memory(stage)
+        other = stage.client()
+        for _ in range(2):
+            other >> INSERT
+        stage["p"].take()
+        stage["p"] >> BEGUN + error("permission denied", "42501", "FATAL")
+        stage["p"].take()
+        assert len(stage["p"].connections) == 2
+        _, newest = stage["p"].connections[-1]
+        newest.protocol.data_received((INSERTED + IDLE) * 2)
+        other << (INSERTED + IDLE) * 2
+        assert not other.own_transport.closed
 
     def test_an_answer_that_does_not_come_keeps_the_session_where_it_is(self, stage: Stage) -> None:
         client = stage.client()
@@ -234,6 +288,21 @@ class TestTrouble:
         client << COMMITTED + IDLE
         stage.close()
 
+    @pytest.mark.parametrize("in_one", [True, False])
+    def test_what_follows_a_setting_is_not_run_again_without_it(self, in_one: bool) -> None:
+        stage = Stage(size=1, replicas=2)
+        client = stage.client()
+        client >> query("SET ROLE ann") + SELECT
+        stage["p"] << query("SET ROLE ann") + SELECT
+        for piece in [SET + IDLE + FAREWELL] if in_one else [SET + IDLE, FAREWELL]:
+            stage["p"] >> piece
+        client << SET + IDLE + FAREWELL
+        stage["p"].leaves()
+        stage.topology("r1", "r2", dead=("p",))
+        assert stage["r1"].take() + stage["r2"].take() == b""
+        assert client.own_transport.closed
+        stage.close()
+
     def test_a_server_that_goes_before_it_answers_takes_the_session_along(
         self, stage: Stage
     ) -> None:
@@ -243,6 +312,31 @@ class TestTrouble:
         client << SET + IDLE
         stage["p"].leaves()
         assert fields(client.take() + IDLE)["C"] == "08006"
+
+    def test_a_server_that_goes_before_its_notifications_have_come(self, stage: Stage) -> None:
+        # It has committed, but nobody can be asked any more what it has set.
+        client = stage.client()
+        client.own_transport.protocol.pid = 1
+        client.relay.notifications.listening = cast(Listening, _Listening())
+        client >> query("SET search_path = a; NOTIFY c")
+        stage["p"] >> SET + write.command_complete(b"NOTIFY") + IDLE
+        assert client.relay.notifications.holds
+        stage["p"].leaves()
+        assert client.own_transport.closed
+
+
+class _Listening:
+    """A shared listener that never answers."""
+
+    def __init__(self) -> None:
+        self.server = self
+        self.shown_pids: dict[tuple[str, int], int] = {}
+
+    def connected(self, _database: str, _encoding: bytes) -> "_Listening":
+        return self
+
+    def mark(self, _owner: object, _marked: object) -> bool:
+        return True
 
 
 class TestPinsThatEnd:
@@ -277,6 +371,42 @@ class TestPinsThatEnd:
             if stays:
                 continue
             assert client.relay.server is None
+
+    @pytest.mark.parametrize(
+        ("sql", "left"),
+        [
+            ("CREATE TEMP TABLE a (); SELECT pg_advisory_lock(1)", b"t"),
+            ("SELECT pg_advisory_lock(1); SELECT setseed(1)", b"f"),
+            ("SELECT pg_advisory_lock(1), set_config('a' || 'b', 'c', false)", b"f"),
+        ],
+    )
+    def test_all_that_one_text_leaves_behind_pins(
+        self, stage: Stage, sql: str, left: bytes
+    ) -> None:
+        client = stage.client()
+        client >> query(sql)
+        stage["p"] << query(sql)
+        stage["p"] >> CREATED + SELECTED + IDLE
+        client >> query("SELECT pg_advisory_unlock(1)")
+        stage["p"].take()
+        stage["p"] >> SELECTED + IDLE
+        if stage["p"].take():
+            stage["p"] >> answer(left, b"f", b"f", b"f")
+        assert client.relay.server is not None
+
+    def test_what_stands_behind_discard_all_pins(self, stage: Stage) -> None:
+        client = stage.client()
+        for sql in ("DISCARD ALL", "CREATE TEMP TABLE a ()"):
+            client >> parse(sql) + bind() + execute()
+        client >> SYNC
+        # What DISCARD ALL does to names is waited for.
+        done = PARSED + BOUND + write.command_complete(b"X")
+        for answered in (done, done + IDLE):
+            assert stage["p"].take() != b""
+            stage["p"] >> answered
+        assert stage["p"].take() != b""
+        stage["p"] >> answer(b"postgres", b"none")
+        assert client.relay.pin is not None
 
     def test_a_second_reason_outlives_the_first(self, stage: Stage) -> None:
         client = stage.client()
@@ -339,7 +469,22 @@ class TestSequences:
         assert one.relay.server is None
         stage["p"] >> INSERTED + IDLE
 
-    def test_a_held_connection_that_ends_is_nobody_s_loss(self, stage: Stage) -> None:
+    def test_nor_in_the_middle_of_a_transaction(self, stage: Stage) -> None:
+        one, other = stage.client(), stage.client()
+        other >> INSERT
+        stage["p"] << INSERT
+        stage["p"] >> INSERTED + IDLE
+        one >> query("BEGIN") + SELECT
+        stage["p"] << query("BEGIN") + SELECT
+        stage["p"] >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+        one >> self.LASTVAL
+        stage["p"] << query("DISCARD SEQUENCES") + self.LASTVAL
+        undefined = error("lastval is not yet defined in this session", "55000") + FAILED
+        stage["p"] >> write.command_complete(b"DISCARD SEQUENCES") + IN_BLOCK + undefined
+        one << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK + undefined
+
+    @pytest.mark.parametrize("begun", [b"", query("SELECT 2")[:3]])
+    def test_a_held_connection_that_ends_is_nobody_s_loss(self, stage: Stage, begun: bytes) -> None:
         client = stage.client()
         client >> self.LASTVAL
         stage["p"].take()
@@ -348,7 +493,22 @@ class TestSequences:
         stage["p"] >> INSERTED + IDLE
         assert client.relay.server is not None
         client.take()
+        client >> begun
         stage["p"].leaves()
         client << b""
         assert not client.own_transport.closed
         assert not client.relay.holds
+
+    def test_nor_are_its_last_words_told_to_anybody(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> self.LASTVAL
+        stage["p"].take()
+        stage["p"] >> SELECTED + IDLE
+        client >> INSERT
+        stage["p"] >> INSERTED + IDLE
+        client.take()
+        stage["p"].take()
+        stage["p"] >> FAREWELL
+        client << b""
+        assert not client.own_transport.closed
+        assert stage["p"].open == 0

@@ -6,6 +6,7 @@ import pytest
 
 from pgproxy.errors import PgError
 from pgproxy.frames import write
+from pgproxy.servers.connection import ServerConnection
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -489,3 +490,23 @@ def test_an_error_answer_in_the_middle_of_a_transaction_fails_it(stage: Stage) -
     told = fields(client.take())
     assert (told["C"], told["R"], told["ready"]) == ("0A000", "pgproxy", "E")
     replica >> ROLLED_BACK + IDLE
+
+
+def test_a_server_that_says_goodbye_at_once_costs_no_place() -> None:
+    stage = Stage(size=1, replicas=0)
+    context = stage.cluster.context
+    log_in = context.open_server
+
+    async def log_in_in_vain(server: ServerConnection, database: str, user: str) -> None:
+        await log_in(server, database, user)
+        context.open_server = log_in  # only once
+        server.data_received(error("terminating connection", "57P01", "FATAL"))
+
+    context.open_server = log_in_in_vain
+    client = stage.client()
+    client >> INSERT
+    (_, first), (_, second) = stage["p"].connections
+    assert (first.closed, second.take()) == (True, INSERT)
+    second.protocol.data_received(INSERTED + IDLE)
+    client << INSERTED + IDLE
+    stage.close()

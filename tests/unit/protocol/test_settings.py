@@ -50,6 +50,8 @@ def row(*columns: bytes | None) -> bytes:
 def test_names_are_compared_as_postgresql_does() -> None:
     assert setting_name("Work_Mem") == "work_mem"
     assert setting_name("App.ÜBER") == "app.Über"
+    assert setting_name("SORT_MEM") == "work_mem"
+    assert setting_name("vacuum_mem") == "maintenance_work_mem"
 
 
 def test_what_changes_with_a_setting() -> None:
@@ -87,6 +89,13 @@ def test_the_difference_leads_from_one_to_the_other(
     assert bool(changes) == (have != want)
 
 
+def test_a_role_is_set_after_the_authorization_that_takes_it_back() -> None:
+    before = Settings({"role": "x", "work_mem": "1MB"})
+    after = changed(before, {"session_authorization": "y", "role": "x"})
+    names = [name for name, _ in difference(NOTHING_SET, Settings(after))]
+    assert names == ["work_mem", "session_authorization", "role"]
+
+
 @given(have=values, want=values)
 def test_authority_is_taken_back_before_anything_is_set(
     have: dict[str, str], want: dict[str, str]
@@ -100,12 +109,14 @@ def test_authority_is_taken_back_before_anything_is_set(
 def test_what_restores_is_a_block_of_its_own() -> None:
     message, first = restore(Settings({"timezone": "UTC"}), Settings({"app.user": "it's"}))
     assert text(message) == (
-        "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; "
+        "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL exit_on_error = on; "
         "SELECT pg_catalog.set_config('timezone', NULL, false), "
         "pg_catalog.set_config('app.user', 'it''s', false); COMMIT"
     )
     assert first == b""
     assert restore(NOTHING_SET, NOTHING_SET) == (b"", b"")
+    alone, _ = restore(NOTHING_SET, Settings({"app.user": "x"}), or_end=False)
+    assert "exit_on_error" not in text(alone)
 
 
 def test_a_timeout_does_not_end_its_own_restoring() -> None:
@@ -189,8 +200,16 @@ def test_a_session_is_set_back_to_how_it_began() -> None:
     assert reset(now, ["timezone"], NOTHING_SET) == {"work_mem": "1MB"}
     assert set_back(["work_mem"], base) == b""
     assert text(set_back(["timezone", "work_mem"], base)) == (
-        "SELECT pg_catalog.set_config('timezone', 'UTC', false)"
+        "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_settings"
+        " WHERE source OPERATOR(pg_catalog.<>) 'session'"
+        " AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) 'timezone')"
+        " THEN pg_catalog.set_config('timezone', 'UTC', false) END"
     )
+    base = Settings({"app.user": "a", "role": "b", "session_authorization": "c"})
+    message = text(set_back(list(base.values), base))
+    assert "current_setting('app.user', true) OPERATOR(pg_catalog.=) ''" in message
+    assert "current_setting('role', true) OPERATOR(pg_catalog.=) 'none'" in message
+    assert "WHEN true THEN" in message
 
 
 def test_equal_settings_are_one_object() -> None:
@@ -203,6 +222,16 @@ def test_equal_settings_are_one_object() -> None:
     assert len(table) == 1
     # It is forgotten, which only costs a restoring of nothing.
     assert table.get({"a": "1"}).values == first.values
+
+
+def test_long_settings_are_forgotten_sooner() -> None:
+    table = SettingsTable(room=100)
+    for number in range(9):
+        table.get({"app.x": f"{number}" + "x" * 29})
+        assert len(table) in (1, 2)
+    # Also one that is longer than all the room.
+    long = table.get({"app.x": "x" * 200})
+    assert table.get({"app.x": "x" * 200}) is long
 
 
 def test_there_is_a_limit_to_what_is_taken_along() -> None:

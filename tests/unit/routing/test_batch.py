@@ -121,6 +121,9 @@ def test_settings_that_a_parameter_names(reader: BatchReader) -> None:
 
 def test_a_function_call_may_write(reader: BatchReader) -> None:
     read(reader, function_call(1))
+    assert reader.pin is Pin.UNPARSED
+    read(reader, function_call(952))
+    assert reader.pin is None
     assert (reader.target, reader.known_write) == (PRIMARY, True)
 
 

@@ -17,6 +17,7 @@ from pgproxy.routing.decision import (
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
     Decision,
+    Pin,
 )
 from pgproxy.routing.reads import DATA_CHANGES
 from pgproxy.routing.statements import FIXED, LOCAL, PINNING, SPECIAL, decide_statement
@@ -215,8 +216,41 @@ def test_which_questions_for_channels_the_proxy_answers(sql: str, is_own: bool) 
         ("SET work_mem TO DEFAULT", None),
         ("SET SESSION AUTHORIZATION u", None),
         ("SET ROLE u", "u"),
+        ("SET app.text = 'ü'", None),  # it may be another letter in the client's encoding
     ],
 )
 def test_what_a_setting_is_set_to(sql: str, value: str | None) -> None:
     (effect,) = classify(sql.encode()).effects
     assert effect.value == value
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CALL p(set_config('work_mem', '5MB', false))",
+        "ALTER TABLE t ADD COLUMN x text DEFAULT set_config('work_mem', '5MB', false)",
+        "DECLARE c CURSOR FOR SELECT set_config('work_mem', '5MB', false), nextval('s')",
+        "DECLARE c CURSOR FOR SELECT set_config('work_mem', '5MB', false) FROM t FOR UPDATE",
+    ],
+)
+def test_what_is_computed_on_the_way_may_set_something(sql: str) -> None:
+    (effect,) = classify(sql.encode()).effects
+    assert effect.names == ("work_mem",)
+
+
+@pytest.mark.parametrize(
+    ("sql", "pin"),
+    [
+        ("CALL p(pg_advisory_lock(1))", Pin.ADVISORY_LOCK),
+        ("ALTER TABLE t ADD COLUMN x text DEFAULT pg_advisory_lock(1)", Pin.ADVISORY_LOCK),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT setseed(1)", Pin.SETSEED),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT nextval('s')", Pin.HOLD_CURSOR),
+        ("SET app.\u00fc = 'a'", Pin.SET),
+        (f"UPDATE pg_settings SET setting = '{'x' * 5000}'", Pin.SET),
+        ("SELECT set_config('work_memory'::varchar(8), '5MB', false)", Pin.SET_CONFIG),
+        ("SELECT set_config('work_mem'::name, '5MB', false)", Pin.SET_CONFIG),
+        ("CALL p()", None),
+    ],
+)
+def test_and_may_pin(sql: str, pin: Pin | None) -> None:
+    assert classify(sql.encode()).pin is pin
