@@ -538,12 +538,10 @@ class Relay(Owner):
         if self.batch.asks_sequence and self._takes_back():
             return True
         carry = self.carry
-        allowed = carry.settings.allowed if not self.batch.effects else carry.allowed(self.batch)
+        self.allowed = carry.allowed(self.batch) if self.batch.effects else carry.settings.allowed
         server = self.group.acquire(
-            target, self.profile, self, self.watermark.wrote_at, carry.settings, allowed
+            target, self.profile, self, self.watermark.wrote_at, carry.settings
         )
-        if server is not None and server.custom and not server.custom <= allowed:
-            server = self._unspoilt(server)
         if server is None:
             self.enter(WAITING)
             return False
@@ -561,21 +559,10 @@ class Relay(Owner):
         self.take(server)
         return True
 
-    def _unspoilt(self, server: ServerConnection) -> ServerConnection | None:
-        """Gives back a server connection on which settings exist that another session has made, and
-        asks for a new one: nothing can take them away."""
-        pool = self.group.pool_of(server)
-        pool.release(server)
-        return pool.acquire(Profile(self.profile.parameters), self)
-
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
         resumes = not self.rerun.is_on  # which goes on by itself
         self.traffic.waited += time.monotonic() - self.waiting_since
-        is_spoilt = slot.custom and not slot.custom <= self.carry.allowed(self.batch)
-        if is_spoilt and slot.profile is self.profile and resumes:
-            self._unspoilt(slot)
-            return
         try:
             self.take(slot)
             if resumes:
@@ -617,8 +604,6 @@ class Relay(Owner):
         self.traffic.leases += 1
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = time.perf_counter()
-        if server.profile is not self.profile:
-            server.profile = self.profile  # it was opened for this session by itself
         if self.client.write_paused:
             server.set_reading(False)
         if self.server_is_full:

@@ -140,6 +140,7 @@ class Rerun:
         relay = self.relay
         target: i64 = REPLICA if relay.on_replica else PRIMARY
         after = relay.watermark.wrote_at
+        relay.allowed = relay.carry.settings.allowed
         lost, self._lost = self._lost, None
         if lost is None:
             server = relay.group.acquire(target, relay.profile, relay, after)

@@ -75,7 +75,6 @@ class PoolGroup:
         waiter: Waiter,
         after: float = 0.0,
         settings: Settings = NOTHING_SET,
-        custom: frozenset[str] = frozenset(),
     ) -> ServerConnection | None:
         """A server connection for the target role, leased; None: the waiter will be called. Which
         one is preferred: Ledger.acquire.
@@ -90,11 +89,11 @@ class PoolGroup:
             self._turn += 1
             chosen = least_loaded(self.replica_backends, self._turn, after)
             if chosen != NONE:
-                return self.replicas[chosen].acquire(profile, waiter, settings, custom)
+                return self.replicas[chosen].acquire(profile, waiter, settings)
             if self.replicas:
                 self.cluster.wants_fresher = True
         if self.primary is not None and not self.cluster.is_holding:
-            return self.primary.acquire(profile, waiter, settings, custom)
+            return self.primary.acquire(profile, waiter, settings)
         self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
         return None
 

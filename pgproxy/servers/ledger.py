@@ -14,9 +14,14 @@ Every slot is in exactly one place:
 and `opening` counts log-ins under way. Their sum never exceeds `size`.
 
 A server connection is logged in with a `Profile`, what a session must have been begun with; a client
-can only use one of its own profile. Of several the one is taken that has its settings already. Waiters are served first come, first served within a profile; a profile
-whose oldest waiter has waited longer than `SWITCH_AFTER`, and longer than those of the connection's
-own profile, gets a connection of another profile closed in its favour.
+can only use one of its own profile. Of several the one is taken that has its settings already.
+Waiters are served first come, first served within a profile; a profile whose oldest waiter has
+waited longer than `SWITCH_AFTER`, and longer than those of the connection's own profile, gets a
+connection of another profile closed in its favour.
+
+On a connection *spoilt* by settings that are not PostgreSQL's own (they exist there for good, and
+show) only such clients can be served as have those settings too: who waits is passed over by the
+spoilt ones, but gets one closed in its favour as well.
 """
 
 from collections import deque
@@ -30,6 +35,8 @@ from pgproxy.protocol.settings import NOTHING_SET, Origin, Settings
 # Seconds. Below it a released connection goes to the oldest waiter of its own profile, even if
 # another profile has an older one: reopening costs milliseconds, handing over microseconds.
 SWITCH_AFTER: Final = 0.1
+# How many waiters are looked at to find one that a spoilt connection can serve.
+LOOKED_AT: Final = 100
 
 # The places.
 NEW: Final = 0
@@ -84,6 +91,8 @@ class Waiter:
         self.waiting_since = 0.0
         self.deadline = 0.0
         self.homeless_since = 0.0  # when it began to wait for a server to appear; 0: it has not
+        # What may exist where it is served (Settings.allowed). None: anything.
+        self.allowed: frozenset[str] | None = None
 
     def granted(self, slot: Slot) -> None:
         raise NotImplementedError
@@ -124,11 +133,12 @@ class Ledger:
         self,
         profile: Profile,
         settings: Settings = NOTHING_SET,
-        custom: frozenset[str] = frozenset(),
+        allowed: frozenset[str] | None = None,
     ) -> Slot | None:
-        """An idle slot, leased from now on; None means: `enqueue`. Nobody overtakes a waiter.
+        """An idle slot, leased from now on; None means: `enqueue`. Nobody overtakes a waiter, since
+        none that is idle would do for one.
 
-        Preferred is one that has `settings`, then one on which no settings exist but `custom`.
+        No settings exist there but `allowed` (Waiter.allowed). Preferred is one that has `settings`.
         """
         idle = self.idle
         if idle and self.waiting == 0:
@@ -137,27 +147,29 @@ class Ledger:
                 slot.profile is profile
                 and slot.settings is settings
                 and not slot.doomed
-                and (not slot.custom or slot.custom <= custom)
+                and (not slot.custom or allowed is None or slot.custom <= allowed)
             ):
                 idle.pop()
                 slot.place = LEASED
                 self.leased += 1
                 return slot
-        return self._search(profile, settings, custom)
+        return self._search(profile, settings, allowed)
 
-    def _search(self, profile: Profile, settings: Settings, custom: frozenset[str]) -> Slot | None:
-        if profile in self.queues:
-            return None
+    def _search(
+        self, profile: Profile, settings: Settings, allowed: frozenset[str] | None
+    ) -> Slot | None:
         found: i64 = -1
-        best: i64 = -2
+        best: i64 = -1
         index: i64 = len(self.idle) - 1
         while index >= 0:
             slot = self.idle[index]
-            if slot.profile is profile and not slot.doomed:
-                rank: i64 = -1
-                if slot.custom <= custom:
-                    # Of those that will do, one that would not do for others.
-                    rank = 1000 if slot.settings is settings else len(slot.custom)
+            if (
+                slot.profile is profile
+                and not slot.doomed
+                and (allowed is None or slot.custom <= allowed)
+            ):
+                # Of those that will do, one that would not do for others.
+                rank: i64 = 1000 if slot.settings is settings else len(slot.custom)
                 if rank > best:
                     best = rank
                     found = index
@@ -236,20 +248,51 @@ class Ledger:
             return None
         if self.waiting:
             profile = self._next_profile(slot.profile, now)
-            if profile is slot.profile and profile in self.queues:
-                queue = self.queues[profile]
-                waiter = queue.popleft()
-                self._left(queue, profile, waiter)
-                slot.place = LEASED
-                self.leased += 1
-                return waiter
             if profile is not slot.profile:
                 self._close(slot)
                 return None
+            if profile in self.queues:
+                waiter = self._waiter_for(slot, now)
+                if waiter is not None:
+                    slot.place = LEASED
+                    self.leased += 1
+                    return waiter
+                if slot.place == CLOSING:
+                    return None
         slot.place = IDLE
         slot.idle_since = now
         self.idle.append(slot)
         return None
+
+    def _waiter_for(self, slot: Slot, now: float) -> Waiter | None:
+        """The oldest of the slot's profile that it can serve. The slot is closed if it is better
+        than that, or if it can serve none, that another one be opened."""
+        profile = slot.profile
+        queue = self.queues[profile]
+        waiter = queue[0]
+        if not _serves(slot, waiter):
+            coming = self.closing + self.opening
+            if now - waiter.waiting_since > SWITCH_AFTER and coming < max(self.size // 4, 1):
+                self._close(slot)
+                return None
+            left: i64 = LOOKED_AT
+            for waiter in queue:
+                left -= 1
+                if left < 0 or _serves(slot, waiter):
+                    break
+            else:
+                if self._unmet() > 0:
+                    self._close(slot)
+                return None
+            if left < 0:
+                self._close(slot)
+                return None
+        if waiter is queue[0]:
+            queue.popleft()
+        else:
+            queue.remove(waiter)
+        self._left(queue, profile, waiter)
+        return waiter
 
     def _next_profile(self, mine: Profile, now: float) -> Profile:
         """Whom a freed connection serves; another profile than its own means: close it."""
@@ -380,6 +423,13 @@ class Ledger:
         """How many waiters of a profile no opening is meant for."""
         return max(len(self.queues[profile]) - self.opening_for.get(profile, 0), 0)
 
+    def _unmet(self) -> i64:
+        """How many waiters there are for whom neither an opening nor a closing is meant."""
+        unmet: i64 = -self.closing
+        for profile in self.queues:
+            unmet += self._uncovered(profile)
+        return unmet
+
     def _first_uncovered(self, profile: Profile) -> Waiter | None:
         queue = self.queues[profile]
         covered = self.opening_for.get(profile, 0)
@@ -408,16 +458,13 @@ class Ledger:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Idle connections of profiles nobody waits for yield to those who wait."""
-        wanted: i64 = -self.closing
-        for profile in self.queues:
-            wanted += self._uncovered(profile)
+        """Idle connections, which would do for nobody who waits, yield to those who do."""
+        wanted = self._unmet()
         for slot in list(self.idle):
             if wanted <= 0:
                 return
-            if slot.profile not in self.queues:
-                self.discard(slot)
-                wanted -= 1
+            self.discard(slot)
+            wanted -= 1
 
     def check(self) -> None:
         """Asserts the invariants (for tests and debugging)."""
@@ -430,8 +477,12 @@ class Ledger:
         assert all(self.opening_for.values()), "a profile without an opening is kept"
         served = self.opening + self.closing + self.leased + self.resetting
         if self.waiting and not self.closed_for_good:
-            usable = [slot for slot in self.idle if slot.profile in self.queues]
-            assert not usable, "a waiter sleeps while a connection of its profile is idle"
+            usable = [
+                slot
+                for slot in self.idle
+                if any(_serves(slot, waiter) for waiter in self.queues.get(slot.profile, ()))
+            ]
+            assert not usable, "a waiter sleeps while a connection for it is idle"
             assert served or self.total < self.size, "waiters, and nothing will ever wake them"
 
     def __repr__(self) -> str:
@@ -440,3 +491,9 @@ class Ledger:
             f"opening={self.opening} closing={self.closing} waiting={self.waiting} "
             f"size={self.size}>"
         )
+
+
+def _serves(slot: Slot, waiter: Waiter) -> bool:
+    """Whether no settings exist there that its client would see and has not made."""
+    allowed = waiter.allowed
+    return not slot.custom or allowed is None or slot.custom <= allowed

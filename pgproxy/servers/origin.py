@@ -43,9 +43,8 @@ class Introduction(Owner):
 
     def ask(self) -> None:
         base = self._base
-        server = self._group.acquire(
-            self._target, self._profile, self, settings=base, custom=base.allowed
-        )
+        self.allowed = base.allowed
+        server = self._group.acquire(self._target, self._profile, self, settings=base)
         if server is not None:
             self.granted(server)
 

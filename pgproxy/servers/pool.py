@@ -112,10 +112,9 @@ class Pool(Keeper):
         profile: Profile,
         waiter: Waiter,
         settings: Settings = NOTHING_SET,
-        custom: frozenset[str] = frozenset(),
     ) -> ServerConnection | None:
         """An idle connection, leased; or None, and the waiter is called back."""
-        slot = self.ledger.acquire(profile, settings, custom)
+        slot = self.ledger.acquire(profile, settings, waiter.allowed)
         backend = self.backend
         backend.load += 1
         if slot is not None:

@@ -30,6 +30,12 @@ from pgproxy.servers.ledger import (
 PROFILES: Final = [Profile([(b"application_name", name)]) for name in (b"a", b"b", b"c")]
 
 profiles = st.sampled_from(PROFILES)
+# Settings that are not PostgreSQL's own, which a client has made.
+customs = st.sampled_from([frozenset(), frozenset({"app.a"}), frozenset({"app.a", "app.b"}), None])
+
+
+def fits(slot: Slot, custom: frozenset[str] | None) -> bool:
+    return custom is None or slot.custom <= custom
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -68,8 +74,16 @@ class LedgerMachine(RuleBasedStateMachine):
             assert slot.place in (IDLE, CLOSING)
             return
         assert slot.place == LEASED
-        assert waiter is self.queues[slot.profile].popleft(), "not first come, first served"
+        queue = self.queues[slot.profile]
+        served = next(waiter for waiter in queue if fits(slot, waiter.allowed))
+        assert waiter is served, "not first come, first served"
+        queue.remove(waiter)
         assert waiter.waits_for is None
+        self.spoil(slot, waiter.allowed)
+
+    def spoil(self, slot: Slot, custom: frozenset[str] | None) -> None:
+        """The client makes its settings there."""
+        slot.custom.update(custom or ())
 
     def at(self, *places: int) -> list[Slot]:
         return [slot for slot in self.slots if slot.place in places]
@@ -84,12 +98,18 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # --- clients
 
-    @rule(target=waiters, profile=profiles, patience=st.sampled_from([0.5, 2.0, 100.0]))
-    def acquire(self, profile: Profile, patience: float) -> object:
+    @rule(
+        target=waiters,
+        profile=profiles,
+        patience=st.sampled_from([0.5, 2.0, 100.0]),
+        custom=customs,
+    )
+    def acquire(self, profile: Profile, patience: float, custom: frozenset[str] | None) -> object:
         before = self.at(IDLE)
-        slot = self.ledger.acquire(profile)
+        slot = self.ledger.acquire(profile, allowed=custom)
         if slot is None:
             waiter = Waiter()
+            waiter.allowed = custom
             self.queues[profile].append(waiter)
             self.ledger.enqueue(waiter, profile, self.now, self.now + patience)
             self.carry_out()
@@ -98,7 +118,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert slot.profile is profile
         assert slot.place == LEASED
         assert not slot.doomed
-        assert not self.queues[profile], "overtook one who waits"
+        overtaken = [waiter for waiter in self.queues[profile] if fits(slot, waiter.allowed)]
+        assert not overtaken, "overtook one who waits"
+        assert fits(slot, custom), "another's settings exist there"
+        self.spoil(slot, custom)
         return multiple()
 
     @rule(waiter=waiters)
@@ -199,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ]
         self.ledger.retire(self.now, keep)
         left = [slot for slot in self.slots if slot.place != CLOSING]
-        assert len(left) >= min(keep, len(alive) - len(too_old))
+        assert len(left) + len(self.logging_in) >= min(keep, len(alive) - len(too_old))
         self.carry_out()
 
     @rule()
@@ -255,7 +278,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for profile, queue in self.queues.items()
         )
         if uncovered > ledger.closing and not self.pauses:
-            assert not ledger.idle, "an idle connection of another profile does not make room"
+            assert not ledger.idle, "an idle connection that serves nobody does not make room"
 
     def teardown(self) -> None:
         """Whatever the state is, all comes to an end."""

@@ -4,11 +4,13 @@ from typing import Final
 
 import pytest
 
+from pgproxy.protocol.settings import Settings
 from pgproxy.servers.ledger import (
     CLOSED,
     CLOSING,
     IDLE,
     LEASED,
+    LOOKED_AT,
     RESETTING,
     SWITCH_AFTER,
     Ledger,
@@ -316,3 +318,102 @@ def test_evicted_waiters_wait_no_more() -> None:
     assert set(ledger.evict_waiters()) == set(waiters)
     assert ledger.waiting == 0
     assert ledger.take_queue(A) == []
+
+
+# --- settings that are not PostgreSQL's own
+
+NONE: Final[frozenset[str]] = frozenset()
+APP: Final = frozenset({"app.user"})
+
+
+def spoilt(ledger: Ledger, count: int = 1, now: float = 0.0) -> list[Slot]:
+    """Idle connections on which `APP` exists."""
+    slots = leased(ledger, count=count)
+    for slot in slots:
+        slot.custom.update(APP)
+        assert ledger.release(slot, now) is None
+    return slots
+
+
+def wait_with(ledger: Ledger, custom: frozenset[str], now: float = 0.0) -> Waiter:
+    assert ledger.acquire(A, allowed=custom) is None
+    waiter = Waiter()
+    waiter.allowed = custom
+    ledger.enqueue(waiter, A, now, FOREVER)
+    ledger.check()
+    return waiter
+
+
+def test_where_other_settings_exist_only_those_are_served_who_have_them() -> None:
+    ledger = Ledger(2)
+    (slot,) = spoilt(ledger)
+    assert ledger.acquire(A, allowed=NONE) is None
+    assert ledger.acquire(A, allowed=APP) is slot
+
+
+def test_a_spoilt_connection_is_kept_for_those_whom_it_can_serve() -> None:
+    ledger = Ledger(2)
+    clean, slot = idle(ledger, count=2)
+    slot.custom.update(APP)
+    ledger.idle.reverse()
+    settings = Settings({"app.user": "x"})
+    assert ledger.acquire(A, settings, APP) is slot
+    assert ledger.acquire(A, allowed=NONE) is clean
+
+
+def test_an_idle_spoilt_connection_makes_room_for_one_whom_it_cannot_serve() -> None:
+    ledger = Ledger(1)
+    (slot,) = spoilt(ledger)
+    waiter = wait_with(ledger, NONE)
+    assert ledger.to_close == [slot]
+    ledger.gone(slot, 0.0)
+    assert log_in(ledger)[1] is waiter
+
+
+def test_a_spoilt_connection_passes_over_those_whom_it_cannot_serve() -> None:
+    ledger = Ledger(1)
+    (slot,) = leased(ledger)
+    slot.custom.update(APP)
+    first, second = wait_with(ledger, NONE), wait_with(ledger, APP)
+    assert ledger.release(slot, 0.0) is second
+    assert ledger.release(slot, 0.0) is None  # closed: nobody is left whom it could serve
+    assert ledger.to_close == [slot]
+    ledger.gone(slot, 0.0)
+    assert log_in(ledger)[1] is first
+
+
+def test_who_is_passed_over_for_long_gets_a_connection_of_its_own() -> None:
+    ledger = Ledger(1)
+    (slot,) = leased(ledger)
+    slot.custom.update(APP)
+    first = wait_with(ledger, NONE)
+    wait_with(ledger, APP)
+    assert ledger.release(slot, 2 * SWITCH_AFTER) is None
+    ledger.check()
+    ledger.gone(slot, 2 * SWITCH_AFTER)
+    assert log_in(ledger, 2 * SWITCH_AFTER)[1] is first
+
+
+def test_not_all_connections_are_closed_for_those_who_are_passed_over() -> None:
+    ledger = Ledger(8)
+    slots = leased(ledger, count=8)
+    for _ in range(8):
+        wait_with(ledger, NONE)
+    served = [wait_with(ledger, APP) for _ in range(8)]
+    for slot in slots:
+        slot.custom.update(APP)
+    late = 2 * SWITCH_AFTER
+    assert [ledger.release(slot, late) for slot in slots] == [None, None, *served[:6]]
+    assert ledger.closing == 2
+
+
+def test_among_very_many_whom_it_cannot_serve_nobody_is_looked_for() -> None:
+    ledger = Ledger(1)
+    (slot,) = leased(ledger)
+    slot.custom.update(APP)
+    for _ in range(LOOKED_AT):
+        wait_with(ledger, NONE)
+    wait_with(ledger, APP)
+    assert ledger.release(slot, 0.0) is None
+    assert slot.place == CLOSING
+    ledger.check()
