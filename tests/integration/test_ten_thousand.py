@@ -1,7 +1,7 @@
-"""Ten thousand clients (one thousand in `make test`), each with settings, a channel and a prepared
-statement of its own, on twenty server connections: each gets what is its own, and nothing of another's.
+"""Ten thousand clients (one thousand in `make test`), each with settings, a channel and prepared
+statements of its own, on twenty server connections: each gets what is its own, nothing of another's.
 
-All have the same name for their statement, and the same names of settings. What the proxy's memory
+All have the same names for their statements (of the protocol and of SQL) and for their settings. What the proxy's memory
 grows by for each is logged: see it with `pytest --log-cli-level=INFO`.
 """
 
@@ -124,6 +124,12 @@ class Member:
             " current_setting('app.who') FROM place"
         )
         await self.ask(parse(text, name="mine"), SYNC)
+        await self.ask(
+            query(
+                f"PREPARE own (int) AS SELECT {self.constant} * $1, name,"
+                " current_setting('app.who') FROM place"
+            )
+        )
 
     async def see_settings(self) -> None:
         """On a replica."""
@@ -138,9 +144,12 @@ class Member:
         assert answer[:4] == [self.memory, self.who, self.more, self.place], self.number
 
     async def execute(self, value: int) -> None:
-        """The prepared statement."""
+        """The statement that the protocol has prepared, and the one that SQL has."""
         frames = await self.ask(bind(b"%d" % value, statement="mine"), execute(), SYNC)
         expected = [b"%d" % (self.constant + value), self.place, self.memory, self.who]
+        assert rows(frames) == [expected], self.number
+        frames = await self.ask(query(f"EXECUTE own ({value})"))
+        expected = [b"%d" % (self.constant * value), self.place, self.who]
         assert rows(frames) == [expected], self.number
 
     async def write(self) -> None:
