@@ -261,11 +261,11 @@ class Carry:
 
     def tell(self, server: ServerConnection) -> bytes:
         """ParameterStatus of what changed by itself (a reload), as the primary has it."""
-        told: list[bytes] = []
-        if server.backend.writable and server.reported is not self.reported:
-            told = [self.news(name, value) for name, value in server.reported.items()]
-            if server.reported == self.reported:
-                self.reported = server.reported  # next time they are seen to be the same
+        if not server.backend.writable or server.reported is self.reported:
+            return b""
+        told = [self.news(name, value) for name, value in server.reported.items()]
+        if server.reported == self.reported:
+            self.reported = server.reported  # next time they are seen to be the same
         return b"".join(told)
 
     def news(self, name: bytes, value: bytes) -> bytes:

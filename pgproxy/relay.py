@@ -614,7 +614,7 @@ class Relay(Owner):
         carry = self.carry
         if server.settings is not carry.settings:
             carry.lease(server)
-        elif server.reported is not carry.reported:
+        elif server.backend.writable and server.reported is not carry.reported:
             told = carry.tell(server)
             if told:
                 self.client.write(told)
@@ -671,8 +671,6 @@ class Relay(Owner):
         else:
             self.journal.sent(sent)
         self._account(server, pipelined=pipelined)
-        if batch.acts:
-            self.notifications.sent(batch.acts, server)
         self.pin_is_new = False  # an error may be this batch's
         if batch.asks_sequence and not batch.continues:
             self._hide_sequences(server)
@@ -682,20 +680,34 @@ class Relay(Owner):
             self.wrote = True
             if self.context.keeps_watermark:
                 self.writing = True
+        if batch.simple:
+            batch.unnamed = None
+        if not batch.effects and self.carry.touched:
+            self.carry.followed(batch, server)
+        if self.on_replica and batch.target == PRIMARY:
+            self.begun = b""  # what it sets in its transaction cannot move
+        if batch.is_plain:
+            self.transmit(server, sent, pipelined=pipelined)
+            self._sent()
+            return
+        after = self._note_special(server, pipelined=pipelined)
+        self.transmit(server, sent, pipelined=pipelined)
+        if after:
+            self.journal.give_up()
+            self.inflight.push(OWED_SET_BACK)
+            server.write(after)
+        self._sent()
+
+    def _note_special(self, server: ServerConnection, *, pipelined: bool) -> bytes:
+        """The batch at hand is about to be sent and does more than to read or write. Returns what
+        is to follow it."""
+        batch = self.batch
+        if batch.acts:
+            self.notifications.sent(batch.acts, server)
         if batch.pin is not None or batch.unparsed:
             if batch.pin in NEVER_UNDONE:
                 server.doomed = True
             self._set_pin(pipelined=pipelined)
-        if batch.simple:
-            batch.unnamed = None
-        after = b""
-        if batch.effects:
-            alone = front.status == STATUS_IDLE and not self.inflight.owes_client
-            after = self.carry.sent(batch, server, alone=alone)
-        elif self.carry.touched:
-            self.carry.followed(batch, server)
-        if self.on_replica and batch.target == PRIMARY:
-            self.begun = b""  # what it sets in its transaction cannot move
         if batch.may_unpin:
             self.carry.may_unpin = True
         if batch.uses_temporary:
@@ -704,12 +716,10 @@ class Relay(Owner):
                 server.doomed = True  # it cannot be set back
         if batch.changes_defaults:
             self.changes_defaults = self.has_chores = True
-        self.transmit(server, sent, pipelined=pipelined)
-        if after:
-            self.journal.give_up()
-            self.inflight.push(OWED_SET_BACK)
-            server.write(after)
-        self._sent()
+        if not batch.effects:
+            return b""
+        alone = self.front.status == STATUS_IDLE and not self.inflight.owes_client
+        return self.carry.sent(batch, server, alone=alone)
 
     def _hide_sequences(self, server: ServerConnection) -> None:
         """What other sessions have got there is not its own."""
@@ -1415,7 +1425,7 @@ class Relay(Owner):
     def enter(self, phase: i64) -> None:
         assert LEASE_MOVE[self.phase * PHASES + phase], (self.phase, phase)
         self.phase = phase
-        if self.cancels_due and phase == GONE:
+        if phase == GONE and self.cancels_due:
             self.cancel_due(None)
 
     def __repr__(self) -> str:

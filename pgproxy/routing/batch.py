@@ -187,6 +187,9 @@ class BatchReader:
         self.edits: list[Edit] = []
         self.target: i64 = REPLICA
         self.decision: Decision | None = None  # the one that decided
+        # All statements are plain (Decision): what stands here between this and `own` is as it was
+        # made, `known_write`, `may_write`, `again` and `anywhere` apart.
+        self.is_plain = True
         self.pin: Pin | None = None
         self.unparsed = False
         self.known_write = False
@@ -358,8 +361,26 @@ class BatchReader:
             decision = self.router.decide_beginning(splitter.data[start:])
         if self.fixed is not None:
             decision = self.fixed
-        self.own = self._own_kind(decision)
+        self.executes = True
         self.is_named = False
+        if not decision.is_plain:
+            self._special_query(decision)
+            return BATCH
+        if not self.is_plain:
+            self._make_plain()
+        self.own = PLAIN
+        self.decision = decision
+        self.executed = decision
+        self.target = decision.target
+        self.known_write = decision.known_write
+        self.may_write = decision.may_write
+        self.again = decision.again
+        self.anywhere = decision.anywhere
+        return BATCH
+
+    def _special_query(self, decision: Decision) -> None:
+        self.is_plain = False
+        self.own = self._own_kind(decision)
         parts: list[Decision] = []
         if decision.names is not None:
             parts = self._named_query(decision.names, decision)
@@ -371,7 +392,6 @@ class BatchReader:
         self.unparsed = decision.unparsed
         self.known_write = decision.known_write
         self.discards = decision.discards
-        self.executes = True
         self.changes_schema = decision.changes_schema
         self.may_write = decision.may_write
         self.again = decision.again
@@ -389,7 +409,6 @@ class BatchReader:
             self._note_executed(part)
         if self.effects and any(effect.parameter for effect in self.effects):
             self.pin = Pin.SET_CONFIG  # named by an argument of EXECUTE
-        return BATCH
 
     def _named_query(self, names: Names, decision: Decision) -> list[Decision]:
         self.is_named = True
@@ -411,23 +430,13 @@ class BatchReader:
         self.executed = None
         self.executed_statement = None
         self.own = PLAIN
-        self.pin = None
-        self.unparsed = False
         self.known_write = False
-        self.discards = False
-        self.changes_schema = False
         self.executes = False
         self.may_write = False
         self.again = ALONE
-        self.starts = False
-        self.ends = False
-        self.effects = ()
-        self.asks_sequence = False
         self.anywhere = True
-        self.may_unpin = False
-        self.uses_temporary = False
-        self.changes_defaults = False
-        self.acts = ()
+        if not self.is_plain:
+            self._make_plain()
         if not self.continues:
             self.new_unnamed = None
         if self.is_named:
@@ -439,6 +448,21 @@ class BatchReader:
         self._has_unnamed = False
         self._has_error = False
         self._unnamed_before = self.unnamed
+
+    def _make_plain(self) -> None:
+        self.is_plain = True
+        self.pin = None
+        self.unparsed = False
+        self.discards = False
+        self.changes_schema = False
+        self.starts = False
+        self.ends = False
+        self.effects = ()
+        self.asks_sequence = False
+        self.may_unpin = False
+        self.uses_temporary = False
+        self.changes_defaults = False
+        self.acts = ()
 
     def _complete(self, owed: Owed | None) -> i64:
         splitter = self.input
@@ -560,8 +584,12 @@ class BatchReader:
             self.target = PRIMARY
             if not decision.anywhere:
                 self.anywhere = False
+        if decision.is_plain:
+            self.own = PLAIN
+            return
         if decision.starts_transaction:
             self.starts = True
+            self.is_plain = False
         kind = self._own_kind(decision)
         self.own = kind if first or kind == self.own else PLAIN
 
@@ -628,15 +656,18 @@ class BatchReader:
 
     def _note_executed(self, decision: Decision) -> None:
         self.executed = decision
-        if decision.pin is not None:
-            self.pin = decision.pin if self.pin is None else lasting_pin([self.pin, decision.pin])
-        if decision.unparsed:
-            self.unparsed = True
         if decision.known_write:
             self.known_write = True
         if decision.may_write:
             self.may_write = True
         self.again = min(self.again, decision.again)
+        if decision.is_plain:
+            return
+        self.is_plain = False
+        if decision.pin is not None:
+            self.pin = decision.pin if self.pin is None else lasting_pin([self.pin, decision.pin])
+        if decision.unparsed:
+            self.unparsed = True
         if decision.ends_transaction:
             self.ends = True
         if decision.acts:

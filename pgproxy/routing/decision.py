@@ -365,6 +365,17 @@ class Decision:
         self.acts = acts
         self.names = names
         self.again: i64 = again if again >= 0 else _again(reason, discards=discards)
+        # Nothing about it but where it goes is of interest: one test in place of a dozen.
+        self.is_plain = (
+            kind == PLAIN
+            and pin is None
+            and names is None
+            and not effects
+            and not acts
+            and not (unparsed or discards or changes_schema or changes_defaults)
+            and not (starts_transaction or ends_transaction)
+            and not (asks_sequence or may_unpin or uses_temporary)
+        )
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
         """This decision under a hint, which changes the target or leaves it."""

@@ -281,7 +281,7 @@ class Ledger:
                 if left < 0 or _serves(slot, waiter):
                     break
             else:
-                if self._uncovered(profile) > self.closing:
+                if self._unmet() > 0:
                     self._close(slot)
                 return None
             if left < 0:
@@ -423,6 +423,13 @@ class Ledger:
         """How many waiters of a profile no opening is meant for."""
         return max(len(self.queues[profile]) - self.opening_for.get(profile, 0), 0)
 
+    def _unmet(self) -> i64:
+        """How many waiters there are for whom neither an opening nor a closing is meant."""
+        unmet: i64 = -self.closing
+        for profile in self.queues:
+            unmet += self._uncovered(profile)
+        return unmet
+
     def _first_uncovered(self, profile: Profile) -> Waiter | None:
         queue = self.queues[profile]
         covered = self.opening_for.get(profile, 0)
@@ -452,9 +459,7 @@ class Ledger:
 
     def _make_room(self) -> None:
         """Idle connections, which would do for nobody who waits, yield to those who do."""
-        wanted: i64 = -self.closing
-        for profile in self.queues:
-            wanted += self._uncovered(profile)
+        wanted = self._unmet()
         for slot in list(self.idle):
             if wanted <= 0:
                 return

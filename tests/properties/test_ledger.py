@@ -222,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ]
         self.ledger.retire(self.now, keep)
         left = [slot for slot in self.slots if slot.place != CLOSING]
-        assert len(left) >= min(keep, len(alive) - len(too_old))
+        assert len(left) + len(self.logging_in) >= min(keep, len(alive) - len(too_old))
         self.carry_out()
 
     @rule()
@@ -278,7 +278,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for profile, queue in self.queues.items()
         )
         if uncovered > ledger.closing and not self.pauses:
-            assert not ledger.idle, "an idle connection of another profile does not make room"
+            assert not ledger.idle, "an idle connection that serves nobody does not make room"
 
     def teardown(self) -> None:
         """Whatever the state is, all comes to an end."""
