@@ -791,6 +791,10 @@ class Relay(Owner):
         batch.done()
 
     def give_due(self) -> None:
+        """Answers of ours whose turn has come. Where the server has to answer as well, they go in
+        front of that (`server_data`), and are one write with it."""
+        if self.inflight.ends_with_server:
+            return
         answers = self.inflight.due()
         if answers:
             self.client.write(answers)
@@ -961,6 +965,9 @@ class Relay(Owner):
         traffic.sent += len(chunk)
         try:
             splitter.feed(chunk)
+            answers = inflight.due()
+            if answers:
+                pieces = [answers]
             while True:
                 kind = splitter.next()
                 if kind == NEED_DATA:

@@ -164,6 +164,15 @@ class Inflight:
         head = self._head
         return head == len(self._queue) - 1 and self._queue[head].kind == SYNC
 
+    @property
+    def ends_with_server(self) -> bool:
+        """The newest message owed is one that the server answers."""
+        size: i64 = len(self._queue)
+        if self._head == size:
+            return False
+        newest = self._queue[size - 1]
+        return not newest.answer and newest.kind != COPY_END
+
     def readies(self) -> int:
         """How many ReadyForQuery the client is still to be given."""
         found = 0

@@ -48,6 +48,7 @@ class Statement:
         self.by_sql = not parameter_types and number > 0  # `sql` is a PREPARE
         self.users: i64 = 0  # client names that mean this statement
         self.proven = False  # some server has accepted it
+        self.answered: object = None  # rewrite's note on it, made once (protocol/inflight.py)
 
     def __repr__(self) -> str:
         return f"<Statement {self.number} users={self.users} {self.sql[:60]!r}>"
@@ -175,11 +176,12 @@ class PreparedOnServer:
 
     def touch(self, statement: Statement) -> bool:
         """Whether it is prepared here; notes the use."""
-        number = statement.number
-        if number not in self._used:
+        number = int(statement.number)
+        used = self._used
+        if number not in used:
             return False
         self._tick += 1
-        self._used[number] = self._tick
+        used[number] = int(self._tick)
         return True
 
     def add(self, statement: Statement) -> bytes:
@@ -208,6 +210,8 @@ class PreparedOnServer:
     def pending(self, statement: Statement) -> Making | None:
         """The newest Parse of it, while it is not answered."""
         number = int(statement.number)
+        if number and not self._making:
+            return None
         making = self._making.get(number) if number else self.unnamed_making
         if making is None or making.statement is not statement:
             return None

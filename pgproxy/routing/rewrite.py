@@ -5,6 +5,8 @@ statements, under our names (protocol/prepared.py). What is added here is hidden
 what is left out is answered by us, both through the queue of replies owed.
 """
 
+from typing import cast
+
 from pgproxy.frames import write
 from pgproxy.protocol.inflight import Inflight, Owed
 from pgproxy.protocol.prepared import PreparedOnServer, Statement
@@ -30,7 +32,7 @@ def rewrite(
     pieces: list[bytes] = []
     done = sent.start
     pushed = 0
-    made: set[Statement] = set()  # in this batch: an error before skips the uses as well
+    made: set[Statement] | None = None  # in this batch: an error before skips the uses as well
     for edit in sent.edits:
         while pushed < edit.at:
             inflight.push(owings[pushed])
@@ -45,21 +47,15 @@ def rewrite(
             pushed += 1
             if not prepared.touch(statement):
                 _make_room(statement, prepared, inflight, pieces)
-            elif statement in made or (prepared.pending(statement) is None and not sent.may_fail):
-                inflight.push(
-                    Owed(
-                        PARSE,
-                        answer=write.PARSE_COMPLETE,
-                        name=owed.name,
-                        statement=statement,
-                        previous=owed.previous,
-                    )
-                )
+            elif (made is not None and statement in made) or (
+                prepared.pending(statement) is None and not sent.may_fail
+            ):
+                inflight.push(_answered(owed, statement))
                 continue
             else:
                 _close(statement, inflight, pieces)
             owed.making = prepared.make(statement, hidden=False)
-            made.add(statement)
+            made = _with(made, statement)
             inflight.push(owed)
             if not edit.frame:
                 pieces.append(_parse_of(statement))
@@ -68,11 +64,11 @@ def rewrite(
             if not prepared.touch(statement):
                 _make_room(statement, prepared, inflight, pieces)
                 _prepare(statement, prepared, inflight, pieces)
-                made.add(statement)
-            elif statement not in made and _is_ours_in_doubt(statement, prepared):
+                made = _with(made, statement)
+            elif _is_ours_in_doubt(statement, prepared) and (made is None or statement not in made):
                 _close(statement, inflight, pieces)
                 _prepare(statement, prepared, inflight, pieces)
-                made.add(statement)
+                made = _with(made, statement)
         elif edit.kind == USE_UNNAMED:
             assert statement is not None
             if prepared.unnamed is not statement or _is_ours_in_doubt(statement, prepared):
@@ -87,6 +83,31 @@ def rewrite(
     if sent.end > done:
         pieces.append(data[done : sent.end])
     return b"".join(pieces)
+
+
+def _answered(parse: Owed, statement: Statement) -> Owed:
+    """What is owed for a Parse of what the server has: our own answer. A client that parses one
+    text again and again is owed the same each time."""
+    if parse.name or parse.previous is not statement:
+        return Owed(
+            PARSE,
+            answer=write.PARSE_COMPLETE,
+            name=parse.name,
+            statement=statement,
+            previous=parse.previous,
+        )
+    answered = statement.answered
+    if answered is None:
+        answered = Owed(PARSE, answer=write.PARSE_COMPLETE, statement=statement, previous=statement)
+        statement.answered = answered
+    return cast(Owed, answered)
+
+
+def _with(made: set[Statement] | None, statement: Statement) -> set[Statement]:
+    if made is None:
+        return {statement}
+    made.add(statement)
+    return made
 
 
 def _is_ours_in_doubt(statement: Statement, prepared: PreparedOnServer) -> bool:

@@ -69,9 +69,8 @@ class TestPrepared:
         replica >> PARSED + IDLE
         other >> parse("SELECT 1", "b") + describe("S", "b") + bind(statement="b") + SYNC
         replica << describe("S", NAME) + bind(statement=NAME) + SYNC
-        other << PARSED
         replica >> b"n\0\0\0\4" + BOUND + IDLE
-        other << b"n\0\0\0\4" + BOUND + IDLE
+        other << PARSED + b"n\0\0\0\4" + BOUND + IDLE
 
     def test_a_known_parse_alone_needs_no_server(self, stage: Stage) -> None:
         one, other, replica = stage.client(), stage.client(), stage["r1"]
