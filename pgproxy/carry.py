@@ -321,6 +321,11 @@ class Carry:
         if self.is_certain:
             self._due.clear()  # they are in front of the next batch
             if self.failed:
+                # A setting of the user's own that was made before the error exists all the same.
+                made = [name for name in names if is_custom(name)]
+                if made:
+                    self._asked = made
+                    self._ask(server, SETTINGS, ask(made, are_set=True))
                 return
             if self._discards:
                 self._discarded()

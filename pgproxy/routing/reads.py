@@ -244,7 +244,8 @@ class Findings:
             if name == "seed":
                 self._pin(Pin.SETSEED)
             elif names and not (local and not is_custom(name)):
-                self.effects.append(Effect(names, local=local))
+                resets = _is_null(arguments[1:2])
+                self.effects.append(Effect(names, resets=resets, local=local))
         elif parameter:
             self.effects.append(Effect((), local=local, parameter=parameter))
         else:
@@ -296,6 +297,11 @@ def _keeps_text(type_name: Tree) -> bool:
     names = strings(type_name.get("names", []))
     is_text = names[-1:] in (["text"], ["varchar"]) and names[:-1] in ([], ["pg_catalog"])
     return is_text and "typmods" not in type_name and "arrayBounds" not in type_name
+
+
+def _is_null(arguments: Tree) -> bool:
+    """Whether the one argument left is the constant NULL."""
+    return len(arguments) == 1 and bool(arguments[0].get("A_Const", {}).get("isnull", False))
 
 
 def _parameter(arguments: Tree) -> int:

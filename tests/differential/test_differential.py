@@ -20,6 +20,8 @@ from tests.differential.strategies import scripts
 from tests.support.proxy import ProxyProcess
 
 EXAMPLES = hypothesis.settings().max_examples
+# The usual run plays the same scripts each time; a deep one others.
+IS_SAME = hypothesis.settings.get_current_profile_name() != "deep"
 AT_EACH_STEP = 3
 
 # Where the proxy answers otherwise for now, and why.
@@ -71,7 +73,7 @@ def test_by_hand_alone(stage: Stage, pool_of_two: ProxyProcess, name: str) -> No
 
 
 @pytest.mark.timeout(600)
-@hypothesis.settings(max_examples=EXAMPLES // 5)
+@hypothesis.settings(max_examples=EXAMPLES // 5, derandomize=IS_SAME, database=None)
 @hypothesis.given(script=scripts())
 def test_generated_alone(stage: Stage, pool_of_two: ProxyProcess, script: Script) -> None:
     stage.check(script, pool_of_two)
@@ -86,7 +88,9 @@ def test_by_hand(stage: Stage, pool_of_two: ProxyProcess, noise: Neighbours, nam
 
 
 @pytest.mark.timeout(600)
-@hypothesis.settings(max_examples=EXAMPLES // 3, phases=(Phase.reuse, Phase.generate))
+@hypothesis.settings(
+    max_examples=EXAMPLES // 3, phases=(Phase.generate,), derandomize=IS_SAME, database=None
+)
 @hypothesis.given(script=scripts())
 def test_generated(
     stage: Stage, pool_of_two: ProxyProcess, noise: Neighbours, script: Script

@@ -90,7 +90,7 @@ SESSION: Final = (
     "SET CONSTRAINTS ALL DEFERRED",
     "SELECT set_config('app.user', app_user, false) FROM secrets WHERE id = 1",
     "SELECT set_config('app.user', 'alice', false), set_config('app.tenant', 'both', true)",
-    "SELECT set_config('app.user', NULL, false)",
+    "SELECT set_config('work_mem', NULL, false)",
     "UPDATE pg_settings SET setting = '7MB' WHERE name = 'work_mem'",
 )
 

@@ -115,6 +115,13 @@ def test_what_set_config_changes_with_it_and_what_it_cannot_change_for_good() ->
     assert look("SELECT set_config('seed', '0.5', false)").pin is Pin.SETSEED
 
 
+def test_set_config_to_null_is_a_reset() -> None:
+    (effect,) = look("SELECT set_config('work_mem', NULL, false)").effects
+    assert effect.resets
+    (effect,) = look("SELECT set_config('work_mem', 'NULL', false)").effects
+    assert not effect.resets
+
+
 def test_what_only_sets_settings_may_stay_on_a_replica() -> None:
     assert look("SELECT set_config('a', 'b', true), id FROM t").is_read_but_for_settings
     assert not look("SELECT set_config('a', 'b', true), f(1)").is_read_but_for_settings
