@@ -160,16 +160,18 @@ async def test_an_encoding_that_cannot_be_read_is_not_read_for_another_client(
 async def test_an_encoding_that_the_client_did_not_name_counts_as_well(
     options: str, cluster: Cluster, small_proxy: ProxyProcess
 ) -> None:
-    cluster.primary.psql("CREATE ROLE writes_sjis LOGIN")
+    # A name of its own each: sessions of before would still have the defaults of before.
+    role = "options_in_sjis" if options else "writes_sjis"
+    cluster.primary.psql(f"CREATE ROLE {role} LOGIN")
     try:
         if not options:
-            cluster.primary.psql("ALTER ROLE writes_sjis SET client_encoding = 'SJIS'")
+            cluster.primary.psql(f"ALTER ROLE {role} SET client_encoding = 'SJIS'")
         cluster.wait_caught_up()
-        async with await Wire.connect(small_proxy, user="writes_sjis", options=options) as wire:
+        async with await Wire.connect(small_proxy, user=role, options=options) as wire:
             assert wire.parameters()["client_encoding"] == "SJIS"
             assert rows(await wire.ask(query("SELECT pg_is_in_recovery()"))) == [[b"f"]]
     finally:
-        cluster.primary.psql("DROP ROLE writes_sjis")
+        cluster.primary.psql(f"DROP ROLE {role}")
 
 
 # --- reads that were older than the session's own writes
