@@ -517,6 +517,8 @@ def test_kill_client(guarded: ProxyProcess, fresh_database: str) -> None:
         connection.execute(f"KILL_CLIENT {number}")  # type: ignore[call-overload]
         with pytest.raises(psycopg.OperationalError, match="terminating connection"):
             victim.execute("SELECT 1")
+        while number in ids(connection, fresh_database):
+            pass
         assert ids(connection, fresh_database) == [spared.info.backend_pid]
         assert spared.execute("SELECT 1").fetchone() == (1,)
 

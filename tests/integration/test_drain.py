@@ -29,6 +29,7 @@ SELECT: Final = wire.query("SELECT 1")
 SLEEP: Final = wire.query("/* pgproxy: primary */ SELECT pg_sleep(60)")
 # More than all buffers on the way to a client hold.
 LARGE: Final = "SELECT repeat('x', 1000000) FROM generate_series(1, 100)"
+ROW: Final = 1_000_001  # of it in a COPY, with the end of the line
 
 
 def _told_to_go(frames: list[Frame]) -> bool:
@@ -309,6 +310,17 @@ async def test_a_client_without_a_pause_goes_too(
 # --- its end
 
 
+def _nothing_is_in_the_middle_of_a_row(rest: bytes) -> None:
+    """There a message would be taken for a part of the row; between two it is one."""
+    while rest[:1] == b"d" and len(rest) >= 5 + ROW:
+        assert rest[5 : 5 + ROW] == b"x" * (ROW - 1) + b"\n"
+        rest = rest[5 + ROW :]
+    if rest[:1] == b"E":
+        assert b"C57P01\0" in rest
+    else:
+        assert rest[5:].strip(b"x") == b""
+
+
 async def test_the_end_of_the_window(cluster: Cluster, table: str, start_proxy: StartProxy) -> None:
     proxy = await asyncio.to_thread(
         start_proxy, [cluster.primary], pool={"size": 4}, listen={"drain_timeout": 0.5}
@@ -317,9 +329,7 @@ async def test_the_end_of_the_window(cluster: Cluster, table: str, start_proxy: 
     silent = await Wire.open(proxy)
     await _terminate(proxy)
     assert _told_to_go(await clients.transaction.until(b""))
-    # In the middle of a row a message would be taken for a part of it.
-    rest = await clients.copying_out.reader.read()
-    assert rest.endswith(b"x")
+    _nothing_is_in_the_middle_of_a_row(await clients.copying_out.reader.read())
     for client in (
         clients.idle,
         clients.pipeline,

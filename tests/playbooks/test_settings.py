@@ -1,13 +1,12 @@
 """Settings go with their session from one server connection to the next."""
 
 from collections.abc import Iterator
-from typing import cast
 
 import pytest
 
 from pgproxy.frames import write
 from pgproxy.protocol.settings import ask, restore
-from pgproxy.servers.listening import Listening
+from pgproxy.servers.listening import Hearer, Listening
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -317,26 +316,25 @@ class TestTrouble:
         # It has committed, but nobody can be asked any more what it has set.
         client = stage.client()
         client.own_transport.protocol.pid = 1
-        client.relay.notifications.listening = cast(Listening, _Listening())
+        listening = Listening(stage.cluster)
+        client.relay.notifications.listening = listening
+        shared = listening.shared("d", b"")
+        shared.listen(Hearer("u"), [b"c"], lambda _error: None)
+        stage.settle()
+        assert shared.server is not None
+        stage["p"].take()
         client >> query("SET search_path = a; NOTIFY c")
-        stage["p"] >> SET + write.command_complete(b"NOTIFY") + IDLE
+        stage["p"].take()
+        # The marker waits for the other connection, which does not answer.
+        leased = client.relay.server
+        assert leased is not None
+        leased.transport.protocol.data_received(SET + write.command_complete(b"NOTIFY") + IDLE)
         assert client.relay.notifications.holds
-        stage["p"].leaves()
+        leased.transport.close()
+        stage.settle()
         assert client.own_transport.closed
-
-
-class _Listening:
-    """A shared listener that never answers."""
-
-    def __init__(self) -> None:
-        self.server = self
-        self.shown_pids: dict[tuple[str, int], int] = {}
-
-    def connected(self, _database: str, _encoding: bytes) -> "_Listening":
-        return self
-
-    def mark(self, _owner: object, _marked: object) -> bool:
-        return True
+        listening.close()
+        stage.settle()
 
 
 class TestPinsThatEnd:
