@@ -525,10 +525,11 @@ class Relay(Owner):
         if route == TO_REPLICA and not batch.known_write:
             target = REPLICA
         front = self.front
-        if batch.anywhere and front.held and front.held_read_only:
+        if len(front.held) == 0:
+            return target
+        if batch.anywhere and front.held_read_only:
             target = REPLICA
-        holds_writer = front.held and not front.held_read_only
-        if holds_writer and (route != TO_REPLICA or front.held_needs_primary):
+        if not front.held_read_only and (route != TO_REPLICA or front.held_needs_primary):
             return PRIMARY
         return target
 
@@ -658,7 +659,7 @@ class Relay(Owner):
         if not pipelined and batch.in_doubt:
             batch.in_doubt.clear()
         first = b""
-        if front.held:
+        if len(front.held) > 0:
             first = front.held
             self.begun = first if self.on_replica and self._can_move(first) else b""
             front.held = b""
@@ -743,7 +744,7 @@ class Relay(Owner):
         inflight = self.inflight
         first = sent.first
         preface = self.preface
-        if preface:
+        if len(preface) > 0:
             self.preface = b""
             for owed in self.preface_owed:
                 inflight.push(owed)
@@ -751,10 +752,10 @@ class Relay(Owner):
             server.prepared.unnamed = None  # a simple Query drops it
         if sent.needs is not None:
             preface += lead_in(sent.needs, server.prepared, inflight, inside=sent.inside)
-        if first:
+        if len(first) > 0:
             inflight.push(OWED_BEGIN)
             server.prepared.unnamed = None
-        if preface:
+        if len(preface) > 0:
             first = preface + first
         if sent.edits:
             data = rewrite(sent, server.prepared, inflight, pipelined=pipelined)
@@ -770,7 +771,7 @@ class Relay(Owner):
                     inflight.push(owed)
                 if sent.new_unnamed is not None:
                     server.prepared.unnamed = sent.new_unnamed
-        server.write(first + data if first else data)
+        server.write(first + data if len(first) > 0 else data)
 
     def _sent(self) -> None:
         batch = self.batch
@@ -966,7 +967,7 @@ class Relay(Owner):
         try:
             splitter.feed(chunk)
             answers = inflight.due()
-            if answers:
+            if len(answers) > 0:
                 pieces = [answers]
             while True:
                 kind = splitter.next()
@@ -1061,7 +1062,7 @@ class Relay(Owner):
                             assert pieces is not None
                             pieces.append(told)
                     else:
-                        if self.carry.resetting:
+                        if len(self.carry.resetting) > 0:
                             if pieces is None:
                                 pieces = []
                             pieces.append(splitter.data[done : splitter.start])
@@ -1076,7 +1077,7 @@ class Relay(Owner):
                             if self.carry.touched:
                                 journal.give_up()  # what is set now, no other server knows
                         journal.ready(self.front.status)
-                        if self.named.failure:
+                        if len(self.named.failure) > 0:
                             self.named.failure = b""
                         if notifications.busy and not journal.is_checking:
                             news = notifications.ready(before)
@@ -1119,7 +1120,7 @@ class Relay(Owner):
                 if inflight.has_void:
                     self._undo(server)
                 answers = inflight.due()
-                if answers:
+                if len(answers) > 0:
                     if pieces is None:
                         pieces = []
                     if splitter.end > done:
@@ -1167,7 +1168,7 @@ class Relay(Owner):
         """Gives the client what came up to `end`, the last ReadyForQuery in it ending at
         `ready_at`."""
         journal = self.journal
-        if data:
+        if len(data) > 0:
             self.client.write(data)
         if ready_at >= 0:
             journal.is_partial = end > ready_at

@@ -79,6 +79,7 @@ class Owed:
         self.hidden = hidden  # the client did not send it
         self.role: i64 = role  # of a hidden one
         self.answer = answer  # not sent to the server; this is the reply
+        self.is_answered = len(answer) > 0
         self.error = error  # sent so that it fails; this replaces the server's ErrorResponse
         self.name = name  # of the client's statement that it makes or closes
         self.statement = statement  # that it makes or closes
@@ -171,7 +172,7 @@ class Inflight:
         if self._head == size:
             return False
         newest = self._queue[size - 1]
-        return not newest.answer and newest.kind != COPY_END
+        return not newest.is_answered and newest.kind != COPY_END
 
     def readies(self) -> int:
         """How many ReadyForQuery the client is still to be given."""
@@ -283,12 +284,17 @@ class Inflight:
         if head == len(queue):
             return b""
         oldest = queue[head]
-        if not oldest.answer and oldest.kind != COPY_END:
+        if not oldest.is_answered and oldest.kind != COPY_END:
             return b""
+        if oldest.is_answered and head + 1 < len(queue):
+            second = queue[head + 1]
+            if not second.is_answered and second.kind != COPY_END:
+                self._pop()
+                return oldest.answer
         answers: list[bytes] = []
         while self._head < len(self._queue):
             oldest = self._queue[self._head]
-            if oldest.answer:
+            if oldest.is_answered:
                 answers.append(oldest.answer)
             elif oldest.kind != COPY_END:
                 break

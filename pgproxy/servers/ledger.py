@@ -147,7 +147,7 @@ class Ledger:
                 slot.profile is profile
                 and slot.settings is settings
                 and not slot.doomed
-                and (not slot.custom or allowed is None or slot.custom <= allowed)
+                and (len(slot.custom) == 0 or allowed is None or slot.custom <= allowed)
             ):
                 idle.pop()
                 slot.place = LEASED

@@ -72,6 +72,20 @@ class TestPrepared:
         replica >> b"n\0\0\0\4" + BOUND + IDLE
         other << PARSED + b"n\0\0\0\4" + BOUND + IDLE
 
+    def test_a_known_parse_is_answered_at_once_where_the_server_has_nothing_to_answer(
+        self, stage: Stage
+    ) -> None:
+        one, other, primary = stage.client(), stage.client(), stage["p"]
+        one >> parse("DELETE FROM t", "a") + SYNC
+        primary << parse("DELETE FROM t", NAME) + SYNC
+        primary >> PARSED + IDLE
+        one << PARSED + IDLE
+        other >> parse("DELETE FROM t", "b") + FLUSH
+        other << PARSED
+        other >> bind(statement="b") + FLUSH
+        primary >> BOUND
+        other << BOUND
+
     def test_a_known_parse_alone_needs_no_server(self, stage: Stage) -> None:
         one, other, replica = stage.client(), stage.client(), stage["r1"]
         one >> parse("SELECT 1", "a") + SYNC

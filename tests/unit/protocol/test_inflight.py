@@ -441,3 +441,15 @@ def test_a_query_of_ours_at_work_is_known() -> None:
     assert inflight.hides_query
     inflight.reply(ord("Z"))
     assert not inflight.hides_query
+
+
+def test_whether_the_newest_message_is_one_that_the_server_answers() -> None:
+    inflight = Inflight()
+    assert not inflight.ends_with_server
+    inflight.push(Owed(PARSE, answer=write.PARSE_COMPLETE))
+    assert not inflight.ends_with_server
+    inflight.push(OWED_BIND)
+    assert inflight.ends_with_server
+    assert inflight.due() == write.PARSE_COMPLETE
+    inflight.push(OWED_COPY_END)
+    assert not inflight.ends_with_server
