@@ -57,10 +57,13 @@ class Results:
         values = self._by_round(cell, peer, metric).values()
         return median(values) if values else None
 
-    def ratio(self, cell: str, peer: str, reference: str, metric: str) -> float | None:
-        """The median of the ratios of the rounds in which both were measured."""
+    def ratio(
+        self, cell: str, peer: str, reference: str, metric: str, against: str = ""
+    ) -> float | None:
+        """The median of the ratios of the rounds in which both were measured; `against`: the
+        reference's cell, if it is another one."""
         ours = self._by_round(cell, peer, metric)
-        theirs = self._by_round(cell, reference, metric)
+        theirs = self._by_round(against or cell, reference, metric)
         ratios = [ours[turn] / theirs[turn] for turn in ours if theirs.get(turn)]
         return median(ratios) if ratios else None
 

@@ -54,6 +54,20 @@ def test_the_report_judges_the_goals() -> None:
     assert "| met" in line
 
 
+def test_a_goal_may_compare_two_loads_of_one_proxy() -> None:
+    results = _results()
+    for turn, (named, unnamed) in enumerate([(22.0, 20.0), (30.0, 20.0), (21.0, 20.0)]):
+        results.samples += [
+            Sample("read-only/prepared/64", "pgproxy", turn, {"cpu_us": named}),
+            Sample("read-only/extended/64", "pgproxy", turn, {"cpu_us": unnamed}),
+        ]
+    line = next(line for line in markdown(results, None).splitlines() if "| 1.15 " in line)
+
+    assert "pgproxy, read-only/extended/64" in line
+    assert "1.10" in line
+    assert "| met" in line
+
+
 def test_stored_results_come_back_as_they_were(tmp_path: Path) -> None:
     results = _results()
     results.save(tmp_path / "results.json")
