@@ -13,7 +13,6 @@ statement, which shows where the transaction has to go.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, final
 
@@ -223,7 +222,7 @@ class Relay(Owner):
         self.preface = b""  # hidden messages that go in front of the next batch
         self.preface_owed: list[Owed] = []
         self.cancels_due: list[Callable[[], None]] = []  # for when the client's statement runs
-        self.backlog: deque[bytes] = deque()
+        self.backlog: list[bytes] = []  # short: it is bounded, and most clients never have any
         self.backlog_size: i64 = 0
         # The session and its transaction.
         self.pin: Pin | None = None  # one of carry.pins
@@ -635,7 +634,7 @@ class Relay(Owner):
             return
         self._pump()
         while self.backlog and self.phase in (FREE, LEASED):
-            chunk = self.backlog.popleft()
+            chunk = self.backlog.pop(0)
             self.backlog_size -= len(chunk)
             self.batch.feed(chunk)
             self._pump()
