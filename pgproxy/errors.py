@@ -30,7 +30,8 @@ class PgError(Exception):
     """An error a client may see.
 
     `severity` is ERROR (the connection goes on) or FATAL (it is closed after the message).
-    `detail` says what to do about it; `hint` is optional.
+    `detail` says what to do about it; `hint` is optional. `routine` is another than "pgproxy" where
+    the error stands for one of PostgreSQL's that drivers know by it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class PgError(Exception):
         severity: str = "ERROR",
         detail: str = "",
         hint: str = "",
+        routine: str = "pgproxy",
     ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
@@ -48,6 +50,7 @@ class PgError(Exception):
         self.severity = severity
         self.detail = detail
         self.hint = hint
+        self.routine = routine
 
 
 class ConfigError(Exception):

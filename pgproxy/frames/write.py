@@ -66,7 +66,7 @@ def command_complete(tag: bytes) -> bytes:
 
 
 def error_response(error: PgError) -> bytes:
-    """ErrorResponse with the fields of `error`; the routine (R) is pgproxy."""
+    """ErrorResponse with the fields of `error`; the routine (R) tells whether it is ours."""
     return frame(codes.B_ERROR_RESPONSE, _report(error))
 
 
@@ -90,7 +90,7 @@ def _report(report: PgError) -> bytes:
         parts.append(_field(b"D", report.detail))
     if report.hint:
         parts.append(_field(b"H", report.hint))
-    parts.append(b"Rpgproxy\x00\x00")
+    parts.append(_field(b"R", report.routine) + b"\x00")
     return b"".join(parts)
 
 

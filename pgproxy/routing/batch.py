@@ -1094,4 +1094,5 @@ def undefined_statement(name: bytes) -> PgError:
     return PgError(
         UNDEFINED_PREPARED_STATEMENT,
         f'prepared statement "{name.decode(errors="replace")}" does not exist',
+        routine="FetchPreparedStatement",  # then postgres.js prepares it again
     )

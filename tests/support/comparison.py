@@ -52,7 +52,7 @@ class Comparison:
     def check(self, section: str) -> None:
         """Fail where that section differs, or did not come to its end directly."""
         direct, proxied = self.direct[section], self.proxied[section]
-        assert "raised" not in direct or not isinstance(direct, dict), direct
+        assert not isinstance(direct, dict) or "raised" not in direct, direct
         if isinstance(direct, list) and isinstance(proxied, list):
             for place, (expected, got) in enumerate(zip(direct, proxied, strict=False)):
                 assert got == expected, f"{section}[{place}]"

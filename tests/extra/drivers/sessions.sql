@@ -334,8 +334,10 @@ SELECT pg_advisory_lock(7)::text
 SELECT pg_try_advisory_lock(7)::text
 SELECT pg_advisory_unlock(7)::text, pg_advisory_unlock(7)::text
 SELECT pg_advisory_unlock_all()::text
+BEGIN
 SELECT nextval('two.tickets')::text
 SELECT currval('two.tickets')::text, lastval()::text
+COMMIT
 CREATE TEMP TABLE mine (n int)
 DISCARD TEMP
 SELECT count(*)::text FROM mine
