@@ -535,10 +535,10 @@ class Relay(Owner):
     def _lease(self) -> bool:
         target = self._target()
         self.on_replica = target == REPLICA
-        if self.batch.asks_sequence and self._takes_back():
-            return True
         carry = self.carry
         self.allowed = carry.allowed(self.batch) if self.batch.effects else carry.settings.allowed
+        if self.batch.asks_sequence and self._takes_back():
+            return True
         server = self.group.acquire(
             target, self.profile, self, self.watermark.wrote_at, carry.settings
         )
@@ -554,7 +554,7 @@ class Relay(Owner):
         server = self.wrote_on
         if server is None or server.writer is not self or not server.backend.writable:
             return False
-        if not self.group.pool_of(server).take_back(server):
+        if not self.group.pool_of(server).take_back(server, self):
             return False
         self.take(server)
         return True

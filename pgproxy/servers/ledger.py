@@ -181,9 +181,11 @@ class Ledger:
         self.leased += 1
         return slot
 
-    def take_back(self, slot: Slot) -> bool:
-        """Leases this slot, if it is idle and nobody waits."""
+    def take_back(self, slot: Slot, allowed: frozenset[str] | None = None) -> bool:
+        """Leases this slot, if it is idle, nobody waits and no settings exist there but `allowed`."""
         if slot.place != IDLE or slot.doomed or self.waiting:
+            return False
+        if allowed is not None and not slot.custom <= allowed:
             return False
         self.idle.remove(slot)
         slot.place = LEASED

@@ -129,9 +129,9 @@ class Pool(Keeper):
             self.context.call_later(0.0, self._call_back)
         return None
 
-    def take_back(self, server: ServerConnection) -> bool:
-        """Leases this connection, if it is idle."""
-        if not self.ledger.take_back(server):
+    def take_back(self, server: ServerConnection, waiter: Waiter) -> bool:
+        """Leases this connection, if it is idle and serves the one who would wait."""
+        if not self.ledger.take_back(server, waiter.allowed):
             return False
         self.backend.load += 1
         self.backend.leases += 1

@@ -351,6 +351,14 @@ def test_where_other_settings_exist_only_those_are_served_who_have_them() -> Non
     assert ledger.acquire(A, allowed=APP) is slot
 
 
+def test_nor_does_a_session_take_its_last_one_back_where_others_have_spoilt_it() -> None:
+    ledger = Ledger(1)
+    (slot,) = spoilt(ledger)
+    assert not ledger.take_back(slot, NONE)
+    assert ledger.take_back(slot, APP)
+    ledger.check()
+
+
 def test_a_spoilt_connection_is_kept_for_those_whom_it_can_serve() -> None:
     ledger = Ledger(2)
     clean, slot = idle(ledger, count=2)
