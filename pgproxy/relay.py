@@ -228,6 +228,7 @@ class Relay(Owner):
         self.pin: Pin | None = None  # one of carry.pins
         self.wrote_on: ServerConnection | None = None  # where its own sequences are known
         self.wrote = False  # the transaction may have
+        self.called_nextval = False  # it has, by that name
         self.holds = False  # the lease goes on although nothing needs it
         self.pin_is_new = False  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
@@ -283,7 +284,7 @@ class Relay(Owner):
         pool = self.group.pool_of(server)
         if self.holds:
             self.holds = False
-            pool.holders.discard(self)
+            pool.holders.pop(self, None)
             pool.release(server)
             return
         asked = self.inflight.only_questions
@@ -678,6 +679,8 @@ class Relay(Owner):
             server.writer = self
             self.wrote_on = server
             self.wrote = True
+            if batch.gives_sequence:
+                self.called_nextval = True
             if self.context.keeps_watermark:
                 self.writing = True
         if batch.simple:
@@ -1212,7 +1215,8 @@ class Relay(Owner):
                 return
             if self.pin is None:
                 waited = self.phase == SETTLING
-                if not waited and self.group.asks_sequences and self._may_hold(server):
+                may_ask = self.group.asks_sequences or self.called_nextval
+                if may_ask and not waited and self._may_hold(server):
                     return
                 if not waited and self.batch.input.passing:
                     # A copy has failed; the next client's bytes must not be read as copy data.
@@ -1256,13 +1260,13 @@ class Relay(Owner):
         return True
 
     def _may_hold(self, server: ServerConnection) -> bool:
-        """Whether the lease goes on until somebody else wants it or the next statement is done: it
-        has written, and the next statement may ask what a sequence gave."""
-        pool = self.group.pool_of(server)
-        self.holds = server.writer is self and self.wrote and pool.ledger.waiting == 0
+        """Whether the lease goes on for a moment, until the next statement is done: it has written,
+        and the next statement may ask what a sequence gave."""
+        self.holds = server.writer is self and self.wrote
         self.wrote = False
+        self.called_nextval = False
         if self.holds:
-            pool.holders.add(self)
+            self.group.pool_of(server).hold(self)
         return self.holds
 
     def _stop_holding(self) -> ServerConnection | None:
@@ -1271,14 +1275,14 @@ class Relay(Owner):
         assert server is not None
         if self.batch.asks_sequence or self.front.held:
             self.holds = False
-            self.group.pool_of(server).holders.discard(self)
+            self.group.pool_of(server).holders.pop(self, None)
             return server
         self._let_go(server)
         return None
 
     def _let_go(self, server: ServerConnection) -> None:
         self.holds = False
-        self.group.pool_of(server).holders.discard(self)
+        self.group.pool_of(server).holders.pop(self, None)
         self._release(server)
 
     def _session_ends_transaction(self) -> None:
@@ -1335,7 +1339,7 @@ class Relay(Owner):
             return
         if self.holds:
             self.holds = False
-            self.group.pool_of(server).holders.discard(self)
+            self.group.pool_of(server).holders.pop(self, None)
             self.enter(FREE)
             return
         said_goodbye = self.server_said_goodbye

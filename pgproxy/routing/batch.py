@@ -205,6 +205,7 @@ class BatchReader:
         self.executed_statement: Statement | None = None
         self.effects: tuple[Effect, ...] = ()  # on the session's settings
         self.asks_sequence = False  # what the session's own nextval gave
+        self.gives_sequence = False  # it calls nextval
         self.anywhere = False  # it fits wherever its transaction runs
         self.may_unpin = False
         self.uses_temporary = False
@@ -399,6 +400,7 @@ class BatchReader:
         self.ends = decision.ends_transaction
         self.effects = decision.effects
         self.asks_sequence = decision.asks_sequence
+        self.gives_sequence = decision.gives_sequence
         self.anywhere = decision.anywhere
         self.may_unpin = decision.may_unpin
         self.uses_temporary = decision.uses_temporary
@@ -459,6 +461,7 @@ class BatchReader:
         self.ends = False
         self.effects = ()
         self.asks_sequence = False
+        self.gives_sequence = False
         self.may_unpin = False
         self.uses_temporary = False
         self.changes_defaults = False
@@ -686,6 +689,8 @@ class BatchReader:
             self.effects += decision.effects
         if decision.asks_sequence:
             self.asks_sequence = True
+        if decision.gives_sequence:
+            self.gives_sequence = True
 
     def _parse(self) -> None:
         self.traffic.parses += 1

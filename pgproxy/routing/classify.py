@@ -256,6 +256,7 @@ def combine(decisions: list[Decision]) -> Decision:
         exact=any(decision.exact for decision in decisions),
         effects=tuple(effect for decision in decisions for effect in decision.effects),
         asks_sequence=any(decision.asks_sequence for decision in decisions),
+        gives_sequence=any(decision.gives_sequence for decision in decisions),
         anywhere=all(decision.anywhere or decision.target == REPLICA for decision in decisions),
         may_unpin=any(decision.may_unpin for decision in decisions),
         uses_temporary=any(decision.uses_temporary for decision in decisions),

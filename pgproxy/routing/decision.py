@@ -283,6 +283,7 @@ class Decision:
     exact           made from the literals too: may stand only for exactly this text
     effects         what it may do to the session's settings, in order
     asks_sequence   it asks what the session's own last nextval was
+    gives_sequence  it calls nextval or setval by name
     anywhere        it may run wherever its transaction does, on a replica too, whatever `target` is
     may_unpin       it may take away what a session is pinned for
     writes          whether it may write what a later read could miss, where `target` and `reason` do
@@ -319,6 +320,7 @@ class Decision:
         again: int = -1,
         effects: tuple[Effect, ...] = (),
         asks_sequence: bool = False,
+        gives_sequence: bool = False,
         anywhere: bool = False,
         may_unpin: bool = False,
         uses_temporary: bool = False,
@@ -358,6 +360,7 @@ class Decision:
         self.exact = exact
         self.effects = effects
         self.asks_sequence = asks_sequence
+        self.gives_sequence = gives_sequence
         self.anywhere = anywhere
         self.may_unpin = may_unpin
         self.uses_temporary = uses_temporary or pin is Pin.TEMP_TABLE or reason is Reason.TEMP_TABLE
@@ -374,7 +377,7 @@ class Decision:
             and not acts
             and not (unparsed or discards or changes_schema or changes_defaults)
             and not (starts_transaction or ends_transaction)
-            and not (asks_sequence or may_unpin or uses_temporary)
+            and not (asks_sequence or gives_sequence or may_unpin or uses_temporary)
         )
 
     def hinted(self, hint: i64, target: i64) -> "Decision":
@@ -417,6 +420,7 @@ class Decision:
             again=again,
             effects=self.effects,
             asks_sequence=self.asks_sequence,
+            gives_sequence=self.gives_sequence,
             anywhere=self.anywhere,
             may_unpin=self.may_unpin,
             uses_temporary=self.uses_temporary,
@@ -450,6 +454,7 @@ class Decision:
             int(self.again),
             tuple(effect.fields() for effect in self.effects),
             self.asks_sequence,
+            self.gives_sequence,
             self.anywhere,
             self.may_unpin,
             self.uses_temporary,

@@ -105,6 +105,7 @@ PINS: Final = {
 
 # What they tell is what this session's own nextval, or serial column, gave last.
 OF_OWN_SEQUENCES: Final = frozenset({"currval", "lastval"})
+TO_OWN_SEQUENCES: Final = frozenset({"nextval", "setval"})
 
 READS: Final = (NON_VOLATILE - NON_VOLATILE_ON_PRIMARY) | READ_SAFE
 

@@ -19,6 +19,7 @@ from pgproxy.routing.functions import (
     PINS,
     ROLE_SETTINGS,
     SEQUENCE_COLUMNS,
+    TO_OWN_SEQUENCES,
     function_reason,
     is_temporary,
     is_view_of_the_primary,
@@ -98,6 +99,7 @@ class Findings:
         self.makes_temporary = False  # SELECT INTO TEMP
         self.effects: list[Effect] = []  # of set_config on the session's settings
         self.asks_sequence = False  # currval, lastval
+        self.gives_sequence = False  # nextval, setval
         self.may_unpin = False  # it may take away what the session is pinned for
         self.sets = False  # it calls set_config: the literals decide which settings
         self._others = False  # something else keeps it from a replica
@@ -226,6 +228,8 @@ class Findings:
         self.found(reason, f"function {'.'.join(names)}", is_local=is_local)
         if name in OF_OWN_SEQUENCES and reason is Reason.PRIMARY_FUNCTION:
             self.asks_sequence = True
+        if name in TO_OWN_SEQUENCES and reason is not Reason.UNKNOWN_FUNCTION:
+            self.gives_sequence = True
         if is_lock and "unlock" in name:
             self.may_unpin = True
         pin = PINS.get(name) if reason is not Reason.UNKNOWN_FUNCTION else None

@@ -241,6 +241,7 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
         exact=findings.exact or findings.sets,
         effects=tuple(findings.effects),
         asks_sequence=findings.asks_sequence,
+        gives_sequence=findings.gives_sequence,
         anywhere=findings.is_read_but_for_settings,
         may_unpin=findings.may_unpin,
         writes=0 if findings.writes_nothing else -1,
@@ -263,6 +264,7 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
         exact=findings.sets,
         effects=tuple(findings.effects),
         asks_sequence=findings.asks_sequence,
+        gives_sequence=findings.gives_sequence,
         may_unpin=findings.may_unpin,
         acts=NOTIFIED if findings.notifies else (),
     )
@@ -279,6 +281,7 @@ def _call(node: Tree) -> Decision:
         detail="CALL",
         effects=tuple(findings.effects),
         asks_sequence=findings.asks_sequence,
+        gives_sequence=findings.gives_sequence,
         may_unpin=findings.may_unpin,
         acts=NOTIFIED if findings.notifies else (),
     )

@@ -28,6 +28,10 @@ from pgproxy.telemetry.counters import Counters
 
 # Seconds to clean a connection before it is closed instead.
 RESET_TIMEOUT = 5.0
+# A connection that its session only holds: seconds that others wait for it at least, and at most
+# twice; and after how many times that it is let go of although nobody waits.
+HOLD = 0.05
+LONGEST_HOLD = 20
 # Seconds between attempts to reach a backend, doubled with each failure.
 RETRY_FIRST = 0.1
 RETRY_LAST = 2.0
@@ -99,7 +103,8 @@ class Pool(Keeper):
         self.user = user
         self.ledger = ledger
         self.servers: set[ServerConnection] = set()
-        self.holders: set[Owner] = set()  # who would let go of theirs if somebody waits
+        self.holders: dict[Owner, int] = {}  # who only hold theirs, since how many times HOLD
+        self._is_ageing = False
         self.last_error: PgError | None = None  # why the backend could not be reached last time
         self._retry_pause = RETRY_FIRST
         self._pausing = False
@@ -124,9 +129,6 @@ class Pool(Keeper):
         now = time.monotonic()
         self.ledger.enqueue(waiter, profile, now, now + self.context.wait_timeout)
         self._carry_out()
-        if self.holders:
-            # Not at once: the waiter has not been told yet that it waits.
-            self.context.call_later(0.0, self._call_back)
         return None
 
     def take_back(self, server: ServerConnection, waiter: Waiter) -> bool:
@@ -137,9 +139,26 @@ class Pool(Keeper):
         self.backend.leases += 1
         return True
 
-    def _call_back(self) -> None:
-        while self.holders and self.ledger.waiting:
-            self.holders.pop().let_go()
+    def hold(self, owner: Owner) -> None:
+        """The owner has finished and keeps its connection, until its `let_go` is called."""
+        self.holders[owner] = 0
+        if not self._is_ageing:
+            self._is_ageing = True
+            self.context.call_later(HOLD, self._age)
+
+    def _age(self) -> None:
+        self._is_ageing = False
+        for owner, age in list(self.holders.items()):
+            if owner not in self.holders:
+                continue
+            if age >= LONGEST_HOLD or (age > 0 and self.ledger.waiting):
+                del self.holders[owner]
+                owner.let_go()
+            else:
+                self.holders[owner] = age + 1
+        if self.holders and not self._is_ageing:
+            self._is_ageing = True
+            self.context.call_later(HOLD, self._age)
 
     def cancel_wait(self, waiter: Waiter) -> bool:
         before = self.ledger.waiting

@@ -7,6 +7,7 @@ import pytest
 from pgproxy.frames import write
 from pgproxy.protocol.settings import ask, restore
 from pgproxy.servers.listening import Hearer, Listening
+from pgproxy.servers.pool import LONGEST_HOLD
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -450,7 +451,7 @@ class TestSequences:
         stage["p"] >> write.command_complete(b"DISCARD SEQUENCES") + IDLE + undefined
         one.take()
         one << b""
-        # Whoever asks such things keeps its connection after a write, while nobody else wants one.
+        # Whoever asks such things keeps its connection after a write, for a moment.
         one >> INSERT
         stage["p"] << INSERT
         stage["p"] >> INSERTED + IDLE
@@ -463,9 +464,66 @@ class TestSequences:
         stage["p"] >> INSERTED + IDLE
         stage["p"].take()
         other >> INSERT
+        assert one.relay.holds
+        stage.timers_fire()
+        stage.timers_fire()
         stage["p"] << INSERT
         assert one.relay.server is None
         stage["p"] >> INSERTED + IDLE
+
+    def test_who_waits_already_waits_no_longer_for_it(self) -> None:
+        stage = Stage(size=1, replicas=0)
+        one, second, third = stage.client(), stage.client(), stage.client()
+        one >> self.LASTVAL
+        stage["p"].take()
+        stage["p"] >> SELECTED + IDLE
+        one >> INSERT
+        second >> INSERT
+        third >> INSERT
+        for client in (one, second, third):
+            assert client.relay.server is not None
+            stage["p"] << INSERT
+            stage["p"] >> INSERTED + IDLE
+            assert client.relay.holds
+            stage.timers_fire()
+            stage.timers_fire()
+        assert third.relay.holds  # nobody is left who waits
+        stage.close()
+
+    def test_it_is_held_for_a_moment_though_nobody_waits(self, stage: Stage) -> None:
+        client = stage.client()
+        nextval = query("INSERT INTO a VALUES (nextval('b'))")
+        client >> nextval
+        stage["p"] << nextval
+        stage["p"] >> INSERTED + IDLE
+        assert client.relay.holds
+        for _ in range(LONGEST_HOLD):
+            stage.timers_fire()
+            assert client.relay.holds
+        stage.timers_fire()
+        assert not client.relay.holds
+        assert client.relay.server is None
+        assert not stage.timers
+
+    def test_the_next_statement_comes_before_those_who_wait(self) -> None:
+        stage = Stage(size=1, replicas=0)
+        one, other = stage.client(), stage.client()
+        one >> self.LASTVAL
+        stage["p"].take()
+        stage["p"] >> SELECTED + IDLE
+        one >> INSERT
+        other >> INSERT
+        stage["p"] << INSERT
+        stage["p"] >> INSERTED + IDLE
+        one >> self.LASTVAL
+        stage["p"] << self.LASTVAL
+        stage["p"] >> SELECTED + IDLE
+        assert one.relay.server is None
+        stage["p"] << INSERT
+        stage["p"] >> INSERTED + IDLE
+        stage.timers_fire()
+        stage.timers_fire()
+        stage.close()
 
     def test_nor_in_the_middle_of_a_transaction(self, stage: Stage) -> None:
         one, other = stage.client(), stage.client()
