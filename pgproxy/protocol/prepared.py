@@ -89,11 +89,17 @@ class StatementRegistry:
         return len(self._by_text)
 
     def acquire(
-        self, sql: bytes, parameter_types: bytes, decision: object, scope: bytes = b""
+        self,
+        sql: bytes,
+        parameter_types: bytes,
+        decision: object,
+        scope: bytes = b"",
+        *,
+        is_shared: bool = True,
     ) -> Statement:
         """The statement of this text, with one user more. One that SQL prepares has no parameter
-        types, not even their number."""
-        if is_of_the_moment(sql):
+        types, not even their number. One that is not shared is new."""
+        if not is_shared or is_of_the_moment(sql):
             scope += b"\x01%d" % self._last
         key = (sql, parameter_types, scope)
         statement = self._by_text.get(key)

@@ -710,6 +710,8 @@ class BatchReader:
         else:
             for part in decisions_of(decision, self.statements):
                 self._note(part)
+            if not decision.names.reserved:
+                self._use_names(decision.names)  # an EXECUTE returns what it does when parsed
         types = data[sql_end + 1 : end]
         if name_end == body:
             self._has_unnamed = True
@@ -736,7 +738,9 @@ class BatchReader:
             again = write.parse(taken.server_name, sql, types)
             self.edits.append(Edit(USE, splitter.start, end, place, taken, again))
             return
-        statement = self.registry.acquire(sql, types, decision, self.scope)
+        statement = self.registry.acquire(
+            sql, types, decision, self.scope, is_shared=decision.names is None
+        )
         self.statements[name] = statement
         if name in self.needs:
             self._must_end = True

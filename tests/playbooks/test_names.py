@@ -90,6 +90,26 @@ def test_another_client_never_meets_it(stage: Stage) -> None:
     client << BOUND + ROW + IDLE
 
 
+def test_what_executes_it_is_parsed_where_it_is(stage: Stage) -> None:
+    """PostgreSQL keeps the columns of an EXECUTE from its Parse."""
+    client, other, replica = stage.client(), stage.client(), stage["r1"]
+    texts = (client, "PREPARE a AS SELECT 1"), (other, "PREPARE a AS SELECT 'b'")
+    for one, sql in texts:
+        one >> query(sql)
+        replica >> (PREPARED if one is client else done(DEALLOCATED) + PREPARED) + IDLE
+        one << PREPARED + IDLE
+        replica.take()
+    for one, sql in texts:
+        one >> parse("EXECUTE a", "s") + SYNC
+        name = one.relay.batch.statements[b"s"].server_name.decode()
+        lead = hidden('DEALLOCATE "a"') + hidden(sql)
+        replica << lead + parse("EXECUTE a", name) + SYNC
+        replica >> done(DEALLOCATED) + done(PREPARED) + PARSED + IDLE
+        one << PARSED + IDLE
+    first, second = (one.relay.batch.statements[b"s"] for one in (client, other))
+    assert first is not second
+
+
 def test_why_it_cannot_be_prepared_again_is_what_the_client_is_told(stage: Stage) -> None:
     client, primary = stage.client(), stage["p"]
     client >> PREPARE
