@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.errors import FEATURE_NOT_SUPPORTED, PgError
+from pgproxy.frames import write
 from pgproxy.frames.codes import F_DESCRIBE, STATUS_IDLE, TARGET_STATEMENT
 from pgproxy.protocol.named import STAND_IN
 from pgproxy.protocol.states import CLOSE, DESCRIBE, LEASED, PARSE, SETTLING
@@ -25,6 +27,16 @@ if TYPE_CHECKING:
     from pgproxy.relay import Relay
 
 CHANGED: Final = b"\x00RRevalidateCachedQuery\x00"
+# A Bind asks for as many columns as the client knows of, and there are others. On a connection that
+# has prepared the statement before they came, the server would have refused the statement.
+OTHER_COLUMNS: Final = b"\x00RPortalSetResultFormat\x00"
+OUTDATED: Final = write.error_response(
+    PgError(
+        FEATURE_NOT_SUPPORTED,
+        "cached plan must not change result type",
+        routine="RevalidateCachedQuery",
+    )
+)
 # Statements of one batch that may have changed.
 ATTEMPTS: Final = 5
 
@@ -100,6 +112,15 @@ class Healing:
         self.hides_parameters = is_describe
         self._index = index
         return True
+
+    def is_outdated(self) -> bool:
+        """Whether the client knows a statement's columns from before the schema has changed."""
+        batch = self.relay.batch
+        is_current = self.relay.context.registry.is_current
+        return any(
+            name in batch.described and not is_current(statement)
+            for name, statement in batch.statements.items()
+        )
 
     def resend(self, server: ServerConnection) -> None:
         """The server is ready."""

@@ -34,7 +34,7 @@ from pgproxy.frames.codes import (
     STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
-from pgproxy.healing import CHANGED, Healing
+from pgproxy.healing import CHANGED, OTHER_COLUMNS, OUTDATED, Healing
 from pgproxy.named import Named
 from pgproxy.notifications import Notifications
 from pgproxy.protocol.inflight import (
@@ -1110,6 +1110,12 @@ class Relay(Owner):
                                 pieces = []
                             pieces.append(splitter.data[done : splitter.start])
                             pieces.append(self.named.instead(frame))
+                            done = splitter.end
+                        elif OTHER_COLUMNS in frame and self.healing.is_outdated():
+                            if pieces is None:
+                                pieces = []
+                            pieces.append(splitter.data[done : splitter.start])
+                            pieces.append(OUTDATED)
                             done = splitter.end
                         elif SERVER_PREFIX in frame:
                             if pieces is None:

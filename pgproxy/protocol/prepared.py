@@ -110,14 +110,17 @@ class StatementRegistry:
         statement.users += 1
         return statement
 
+    def is_current(self, statement: Statement) -> bool:
+        """Whether who prepares the text now gets this one."""
+        key = (statement.sql, statement.parameter_types, statement.scope)
+        return self._by_text.get(key) is statement
+
     def release(self, statement: Statement) -> None:
         """One user less; without users the text is forgotten. Numbers are never used again."""
         statement.users -= 1
-        if statement.users == 0:
-            key = (statement.sql, statement.parameter_types, statement.scope)
-            # One that was forgotten and retained may have a successor of the same text.
-            if self._by_text.get(key) is statement:
-                del self._by_text[key]
+        # One that was forgotten and retained may have a successor of the same text.
+        if statement.users == 0 and self.is_current(statement):
+            del self._by_text[statement.sql, statement.parameter_types, statement.scope]
 
     def retire(self) -> None:
         """The schema has changed: a text prepared from now on must not get a plan from before,

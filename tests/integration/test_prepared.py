@@ -272,6 +272,25 @@ async def test_in_a_transaction_a_changed_table_is_an_error(
         assert kinds(await client.ask(use("s"), SYNC)) == "2DCZ"
 
 
+async def test_nor_does_it_matter_where_it_is_prepared(
+    cluster: Cluster, proxy: ProxyProcess, database: str
+) -> None:
+    """On the primary it is prepared after the change, so that Bind asks for too few columns."""
+    text = "SELECT * FROM items WHERE n = 1"
+    cluster.wait_caught_up()
+    for address in (cluster.primary, proxy):
+        async with await Wire.connect(address, database=database) as client:
+            await client.ask(parse(text, name="s"), describe("S", "s"), SYNC)
+            await client.ask(query("BEGIN"))
+            await client.ask(query("ALTER TABLE items ADD COLUMN more int"))
+            old = bind(statement="s", result_formats=[1, 0]) + execute()
+            frames = await client.ask(old, SYNC)
+            told = fields(frames[0][1])
+            assert (told["C"], told["R"]) == ("0A000", "RevalidateCachedQuery")
+            assert told["M"] == "cached plan must not change result type"
+            await client.ask(query("ROLLBACK"))
+
+
 async def test_an_unnamed_statement_that_comes_again(
     cluster: Cluster, single: ProxyProcess, database: str
 ) -> None:
