@@ -319,8 +319,8 @@ class Carry:
         self.resetting = NO_NAMES
         names = [name for name, _ in touched]
         if self.is_certain:
-            self._due.clear()  # they are in front of the next batch
             if self.failed:
+                self._due.clear()
                 # A setting of the user's own that was made before the error exists all the same.
                 made = [name for name in names if is_custom(name)]
                 if made:
@@ -340,6 +340,8 @@ class Carry:
             if resets:
                 server.settings = self._table.get(reset(server.settings, resets, NOTHING_SET))
                 self._settle(self._table.get(reset(self.settings, resets, self._base)))
+            if not names:
+                self._due.clear()  # they are in front of the next batch
         if names:
             self._asked = names
             self._set_back(server)

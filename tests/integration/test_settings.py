@@ -501,3 +501,16 @@ async def test_asyncpg_takes_its_connections_back(small: ProxyProcess, fresh_dat
                 assert await session.fetchval("SHOW application_name") == "pooled"
 
         await asyncio.gather(*(work(number % 10) for number in range(60)))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["app.who", "work_mem"])
+async def test_what_all_is_reset_to_is_what_the_session_began_with(
+    proxy: ProxyProcess, name: str
+) -> None:
+    """In the extended protocol, with a setting in play that PostgreSQL does not know, and without."""
+    async with await Wire.connect(proxy, TimeZone="Etc/UTC") as wire:
+        for sql in (f"SET {name} = '1MB'", "SET TimeZone = 'Asia/Tokyo'", "RESET ALL"):
+            await wire.ask(parse(sql) + bind() + execute() + SYNC)
+        frames = await wire.ask(query("SHOW TimeZone"))
+        assert rows(frames) == [[b"Etc/UTC"]]
