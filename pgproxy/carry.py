@@ -338,7 +338,9 @@ class Carry:
                 server.settings = self._table.get(changed(server.settings, known))
                 self._settle(self._table.get(changed(self.settings, known)))
             if resets:
-                server.settings = self._table.get(reset(server.settings, resets, NOTHING_SET))
+                # With a question they are set back at once, in front of it.
+                there = self._base if names else NOTHING_SET
+                server.settings = self._table.get(reset(server.settings, resets, there))
                 self._settle(self._table.get(reset(self.settings, resets, self._base)))
             if not names:
                 self._due.clear()  # they are in front of the next batch

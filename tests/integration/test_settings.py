@@ -514,3 +514,7 @@ async def test_what_all_is_reset_to_is_what_the_session_began_with(
             await wire.ask(parse(sql) + bind() + execute() + SYNC)
         frames = await wire.ask(query("SHOW TimeZone"))
         assert rows(frames) == [[b"Etc/UTC"]]
+        async with await Wire.connect(proxy) as other:
+            for _ in range(4):
+                assert rows(await other.ask(query("SHOW TimeZone"))) != [[b"Etc/UTC"]]
+                assert rows(await wire.ask(query("SHOW TimeZone"))) == [[b"Etc/UTC"]]
