@@ -272,7 +272,7 @@ class Carry:
         """What the client has to be told of a ParameterStatus: b"", or that; takes note of it."""
         if name in OF_THE_SERVER:
             return b""
-        if self.resetting and name.decode("ascii", "replace").lower() in self.resetting:
+        if self._is_resetting(name):
             value = self._origin.reported.get(name, value)  # it will have that again
         if self.reported.get(name) == value:
             return b""
@@ -291,9 +291,15 @@ class Carry:
         told = [
             self.news(name, value)
             for name, value in self._origin.reported.items()
-            if name.decode("ascii", "replace").lower() in self.resetting
+            if self._is_resetting(name)
         ]
         return b"".join(told)
+
+    def _is_resetting(self, name: bytes) -> bool:
+        """Whether the last batch sets back what has this name in ParameterStatus."""
+        if not self.resetting:
+            return False
+        return name.decode("ascii", "replace").lower() in self.resetting
 
     def refused(self, frame: bytes) -> PgError:
         """The session's settings could not be restored; nothing behind them has been run."""

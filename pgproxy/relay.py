@@ -283,8 +283,7 @@ class Relay(Owner):
         self.server = None
         pool = self.group.pool_of(server)
         if self.holds:
-            self.holds = False
-            pool.holders.pop(self, None)
+            self._end_hold(server)
             pool.release(server)
             return
         asked = self.inflight.only_questions
@@ -1280,15 +1279,17 @@ class Relay(Owner):
         server = self.server
         assert server is not None
         if self.batch.asks_sequence or self.front.held:
-            self.holds = False
-            self.group.pool_of(server).holders.pop(self, None)
+            self._end_hold(server)
             return server
         self._let_go(server)
         return None
 
-    def _let_go(self, server: ServerConnection) -> None:
+    def _end_hold(self, server: ServerConnection) -> None:
         self.holds = False
         self.group.pool_of(server).holders.pop(self, None)
+
+    def _let_go(self, server: ServerConnection) -> None:
+        self._end_hold(server)
         self._release(server)
 
     def _session_ends_transaction(self) -> None:
@@ -1344,8 +1345,7 @@ class Relay(Owner):
         if self.phase == GONE or server is None:
             return
         if self.holds:
-            self.holds = False
-            self.group.pool_of(server).holders.pop(self, None)
+            self._end_hold(server)
             self.enter(FREE)
             return
         said_goodbye = self.server_said_goodbye

@@ -199,6 +199,18 @@ def error_fields(body: bytes) -> dict[str, str]:
     return fields
 
 
+def server_error(body: bytes, otherwise: str, *, severity: str = "ERROR") -> PgError:
+    """ErrorResponse, to be told on; `otherwise` is what it says without a message."""
+    fields = error_fields(body)
+    return PgError(
+        fields.get("C", "XX000"),
+        fields.get("M", otherwise),
+        severity=severity,
+        detail=fields.get("D", ""),
+        hint=fields.get("H", ""),
+    )
+
+
 def parameter_status(body: bytes) -> tuple[bytes, bytes]:
     """ParameterStatus: (name, value)."""
     name, offset = cstring(body, 0)

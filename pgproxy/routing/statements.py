@@ -254,31 +254,26 @@ def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
     findings = Findings()
     findings.found(reason, detail)
     findings.look(tree)
-    # What current_setting says does not matter to a write.
-    return Decision(
-        PRIMARY,
-        reason,
-        pin=findings.pin,
-        detail=detail,
-        known_write=True,
-        exact=findings.sets,
-        effects=tuple(findings.effects),
-        asks_sequence=findings.asks_sequence,
-        gives_sequence=findings.gives_sequence,
-        may_unpin=findings.may_unpin,
-        acts=NOTIFIED if findings.notifies else (),
-    )
+    return _doing(findings, reason, detail, known_write=True)
 
 
 def _call(node: Tree) -> Decision:
     """What the procedure does is not known, but what its arguments do."""
     findings = Findings()
     findings.look(node["funccall"].get("args", []))
+    return _doing(findings, Reason.CALL, "CALL", known_write=False)
+
+
+def _doing(findings: Findings, reason: Reason, detail: str, *, known_write: bool) -> Decision:
+    """A statement that does more than what is found in it, for the primary. What current_setting
+    says does not matter there."""
     return Decision(
         PRIMARY,
-        Reason.CALL,
+        reason,
         pin=findings.pin,
-        detail="CALL",
+        detail=detail,
+        known_write=known_write,
+        exact=findings.sets,
         effects=tuple(findings.effects),
         asks_sequence=findings.asks_sequence,
         gives_sequence=findings.gives_sequence,

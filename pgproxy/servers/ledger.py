@@ -147,7 +147,7 @@ class Ledger:
                 slot.profile is profile
                 and slot.settings is settings
                 and not slot.doomed
-                and (len(slot.custom) == 0 or allowed is None or slot.custom <= allowed)
+                and _serves(slot, allowed)
             ):
                 idle.pop()
                 slot.place = LEASED
@@ -163,11 +163,7 @@ class Ledger:
         index: i64 = len(self.idle) - 1
         while index >= 0:
             slot = self.idle[index]
-            if (
-                slot.profile is profile
-                and not slot.doomed
-                and (allowed is None or slot.custom <= allowed)
-            ):
+            if slot.profile is profile and not slot.doomed and _serves(slot, allowed):
                 # Of those that will do, one that would not do for others.
                 rank: i64 = 1000 if slot.settings is settings else len(slot.custom)
                 if rank > best:
@@ -183,9 +179,7 @@ class Ledger:
 
     def take_back(self, slot: Slot, allowed: frozenset[str] | None = None) -> bool:
         """Leases this slot, if it is idle, nobody waits and no settings exist there but `allowed`."""
-        if slot.place != IDLE or slot.doomed or self.waiting:
-            return False
-        if allowed is not None and not slot.custom <= allowed:
+        if slot.place != IDLE or slot.doomed or self.waiting or not _serves(slot, allowed):
             return False
         self.idle.remove(slot)
         slot.place = LEASED
@@ -272,7 +266,7 @@ class Ledger:
         profile = slot.profile
         queue = self.queues[profile]
         waiter = queue[0]
-        if not _serves(slot, waiter):
+        if not _serves(slot, waiter.allowed):
             coming = self.closing + self.opening
             if now - waiter.waiting_since > SWITCH_AFTER and coming < max(self.size // 4, 1):
                 self._close(slot)
@@ -280,7 +274,7 @@ class Ledger:
             left: i64 = LOOKED_AT
             for waiter in queue:
                 left -= 1
-                if left < 0 or _serves(slot, waiter):
+                if left < 0 or _serves(slot, waiter.allowed):
                     break
             else:
                 if self._unmet() > 0:
@@ -482,7 +476,9 @@ class Ledger:
             usable = [
                 slot
                 for slot in self.idle
-                if any(_serves(slot, waiter) for waiter in self.queues.get(slot.profile, ()))
+                if any(
+                    _serves(slot, waiter.allowed) for waiter in self.queues.get(slot.profile, ())
+                )
             ]
             assert not usable, "a waiter sleeps while a connection for it is idle"
             assert served or self.total < self.size, "waiters, and nothing will ever wake them"
@@ -495,7 +491,6 @@ class Ledger:
         )
 
 
-def _serves(slot: Slot, waiter: Waiter) -> bool:
-    """Whether no settings exist there that its client would see and has not made."""
-    allowed = waiter.allowed
-    return not slot.custom or allowed is None or slot.custom <= allowed
+def _serves(slot: Slot, allowed: frozenset[str] | None) -> bool:
+    """Whether no settings exist there that a client would see and has not made (Waiter.allowed)."""
+    return len(slot.custom) == 0 or allowed is None or slot.custom <= allowed

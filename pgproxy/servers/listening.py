@@ -28,6 +28,7 @@ from pgproxy.frames.codes import (
     B_READY_FOR_QUERY,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
+from pgproxy.protocol.leadin import quoted
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import Profile
@@ -226,14 +227,14 @@ class Shared(Owner):
         self._number += 1
         self._asking[channel] = self._number
         self._ask(
-            write.query(b"LISTEN " + _quoted(channel)),
+            write.query(b"LISTEN " + quoted(channel)),
             _Asked(COMMAND, channel, self._number, None),
         )
 
     def _leave(self, channel: bytes) -> None:
         self._confirmed.discard(channel)
         if self._asking.pop(channel, None) is not None and self.server is not None:
-            self._ask(write.query(b"UNLISTEN " + _quoted(channel)), _Asked(COMMAND, b"", 0, None))
+            self._ask(write.query(b"UNLISTEN " + quoted(channel)), _Asked(COMMAND, b"", 0, None))
 
     def _connect(self) -> None:
         if self._is_opening or self.is_closed or self.server is not None:
@@ -351,7 +352,8 @@ class Shared(Owner):
                         else:
                             early.append(answered)
                 elif kind == B_ERROR_RESPONSE and self._asked:
-                    self._asked[0].error = _error(splitter.data[splitter.start : splitter.end])
+                    body = splitter.data[splitter.start + 5 : splitter.end]
+                    self._asked[0].error = read.server_error(body, "LISTEN failed")
                 kind = splitter.next()
             splitter.keep = splitter.passed
         except PgError:
@@ -559,17 +561,3 @@ class Listening:
     def close(self) -> None:
         for shared in self.all():
             shared.close()
-
-
-def _quoted(channel: bytes) -> bytes:
-    return b'"' + channel.replace(b'"', b'""') + b'"'
-
-
-def _error(frame: bytes) -> PgError:
-    fields = read.error_fields(frame[5:])
-    return PgError(
-        fields.get("C", "XX000"),
-        fields.get("M", "LISTEN failed"),
-        detail=fields.get("D", ""),
-        hint=fields.get("H", ""),
-    )

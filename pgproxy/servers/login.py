@@ -143,7 +143,7 @@ class ServerLogin:
                 if answer is not None:
                     exchange.write(answer)
             elif kind == codes.B_ERROR_RESPONSE:
-                raise _server_error(body)
+                raise read.server_error(body, "the server refused the log-in", severity="FATAL")
             elif kind == codes.B_NEGOTIATE_PROTOCOL_VERSION:
                 _check_version(backend, body)
             elif not authentication.done:
@@ -238,15 +238,4 @@ def _unexpected(backend: Backend, kind: int) -> PgError:
         PROTOCOL_VIOLATION,
         f"{backend.name} sent message type {kind} during log-in",
         severity="FATAL",
-    )
-
-
-def _server_error(body: bytes) -> PgError:
-    fields = read.error_fields(body)
-    return PgError(
-        fields.get("C", "XX000"),
-        fields.get("M", "the server refused the log-in"),
-        severity="FATAL",
-        detail=fields.get("D", ""),
-        hint=fields.get("H", ""),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from pgproxy.errors import PROTOCOL_VIOLATION, PgError
 from pgproxy.frames.codes import B_ERROR_RESPONSE, B_PARAMETER_STATUS, B_READY_FOR_QUERY
-from pgproxy.frames.read import error_fields
+from pgproxy.frames.read import server_error
 from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.settings import Origin, Settings, restore
 from pgproxy.servers.connection import Owner, ServerConnection
@@ -94,13 +94,8 @@ class Introduction(Owner):
                 if kind == B_PARAMETER_STATUS:
                     server.note_status()
                 elif kind == B_ERROR_RESPONSE and self._awaited == 1:
-                    fields = error_fields(splitter.data[splitter.start + 5 : splitter.end])
-                    self._error = PgError(
-                        fields.get("C", "XX000"),
-                        fields.get("M", "the server refused the settings"),
-                        detail=fields.get("D", ""),
-                        hint=fields.get("H", ""),
-                    )
+                    body = splitter.data[splitter.start + 5 : splitter.end]
+                    self._error = server_error(body, "the server refused the settings")
                 elif kind == B_READY_FOR_QUERY:
                     self._awaited -= 1
                 kind = splitter.next()

@@ -142,7 +142,10 @@ class Pool(Keeper):
     def hold(self, owner: Owner) -> None:
         """The owner has finished and keeps its connection, until its `let_go` is called."""
         self.holders[owner] = 0
-        if not self._is_ageing:
+        self._age_later()
+
+    def _age_later(self) -> None:
+        if self.holders and not self._is_ageing:
             self._is_ageing = True
             self.context.call_later(HOLD, self._age)
 
@@ -156,9 +159,7 @@ class Pool(Keeper):
                 owner.let_go()
             else:
                 self.holders[owner] = age + 1
-        if self.holders and not self._is_ageing:
-            self._is_ageing = True
-            self.context.call_later(HOLD, self._age)
+        self._age_later()
 
     def cancel_wait(self, waiter: Waiter) -> bool:
         before = self.ledger.waiting
