@@ -3,7 +3,6 @@
 import asyncio
 import random
 import re
-import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import pytest
 
 from pgproxy.embedded import Cluster
+from tests.support.descriptors import descriptors_for
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import (
     FLUSH,
@@ -33,14 +33,8 @@ AT_ONCE: Final = 200  # connections being made: no more than a listen queue hold
 
 @pytest.fixture(autouse=True)
 def descriptors() -> Iterator[None]:
-    """For the clients' own ends. What the proxy needs it sees to itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CLIENTS + 500
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"a process may have {hard} descriptors only")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with descriptors_for(CLIENTS):
+        yield
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ grows by for each is logged: see it with `pytest --log-cli-level=INFO`.
 import asyncio
 import logging
 import random
-import resource
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from itertools import count
@@ -18,6 +17,7 @@ import pytest
 
 import pgproxy._compiled
 from pgproxy.embedded import Cluster, Server
+from tests.support.descriptors import descriptors_for
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import SYNC, Frame, Wire, bind, errors, execute, parse, query, rows
 
@@ -47,14 +47,8 @@ SESSIONS: Final = (
 
 @pytest.fixture(autouse=True)
 def descriptors() -> Iterator[None]:
-    """For the clients' own ends. What the proxy needs it sees to itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST + 500
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"a process may have {hard} descriptors only")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with descriptors_for(MOST):
+        yield
 
 
 @pytest.fixture
