@@ -138,7 +138,8 @@ class Carry:
 
     def lease(self, server: ServerConnection) -> None:
         """A server connection whose settings are not the session's has been leased."""
-        message, first = restore(server.settings, self.settings)
+        as_superuser = server.profile.is_superuser
+        message, first = restore(server.settings, self.settings, as_superuser=as_superuser)
         server.settings = self.settings
         if not message:
             return
@@ -430,6 +431,11 @@ class Carry:
 
     def _discarded(self) -> None:
         self.pins &= NOT_DISCARDED
+        self._unpin()
+
+    def not_pinned(self, pin: Pin) -> None:
+        """What was to pin has failed."""
+        self.pins.discard(pin)
         self._unpin()
 
     def _unpin(self) -> None:

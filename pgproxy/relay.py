@@ -230,7 +230,7 @@ class Relay(Owner):
         self.wrote = False  # the transaction may have
         self.called_nextval = False  # it has, by that name
         self.holds = False  # the lease goes on although nothing needs it
-        self.pin_is_new = False  # by the statement in flight; an error takes it back
+        self.new_pin: Pin | None = None  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
         self.journal = Journal(context.rerun_limit)
@@ -423,10 +423,10 @@ class Relay(Owner):
         """Sends the batch, or answers it. False: the client's input has to wait."""
         batch = self.batch
         server = self.server
-        if self.holds:
-            server = self._stop_holding()
         if batch.is_named and (self.named.must_wait_for_answers() or self.named.refuses()):
             return self.phase != SETTLING
+        if self.holds:
+            server = self._stop_holding()
         if server is not None:
             inflight = self.inflight
             if batch.continues or inflight.skipping or inflight.copying:
@@ -671,7 +671,7 @@ class Relay(Owner):
         else:
             self.journal.sent(sent)
         self._account(server, pipelined=pipelined)
-        self.pin_is_new = False  # an error may be this batch's
+        self.new_pin = None  # an error may be this batch's
         if batch.asks_sequence and not batch.continues:
             self._hide_sequences(server)
         if batch.may_write and not self.on_replica:
@@ -692,7 +692,7 @@ class Relay(Owner):
             self.transmit(server, sent, pipelined=pipelined)
             self._sent()
             return
-        after = self._note_special(server, pipelined=pipelined)
+        after = self._note_special(server)
         self.transmit(server, sent, pipelined=pipelined)
         if after:
             self.journal.give_up()
@@ -700,7 +700,7 @@ class Relay(Owner):
             server.write(after)
         self._sent()
 
-    def _note_special(self, server: ServerConnection, *, pipelined: bool) -> bytes:
+    def _note_special(self, server: ServerConnection) -> bytes:
         """The batch at hand is about to be sent and does more than to read or write. Returns what
         is to follow it."""
         batch = self.batch
@@ -709,7 +709,7 @@ class Relay(Owner):
         if batch.pin is not None or batch.unparsed:
             if batch.pin in NEVER_UNDONE:
                 server.doomed = True
-            self._set_pin(pipelined=pipelined)
+            self._set_pin()
         if batch.may_unpin:
             self.carry.may_unpin = True
         if batch.uses_temporary:
@@ -839,20 +839,21 @@ class Relay(Owner):
             return BEHIND_WRITE
         return NOT_FRESH if self.group.has_replicas else NO_REPLICA
 
-    def _set_pin(self, *, pipelined: bool) -> None:
+    def _set_pin(self) -> None:
         pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
-        is_pinned = self.pin is not None
+        is_pinned = pin in self.carry.pins
         self.pin_to_server(pin)
         if is_pinned:
             return
-        # Only the sole statement in flight can be told from others when an error comes.
+        # Only the client's sole statement in flight can be told from others when an error comes.
         executed = self.batch.executed
-        self.pin_is_new = (
-            not pipelined
+        if (
+            not self.inflight.owes_client
             and executed is not None
             and executed is self.batch.decision
             and (executed.pin_is_undone or executed.unparsed)
-        )
+        ):
+            self.new_pin = pin
 
     def pin_to_server(self, pin: Pin) -> None:
         """The session keeps its server connection."""
@@ -1200,7 +1201,7 @@ class Relay(Owner):
 
     def settled(self, server: ServerConnection) -> None:
         """ReadyForQuery has come and nothing is owed any more."""
-        self.pin_is_new = False
+        self.new_pin = None
         if self.batch.continues:
             return
         if self.front.status == STATUS_IDLE:
@@ -1397,13 +1398,11 @@ class Relay(Owner):
             self.server_said_goodbye = True
         if CHANGED in body:
             self.context.registry.retire()  # whoever changed the schema did not do it through us
-        if self.pin_is_new:
-            self.pin_is_new = False
+        if self.new_pin is not None:
+            pin, self.new_pin = self.new_pin, None
             # Of a text that was not understood only this error says that none of it was run.
-            if self.pin is not None and (self.pin is not Pin.UNPARSED or b"\x00C42601\x00" in body):
-                self.carry.pins.discard(self.pin)
-                self.pin = None
-                self.batch.shares_listening = self.listening is not None
+            if pin is not Pin.UNPARSED or b"\x00C42601\x00" in body:
+                self.carry.not_pinned(pin)
 
     def _undo(self, server: ServerConnection) -> None:
         void = self.inflight.take_void()

@@ -226,16 +226,19 @@ def names_set(name: str) -> tuple[str, ...]:
 
 
 def changed(settings: Settings, answers: dict[str, str | None]) -> dict[str, str]:
-    """The values after `answers`; None takes a setting out. What was set last stands last."""
+    """The values after `answers`; None takes a setting out. They stand in the order in which they
+    were first set, so that each may be set again by whoever may set it; a role stands behind what
+    was set before it."""
     values = settings.values.copy()
     session, role = AUTHORITY
     if session in answers and role in answers:
         values.pop(role, None)  # which that takes back: it comes after, though it be the same
     for name, value in answers.items():
-        if values.get(name) == value:
-            continue
-        values.pop(name, None)
-        if value is not None:
+        if value is None:
+            values.pop(name, None)
+        elif values.get(name) != value:
+            if name in AUTHORITY:
+                values.pop(name, None)
             values[name] = value
     return values
 
@@ -263,8 +266,13 @@ def size_of(values: dict[str, str]) -> int:
     return sum([len(name) + len(value) for name, value in values.items()])
 
 
-def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
-    """What is to be set (None: set back), in this order, to get from the one to the other."""
+def difference(
+    have: Settings, want: Settings, *, as_superuser: bool = False
+) -> list[tuple[str, str | None]]:
+    """What is to be set (None: set back), in this order, to get from the one to the other.
+
+    With a superuser's log-in the role comes last: before it anything may be set.
+    """
     before = have.values
     after = want.values
     changes: list[tuple[str, str | None]] = []
@@ -274,7 +282,10 @@ def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
         if changes:
             before = {name: value for name, value in before.items() if name not in AUTHORITY}
         changes += [(name, None) for name in before if name not in after and name not in TIMEOUTS]
-        for name, value in after.items():
+        values = list(after.items())
+        if as_superuser:
+            values.sort(key=_is_authority)
+        for name, value in values:
             if name not in TIMEOUTS and before.get(name) != value:
                 if name in RELATIVE and name in before:
                     changes.append((name, None))
@@ -288,10 +299,17 @@ def difference(have: Settings, want: Settings) -> list[tuple[str, str | None]]:
     return changes + late
 
 
-def restore(have: Settings, want: Settings, *, or_end: bool = True) -> tuple[bytes, bytes]:
+def _is_authority(setting: tuple[str, str]) -> bool:
+    return setting[0] in AUTHORITY
+
+
+def restore(
+    have: Settings, want: Settings, *, or_end: bool = True, as_superuser: bool = False
+) -> tuple[bytes, bytes]:
     """The Query that brings a connection from `have` to `want` (b"" if they are the same), and one
-    to go in front of it that may fail. `or_end`: an error in the former ends the connection."""
-    changes = difference(have, want)
+    to go in front of it that may fail. `or_end`: an error in the former ends the connection.
+    `as_superuser`: who has logged in is one."""
+    changes = difference(have, want, as_superuser=as_superuser)
     if not changes:
         return b"", b""
     first = b"; ".join([_NO_TIMEOUT[name] for name in TIMEOUTS if name in have.values])

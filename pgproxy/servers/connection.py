@@ -195,12 +195,17 @@ class ServerConnection(Slot):
             self.transport.close()
 
     def leave(self) -> None:
-        """Closes: with Terminate where the server listens, at once where it is at work."""
+        """Ends it: with Terminate where the server listens, at once where it is at work.
+
+        After Terminate the server is the first to close, which it does when its session counts no
+        more. Whoever opens another one before that may exceed what the server is to be used for.
+        """
         if self.at_work:
             self.abort()
             return
+        self.doomed = True
         self.write(TERMINATE)
-        self.close()
+        self.set_reading(True)
 
     def abort(self) -> None:
         """Closes without waiting for the server to read what is still buffered."""

@@ -65,6 +65,11 @@ class Profile:
         self.origins: dict[Settings, Origin] = {}
         self.clients: i64 = 0
 
+    @property
+    def is_superuser(self) -> bool:
+        """Whether the user who logs in is one."""
+        return self.reported.get(b"is_superuser") == b"on"
+
     def __repr__(self) -> str:
         return f"<Profile {self.parameters}>"
 

@@ -61,7 +61,9 @@ class Introduction(Owner):
 
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
-        message, first = restore(slot.settings, self._base, or_end=False)
+        message, first = restore(
+            slot.settings, self._base, or_end=False, as_superuser=slot.profile.is_superuser
+        )
         slot.owner = self
         self._server = slot
         self._took_over = len(slot.settings.values) > 0

@@ -26,8 +26,9 @@ from pgproxy.servers.connection import Backend, Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import CLOSED, IDLE, LEASED, RESETTING, Ledger, Profile, Waiter
 from pgproxy.telemetry.counters import Counters
 
-# Seconds to clean a connection before it is closed instead.
+# Seconds to clean a connection before it is closed instead, and for the server to close it then.
 RESET_TIMEOUT = 5.0
+FAREWELL = 5.0
 # A connection that its session only holds: seconds that others wait for it at least, and at most
 # twice; and after how many times that it is let go of although nobody waits.
 HOLD = 0.05
@@ -314,6 +315,7 @@ class Pool(Keeper):
             slot = ledger.to_close.pop()
             assert isinstance(slot, ServerConnection)
             slot.leave()
+            self.context.call_later(FAREWELL, slot.abort)
         while ledger.to_open:
             self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)).begin)
 

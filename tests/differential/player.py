@@ -6,8 +6,9 @@ what has to differ between two connections to PostgreSQL itself:
 - process ids and keys (of BackendKeyData the length stays), the numbers of temporary schemas,
   OIDs of what users made;
 - file, line and routine of errors: where in PostgreSQL's source they were raised;
-- where in the answer to a step ParameterStatus stands. Which come, in which order, with which
-  values, is compared for each step;
+- where in the answer to a step ParameterStatus stands, and in which order those of several
+  settings: after RESET ALL it is the order in which the connection ever changed them, which a client
+  cannot know. Which come, and of one setting in which order, is compared for each step;
 - when notifications come. Which come, and in which order, is compared for each connection.
 """
 
@@ -123,6 +124,7 @@ class _Player:
             await self._hear(client, step.count, answer)
         else:
             await self._say(client, step.messages, answer)
+        answer.parameters.sort(key=_setting)
 
     async def leave(self) -> None:
         """Disconnect; what comes unasked until the end of the stream is a last answer."""
@@ -140,7 +142,6 @@ class _Player:
         named = dict(login.parameters, user=login.user, database=self._database)
         client.wire = await Wire.connect(self._address, **named)  # type: ignore[arg-type]
         self._note(client, client.wire.startup, answer)
-        answer.parameters.sort()  # at the start their order has no meaning
         if not client.wire.startup or client.wire.startup[-1][0] != b"Z":
             await self._closed(client, answer)
 
@@ -222,6 +223,10 @@ class _Player:
                 client.heard.append(f"{channel}: {payload}")
             else:
                 answer.frames.append(shown(kind, body))
+
+
+def _setting(parameter: str) -> str:
+    return parameter.partition(" = ")[0]
 
 
 def shown(kind: bytes, body: bytes) -> str:

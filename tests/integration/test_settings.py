@@ -405,6 +405,37 @@ async def test_a_level_in_capitals_is_one(wires: Callable[..., Any]) -> None:
         assert errors(await one.ask(query("SELECT 1"))) == []
 
 
+@pytest.mark.parametrize("again", ["2000", "1"])
+@pytest.mark.asyncio
+async def test_what_a_role_may_not_set_stays_what_it_was(
+    small: ProxyProcess, cluster: Cluster, fresh_database: str, again: str
+) -> None:
+    """In vain: the server tells a value in its own way, which is no reason to set it later."""
+    role, user = f"{fresh_database}_role", f"{fresh_database}_user"
+    cluster.primary.psql(
+        f"CREATE ROLE {role}; CREATE ROLE {user} LOGIN IN ROLE {role};"
+        f" GRANT SET ON PARAMETER deadlock_timeout TO {user}"
+    )
+    try:
+        for login in (user, "postgres"):
+            one, other = [
+                await Wire.connect(small, user=login, database=fresh_database) for _ in range(2)
+            ]
+            for sql in ("SET deadlock_timeout = 2000", f"SET ROLE {role}"):
+                assert errors(await one.ask(query(sql))) == []
+            refused = query(f"BEGIN; SET deadlock_timeout = {again}; COMMIT")
+            assert errors(await one.ask(refused)) == ["42501"]
+            assert errors(await one.ask(query("ROLLBACK"))) == []
+            for _ in range(4):
+                assert rows(await other.ask(query("SHOW deadlock_timeout"))) == [[b"1s"]]
+                shown = await one.ask(query("SELECT current_setting('deadlock_timeout')"))
+                assert rows(shown) == [[b"2s"]]
+            for wire in (one, other):
+                await wire.close()
+    finally:
+        cluster.primary.psql(f"DROP OWNED BY {user}; DROP ROLE {role}, {user}")
+
+
 @pytest.mark.asyncio
 async def test_what_only_a_role_could_set_ends_nobody_elses_session(
     small: ProxyProcess, cluster: Cluster, fresh_database: str

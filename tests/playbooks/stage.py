@@ -92,6 +92,8 @@ class Transport:
         assert isinstance(data, bytes)
         if not self.closed:
             self.arrived += data
+        if data == write.TERMINATE:
+            self.close()  # as the server does
 
     def set_protocol(self, protocol: Any) -> None:
         self.protocol = protocol

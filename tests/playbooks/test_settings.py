@@ -419,6 +419,26 @@ class TestPinsThatEnd:
         assert client.relay.server is not None
         assert client.relay.pin is not None
 
+    @pytest.mark.parametrize("sql", ["SELEC", "CREATE TEMP TABLE a ()"])
+    @pytest.mark.parametrize("before", ["SET search_path = a", "SELECT pg_advisory_unlock(1)"])
+    def test_what_fails_while_the_server_is_asked_pins_nobody(
+        self, stage: Stage, before: str, sql: str
+    ) -> None:
+        client = stage.client()
+        for text in ("SELECT pg_advisory_lock(1)", before)[before.startswith("SET") :]:
+            client >> query(text)
+            stage["p"] << query(text)
+            stage["p"] >> SELECTED + IDLE
+        assert letters(stage["p"].take()) == "Q"
+        client >> query(sql)
+        stage["p"] << query(sql)
+        stage["p"] >> (answer(b"f", b"f", b"f", b"f") if "unlock" in before else answer(b"a"))
+        stage["p"] >> error("syntax error", "42601") + IDLE
+        if stage["p"].take():
+            stage["p"] >> answer(b"f", b"f", b"f", b"f")
+        assert client.relay.pin is None
+        assert client.relay.server is None
+
 
 class TestSequences:
     LASTVAL = query("SELECT lastval()")

@@ -15,6 +15,7 @@ from pgproxy.protocol.settings import (
     Effect,
     Origin,
     Settings,
+    TIMEOUTS,
     SettingsTable,
     answers,
     ask,
@@ -186,11 +187,28 @@ def test_encodings_that_are_read(encoding: str) -> None:
     raise AssertionError(f"no letter for {encoding}")
 
 
-def test_what_was_set_last_stands_last() -> None:
+def test_a_role_stands_behind_what_was_set_before_it() -> None:
     before = Settings({"role": "a", "work_mem": "1MB"})
     assert list(changed(before, {"role": "b"})) == ["work_mem", "role"]
     assert list(changed(before, {"role": "a"})) == ["role", "work_mem"]
     assert changed(before, {"role": None, "x": None}) == {"work_mem": "1MB"}
+
+
+def test_what_is_set_again_stands_where_it_was_allowed_to_be_set() -> None:
+    before = Settings({"deadlock_timeout": "1000", "role": "a"})
+    after = changed(before, {"deadlock_timeout": "1s", "work_mem": "1MB"})
+    assert list(after.items()) == [("deadlock_timeout", "1s"), ("role", "a"), ("work_mem", "1MB")]
+
+
+@given(have=values, want=values)
+def test_a_superuser_gives_its_authority_away_last(
+    have: dict[str, str], want: dict[str, str]
+) -> None:
+    changes = difference(Settings(have), Settings(want), as_superuser=True)
+    assert sorted(map(str, changes)) == sorted(map(str, difference(Settings(have), Settings(want))))
+    names = [name for name, value in changes if value is not None and name not in TIMEOUTS]
+    authority = [name for name in names if name in AUTHORITY]
+    assert names[len(names) - len(authority) :] == authority
 
 
 def test_a_session_is_set_back_to_how_it_began() -> None:
