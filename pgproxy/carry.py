@@ -186,8 +186,6 @@ class Carry:
                     self._values[name] = effect.value
                 else:
                     self._values.pop(name, None)
-                if is_custom(name):
-                    server.custom.add(name)
             if effect.resets and not effect.local:
                 set_back_names += names
         self.resetting = frozenset([name for name in set_back_names if name in self._base.values])
@@ -311,12 +309,6 @@ class Carry:
             detail=f"The server says: {fields.get('M', '')}. The statement was not run.",
             hint="Connect again.",
         )
-
-    def forget(self) -> None:
-        """The transaction is undone, and its server gone."""
-        self.touched.clear()
-        self._due.clear()
-        self._question = NOTHING
 
     # --- inside -------------------------------------------------------------------------------
 

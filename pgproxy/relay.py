@@ -675,8 +675,6 @@ class Relay(Owner):
         if batch.asks_sequence and not batch.continues:
             self._hide_sequences(server)
         if batch.may_write and not self.on_replica:
-            server.writer = self
-            self.wrote_on = server
             self.wrote = True
             if batch.gives_sequence:
                 self.called_nextval = True
@@ -712,10 +710,6 @@ class Relay(Owner):
             self._set_pin()
         if batch.may_unpin:
             self.carry.may_unpin = True
-        if batch.uses_temporary:
-            server.custom.add(TEMPORARY)
-            if TEMP_BUFFERS in self.carry.settings.values:
-                server.doomed = True  # it cannot be set back
         if batch.changes_defaults:
             self.changes_defaults = self.has_chores = True
         if not batch.effects:
@@ -743,6 +737,13 @@ class Relay(Owner):
 
     def transmit(self, server: ServerConnection, sent: Sent, *, pipelined: bool) -> None:
         inflight = self.inflight
+        if sent.may_write and not self.on_replica:
+            server.writer = self
+            self.wrote_on = server
+        if sent.custom:
+            server.custom.update(sent.custom)
+            if TEMPORARY in sent.custom and TEMP_BUFFERS in self.carry.settings.values:
+                server.doomed = True  # it cannot be set back
         first = sent.first
         preface = self.preface
         if len(preface) > 0:

@@ -63,7 +63,7 @@ from pgproxy.protocol.named import (
     add_needs,
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
-from pgproxy.protocol.settings import Effect, names_set, setting_name
+from pgproxy.protocol.settings import TEMPORARY, Effect, is_custom, names_set, setting_name
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, QUERY, SYNC
 from pgproxy.routing.decision import (
     ALONE,
@@ -272,6 +272,13 @@ class BatchReader:
         if self.simple:
             return self.input.data[self.start + 5 : self.end - 1]
         return b"" if self.executed_statement is None else self.executed_statement.sql
+
+    def custom(self) -> tuple[str, ...]:
+        """Settings not PostgreSQL's own that exist, perhaps, where the batch has been run."""
+        found = [name for effect in self.effects for name in effect.names if is_custom(name)]
+        if self.uses_temporary:
+            found.append(TEMPORARY)
+        return tuple(found)
 
     def name_done(self, use: NameUse) -> Statement | None:
         """A server has done so to the client's names. Returns what was prepared."""

@@ -62,6 +62,9 @@ class Sent:
         self.inside = batch.continues  # an earlier part of the batch has been sent
         names = batch.names if batch.is_named and batch.simple else None
         self.changes = None if names is None else names.changes
+        self.may_write = batch.may_write
+        # What exists for good where it was run, perhaps (Slot.custom).
+        self.custom = () if batch.is_plain else batch.custom()
 
     def raw(self) -> bytes:
         """The client's bytes."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgproxy.frames import write
-from pgproxy.protocol.settings import ask, restore
+from pgproxy.protocol.settings import TEMPORARY, ask, restore
 from pgproxy.servers.listening import Hearer, Listening
 from pgproxy.servers.pool import LONGEST_HOLD
 from tests.playbooks.stage import (
@@ -224,6 +224,19 @@ class TestTrouble:
         newest.protocol.data_received((INSERTED + IDLE) * 2)
         other << (INSERTED + IDLE) * 2
         assert not other.own_transport.closed
+
+    @pytest.mark.parametrize("sql", ["SET app.x = '1'", "CREATE TEMP TABLE a () ON COMMIT DROP"])
+    def test_what_exists_for_good_where_it_was_run_in_the_end(self, stage: Stage, sql: str) -> None:
+        with_memory(stage)
+        client = stage.client()
+        client >> query(sql)
+        stage["p"].take()
+        stage["p"] >> BEGUN + error("permission denied", "42501", "FATAL")
+        stage["p"] << query(sql)
+        stage["p"] >> SET + IDLE
+        client << SET + IDLE
+        (server,) = stage["p"].pool.servers
+        assert server.custom == {"app.x" if "app" in sql else TEMPORARY}
 
     def test_an_answer_that_does_not_come_keeps_the_session_where_it_is(self, stage: Stage) -> None:
         client = stage.client()
