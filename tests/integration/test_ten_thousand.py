@@ -35,13 +35,11 @@ T = TypeVar("T")
 Note = tuple[int, str, str]  # process id of who notified, channel, payload
 
 # By what they are for: whoever works for clients (under the names that those have given themselves:
-# none), who listens for all of them, and the proxy's own questions.
+# none), and who listens for all of them.
 SESSIONS: Final = (
     "SELECT count(*) FILTER (WHERE application_name = ''),"
-    " count(*) FILTER (WHERE application_name = 'pgproxy listening'),"
-    " count(*) FILTER (WHERE application_name = 'pgproxy monitor')"
-    " FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    " AND datname IN ('{}', 'postgres')"
+    " count(*) FILTER (WHERE application_name = 'pgproxy listening')"
+    " FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = '{}'"
 )
 
 
