@@ -38,6 +38,8 @@ from tests.differential.vocabulary import CUSTOM, EVERY_SETTING, WHO
 from tests.support import wire
 from tests.support.wire import query
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = hypothesis.settings().max_examples
 
 # Has a frame of every kind in its answers.

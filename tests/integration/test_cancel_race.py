@@ -22,7 +22,7 @@ from tests.support.proxy import ProxyProcess
 from tests.support.sleeping import wait_asleep
 from tests.support.wire import Wire
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(180)]
 
 StartProxy = Callable[..., ProxyProcess]
 

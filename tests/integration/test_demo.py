@@ -18,6 +18,8 @@ import pytest
 
 from tests.support.processes import Leash, wait_ended
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 PASTE = r'^    (\S*psql "host=.*")$'
 

@@ -24,6 +24,8 @@ from tests.support.place import cluster_parent
 from tests.support.processes import command_lines, existing, running, wait_ended
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 AS_ROOT = os.geteuid() == 0
 

@@ -14,6 +14,8 @@ from tests.fakes.kube_selectors import parse_selector
 from tests.support.kube import client
 from tests.support.kube_contract import KubeContract, Reader, check_status, kinds, names
 
+pytestmark = pytest.mark.once
+
 
 @pytest_asyncio.fixture
 async def kube_api() -> AsyncIterator[FakeKubeApi]:

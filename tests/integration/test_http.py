@@ -13,7 +13,7 @@ from tests.support.proxy import ProxyProcess
 from tests.support.watch import eventually, status
 from tests.support.wire import Wire
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
 
 StartProxy = Callable[..., ProxyProcess]
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]

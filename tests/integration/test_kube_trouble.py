@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from tests.fakes.kube_api import FakeKubeApi
 from tests.support.kube_trouble import KubeTrouble
+
+pytestmark = pytest.mark.once
 
 
 @pytest_asyncio.fixture

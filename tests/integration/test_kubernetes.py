@@ -26,6 +26,8 @@ from tests.support.kube_watching import (
     poll,
 )
 
+pytestmark = pytest.mark.once
+
 Misbehave = Callable[[FakeKubeApi], Any]
 
 

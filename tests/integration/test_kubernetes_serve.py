@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+import pytest
 import pytest_asyncio
 
 from pgproxy.app import Proxy
@@ -18,6 +19,8 @@ from tests.fakes.kube_api import FakeKubeApi
 from tests.support.kube import write_kubeconfig
 from tests.support.proxy import ProxyProcess, config_for
 from tests.support.watch import bystander, eventually, status
+
+pytestmark = pytest.mark.once
 
 LABELS: Final = {"app": "db"}
 PORT: Final = "SELECT inet_server_port()"

@@ -19,6 +19,7 @@ from tests.support.watch import PeakMemory, bystander, eventually
 from tests.support.wire import Address, Wire
 
 pytestmark = [
+    pytest.mark.once,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
     pytest.mark.timeout(240),
 ]

@@ -14,6 +14,8 @@ from pgproxy.topology.fusion import NOT_ASKED
 from pgproxy.topology.model import Backend, Node, Role, Topology, parse_lsn
 from pgproxy.topology.monitor import Monitor
 
+pytestmark = pytest.mark.once
+
 QUICK: Final = Health(interval=0.05, timeout=2)
 COUNT_SESSIONS: Final = (
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgproxy monitor'"

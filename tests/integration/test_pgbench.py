@@ -11,6 +11,8 @@ from pgproxy.embedded import Cluster
 from pgproxy.embedded_server import environment
 from tests.support.proxy import ProxyProcess
 
+pytestmark = pytest.mark.once
+
 CLIENTS: Final = 64
 SIZE: Final = 20
 MODES: Final = ("simple", "extended", "prepared")

@@ -23,7 +23,7 @@ from pgproxy.embedded_server import environment
 from tests.support.proxy import ProxyProcess
 from tests.support.service import Service
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(150)]
 
 StartProxy = Callable[..., ProxyProcess]
 Restart = Callable[[], Awaitable[None]]

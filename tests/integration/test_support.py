@@ -17,6 +17,8 @@ from tests.support.processes import wait_ended
 from tests.support.proxy import ProxyError, ProxyProcess, config_for
 from tests.support.wire import Wire, replies
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # --- wire

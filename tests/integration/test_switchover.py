@@ -15,7 +15,7 @@ from pgproxy.topology.model import Role
 from tests.support.inprocess import InProcess, pods, serving
 from tests.support.ledger import INDEX, ROWS, TABLE, Audit, Load
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(90)]
 
 # Those of the proxy that work for clients.
 SESSIONS: Final = (

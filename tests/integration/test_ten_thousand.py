@@ -21,6 +21,8 @@ from tests.support.descriptors import descriptors_for
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import SYNC, Frame, Wire, bind, errors, execute, parse, query, rows
 
+pytestmark = pytest.mark.once
+
 MOST: Final = 10_000
 SIZE: Final = 20
 SCHEMAS: Final = 10

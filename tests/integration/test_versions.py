@@ -18,6 +18,8 @@ from tests.support.serving import (
     served,
 )
 
+pytestmark = pytest.mark.once
+
 Served = tuple[Cluster, ProxyProcess]
 
 

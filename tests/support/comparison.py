@@ -121,7 +121,7 @@ def in_new_database(
         cluster.wait_caught_up()
         if neighbours == "none":
             return run(command, through.dsn(db=name), directory)
-        with Neighbours(through, name, role=ROLE, keep=neighbours != "modest"):
+        with Neighbours(through, name, role=ROLE, keep=neighbours != "modest", pause=0.15):
             return run(command, through.dsn(db=name), directory)
     finally:
         cluster.primary.psql(f"DROP DATABASE {name} WITH (FORCE)")

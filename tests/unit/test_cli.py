@@ -17,6 +17,8 @@ from pgproxy.cli import cli
 from pgproxy.config import Config
 from pgproxy.errors import ConfigError
 
+pytestmark = pytest.mark.once
+
 BACKENDS = '[auth]\nmethod = "trust"\n[[discovery.backends]]\nhost = "db1"\n'
 Serve = Callable[[BaseException | None], list[Config]]
 

@@ -9,6 +9,8 @@ from pgproxy.config import Backend, Config
 from pgproxy.configfile import load, origins, toml_text
 from pgproxy.errors import ConfigError
 
+pytestmark = pytest.mark.once
+
 EXAMPLE = Path(__file__).parents[2] / "config" / "pgproxy.toml"
 BACKENDS = """
 [auth]

@@ -9,6 +9,8 @@ from pgproxy.config import Kubernetes, notices
 from pgproxy.configfile import load
 from pgproxy.errors import ConfigError
 
+pytestmark = pytest.mark.once
+
 HEAD = '[auth]\nmethod = "trust"\n[discovery]\nmode = "kubernetes"\n[discovery.kubernetes]\n'
 SELECTOR = 'selector = "app=db"\n'
 ROLE = 'role_label = "r"\nprimary_values = ["p"]\nreplica_values = ["s"]\n'

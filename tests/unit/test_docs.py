@@ -10,6 +10,8 @@ from pgproxy.cli import cli
 from pgproxy.protocol.states import lease_mermaid, replies_markdown
 from tests.support import docs
 
+pytestmark = pytest.mark.once
+
 ROOT = docs.ROOT
 DOCUMENTS = docs.documents()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
