@@ -121,6 +121,7 @@ UNSAFE: Final = Decision(
 
 # Reasons that only the relay can know.
 PINNED: Final = CODES[Reason.PINNED]
+DDL: Final = CODES[Reason.DDL]
 IN_TRANSACTION: Final = CODES[Reason.IN_TRANSACTION]
 ROUTE_SET: Final = CODES[Reason.SET_ROUTE]
 CUT_BY_FLUSH: Final = CODES[Reason.FLUSH_BEFORE_SYNC]
@@ -813,6 +814,10 @@ class Relay(Owner):
             decision.code if decision.target == target else self._why(target, pipelined=pipelined)
         )
         self.counters.routed[code * 2 + target] += 1
+        if decision.code == DDL and decision.argument and self.batch.executes:
+            self.group.cluster.desert(decision.argument)
+            if self.listening is not None:
+                self.listening.desert(decision.argument)
         last = self.front.last_route
         last.decision = decision
         last.target = target

@@ -108,7 +108,19 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         may_unpin=node_type in _DROPS,
         uses_temporary=on_commit == "ONCOMMIT_DROP",
         changes_defaults=node_type in _OF_SESSIONS,
+        argument=_deserted(node_type, node),
     )
+
+
+def _deserted(node_type: str, node: Tree) -> str:
+    """The database in which PostgreSQL wants nobody to be then (CountOtherDBBackends)."""
+    if node_type == "DropdbStmt" or node.get("renameType") == "OBJECT_DATABASE":
+        return str(node.get("dbname") or node.get("subname"))
+    if node_type == "CreatedbStmt":
+        for option in node.get("options", []):
+            if option["DefElem"]["defname"] == "template":
+                return str(option["DefElem"].get("arg", {}).get("String", {}).get("sval", ""))
+    return ""
 
 
 def _ddl_name(node_type: str, node: Tree) -> str:

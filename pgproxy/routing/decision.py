@@ -269,7 +269,8 @@ class Decision:
     pin             why the session keeps its server connection if the statement succeeds, or None
     tag             for BEGIN and END: the command tag PostgreSQL answers with
     read_only       BEGIN … READ ONLY
-    argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT
+    argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT.
+                    DDL: the database in which nobody may be, if there is one
     local           SET LOCAL
     unparsed        the text was not understood: `pin` holds only if PostgreSQL accepts it
     discards        DISCARD ALL or DEALLOCATE ALL: the statements prepared on the server are gone

@@ -253,6 +253,16 @@ class Cluster:
                 pool.drain()
         self._reroute(waiters)
 
+    def desert(self, database: str) -> None:
+        """Leaves a database that is about to be dropped, renamed or copied, where no client needs
+        it. PostgreSQL waits some seconds for those who are leaving."""
+        groups = self.groups_of(database)
+        if any(group.clients for group in groups):
+            return
+        for group in groups:
+            for pool in group.pools.values():
+                pool.drain()
+
     def resume(self, database: str) -> None:
         """What `pause` has held back goes on; without a database all that is paused."""
         self.gate.resume(database)

@@ -554,6 +554,12 @@ class Listening:
         shared.close()
         self._shared.pop((shared.database, shared.encoding), None)
 
+    def desert(self, database: str) -> None:
+        """Leaves a database in which nobody listens."""
+        for shared in self.all():
+            if shared.database == database and not shared.hearers:
+                self.forget(shared)
+
     def topology_changed(self) -> None:
         for shared in self.all():
             shared.primary_changed()

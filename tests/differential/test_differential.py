@@ -24,8 +24,7 @@ EXAMPLES = hypothesis.settings().max_examples
 IS_SAME = hypothesis.settings.get_current_profile_name() != "deep"
 AT_EACH_STEP = 3
 
-# Where the proxy answers otherwise for now, and why.
-# Where neighbours may make a difference, and why.
+# Where others' use of the connection may make a difference, and why.
 MAY_DIFFER: dict[str, str] = {
     "pins: sequences": "another session has written on the connection since (compatibility.md)",
 }
