@@ -1,6 +1,8 @@
 """Limits: how many clients, how many server connections, how long one waits and one lives."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from typing import Final
 
@@ -12,7 +14,7 @@ from tests.support.proxy import ProxyProcess
 from tests.support.watch import eventually, status
 from tests.support.wire import Frame, Wire
 
-pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.timeout(60)
 
 StartProxy = Callable[..., ProxyProcess]
 
@@ -211,3 +213,24 @@ async def test_connections_that_are_too_old_are_closed_between_transactions(
         assert wire.rows(await client.ask(PID)) != began
         await eventually(lambda: _pool(proxy)["idle"] == 0)  # and unused ones go by themselves
         assert wire.rows(await client.ask(PID)) != [[old]]
+
+
+async def test_a_connection_counts_until_its_server_process_has_ended(
+    cluster: Cluster, start_proxy: StartProxy, fresh_database: str
+) -> None:
+    """Else the server would have more of them than the pool's size, and might refuse one."""
+    proxy = await asyncio.to_thread(start_proxy, cluster.servers, pool={"size": 1})
+    async with (
+        await Wire.connect(proxy, database=fresh_database) as one,
+        await Wire.connect(proxy, database=fresh_database) as other,
+    ):
+        spoilt = wire.query("SET app.who = 'one'; /* pgproxy: primary */ SELECT pg_backend_pid()")
+        pid = int(wire.rows(await one.ask(spoilt))[0][0] or b"")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            asked = asyncio.ensure_future(other.ask(wire.query("/* pgproxy: primary */ SELECT 1")))
+            done, _ = await asyncio.wait([asked], timeout=1)
+            assert not done
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert wire.errors(await asked) == []

@@ -16,7 +16,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -190,8 +189,7 @@ def _install(target: Path) -> None:
         *("--no-build-isolation", "--require-hashes", "--requirement", sources, "--dest", target),
     )
     (archive,) = target.glob("*.tar.gz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(target, filter="data")
+    _call("tar", "--extract", "--gzip", "--file", archive, "--directory", target)
     archive.unlink()
 
 
