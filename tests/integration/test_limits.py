@@ -226,11 +226,13 @@ async def test_a_connection_counts_until_its_server_process_has_ended(
     ):
         spoilt = wire.query("SET app.who = 'one'; /* pgproxy: primary */ SELECT pg_backend_pid()")
         pid = int(wire.rows(await one.ask(spoilt))[0][0] or b"")
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            asked = asyncio.ensure_future(other.ask(wire.query("/* pgproxy: primary */ SELECT 1")))
-            done, _ = await asyncio.wait([asked], timeout=1)
-            assert not done
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        assert wire.errors(await asked) == []
+        async with asyncio.TaskGroup() as group:
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                said = wire.query("/* pgproxy: primary */ SELECT 1")
+                asked = group.create_task(other.ask(said))
+                done, _ = await asyncio.wait([asked], timeout=1)
+                assert not done
+            finally:
+                os.kill(pid, signal.SIGCONT)
+        assert wire.errors(asked.result()) == []
