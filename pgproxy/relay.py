@@ -13,12 +13,13 @@ statement, which shows where the transaction has to go.
 """
 
 import time
-from collections.abc import Callable
 from typing import Any, Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.cancels import Cancels
 from pgproxy.carry import Carry
+from pgproxy.context import RelayContext, Watermark
 from pgproxy.errors import CONNECTION_FAILURE, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import (
@@ -43,7 +44,6 @@ from pgproxy.protocol.inflight import (
     HELD_BEGIN,
     HIDE,
     LINE_UP,
-    OWED_ATTEMPT,
     OWED_BEGIN,
     OWED_COPY_END,
     OWED_QUERY,
@@ -56,9 +56,9 @@ from pgproxy.protocol.inflight import (
     Owed,
 )
 from pgproxy.protocol.leadin import lead_in
-from pgproxy.protocol.prepared import SERVER_PREFIX, StatementRegistry
+from pgproxy.protocol.prepared import SERVER_PREFIX
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
-from pgproxy.protocol.settings import TEMP_BUFFERS, TEMPORARY, Origin, SettingsTable
+from pgproxy.protocol.settings import TEMP_BUFFERS, TEMPORARY, Origin
 from pgproxy.protocol.states import (
     CLOSE,
     FREE,
@@ -96,18 +96,14 @@ from pgproxy.routing.decision import (
 from pgproxy.routing.front import Front
 from pgproxy.routing.journal import CUT_OFF, UNKNOWN, Journal, Sent
 from pgproxy.routing.rewrite import rewrite
-from pgproxy.routing.router import Router
+from pgproxy.sequences import Sequences
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot
-from pgproxy.servers.listening import Listening
-from pgproxy.servers.modes import SESSION, STATEMENT, PoolModes
-from pgproxy.telemetry.counters import Counters
+from pgproxy.servers.modes import SESSION, STATEMENT
 
 # Bytes that a client may send while it waits for a lease before it is not read any more.
 BACKLOG: Final = 65536
-
-DISCARD_SEQUENCES: Final = write.query(b"DISCARD SEQUENCES")
 
 # A Query that fails, and whose error the client never sees.
 FAILING_QUERY: Final = write.query(b"pgproxy refused this statement")
@@ -148,43 +144,6 @@ class Sink:
 
 
 @final
-class Watermark:
-    """When the session (or any session, for read_your_writes = "global") wrote last."""
-
-    def __init__(self) -> None:
-        self.wrote_at = 0.0  # monotonic seconds at which the commit was acknowledged to us
-
-
-class RelayContext:
-    """What all relays share."""
-
-    def __init__(
-        self,
-        *,
-        router: Router,
-        registry: StatementRegistry,
-        settings: SettingsTable,
-        counters: Counters,
-        modes: PoolModes | None = None,
-        watermark: str,
-        rerun_limit: int = 0,
-        listening: Listening | None = None,
-        on_statement: Callable[[bytes, str, str, str], None] | None = None,
-    ) -> None:
-        self.router = router
-        self.registry = registry
-        self.settings = settings
-        self.counters = counters
-        self.modes = PoolModes() if modes is None else modes
-        self.shared_watermark = Watermark() if watermark == "global" else None
-        self.keeps_watermark = watermark != "off"
-        self.rerun_limit = rerun_limit
-        self.listening = listening
-        self.on_statement = on_statement
-        self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells
-
-
-@final
 class Relay(Owner):
     def __init__(
         self,
@@ -222,15 +181,12 @@ class Relay(Owner):
         self.release_is_late = False  # but for the rest of a frame of copy data
         self.preface = b""  # hidden messages that go in front of the next batch
         self.preface_owed: list[Owed] = []
-        self.cancels_due: list[Callable[[], None]] = []  # for when the client's statement runs
+        self.cancels = Cancels(self)
         self.backlog: list[bytes] = []  # short: it is bounded, and most clients never have any
         self.backlog_size: i64 = 0
         # The session and its transaction.
         self.pin: Pin | None = None  # one of carry.pins
-        self.wrote_on: ServerConnection | None = None  # where its own sequences are known
-        self.wrote = False  # the transaction may have
-        self.called_nextval = False  # it has, by that name
-        self.holds = False  # the lease goes on although nothing needs it
+        self.sequences = Sequences(self)
         self.new_pin: Pin | None = None  # by the statement in flight; an error takes it back
         self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
         self.server_said_goodbye = False
@@ -283,8 +239,8 @@ class Relay(Owner):
             return
         self.server = None
         pool = self.group.pool_of(server)
-        if self.holds:
-            self._end_hold(server)
+        if self.sequences.holds:
+            self.sequences.end_hold(server)
             pool.release(server)
             return
         asked = self.inflight.only_questions
@@ -326,41 +282,6 @@ class Relay(Owner):
             and not self.batch.open
             and not self.batch.continues
         )
-
-    def cancel(self, done: Callable[[], None] | None = None) -> None:
-        """The client asks to cancel what it is doing now. `done` is called once that can hit
-        nothing else of it."""
-        server = self.server
-        if self.rerun.is_on and not self.journal.unanswered:
-            pass  # it is doing nothing, as far as it knows
-        elif self.notifications.cancel():
-            pass
-        elif server is not None and self.inflight.owes_client:
-            if self.journal.is_checking or self.inflight.hides_query:
-                # It would hit what the client has not asked. A Query of ours waits for nobody: the
-                # client's own is next.
-                self.cancels_due.append(_nothing if done is None else done)
-            else:
-                self.group.pool_of(server).cancel_query(server, done)
-            return
-        elif self.phase == WAITING:
-            self.group.cancel_wait(self)
-            self.refused(PgError("57014", "canceling statement due to user request"))
-        if done is not None:
-            done()
-
-    def cancel_due(self, server: ServerConnection | None) -> None:
-        """Sends the cancels that had to wait, if the client's statement runs now; if there is none
-        (any more), they are over."""
-        settled = server is None or self.inflight.settled
-        if not settled and (self.journal.is_checking or self.inflight.hides_query):
-            return
-        due, self.cancels_due = self.cancels_due, []
-        for done in due:
-            if server is None or settled:
-                done()
-            else:
-                self.group.pool_of(server).cancel_query(server, done)
 
     def fail(self, error: PgError) -> None:
         """Tells the client why it is disconnected, unless it is in the middle of a frame, where a
@@ -426,8 +347,8 @@ class Relay(Owner):
         server = self.server
         if batch.is_named and (self.named.must_wait_for_answers() or self.named.refuses()):
             return self.phase != SETTLING
-        if self.holds:
-            server = self._stop_holding()
+        if self.sequences.holds:
+            server = self.sequences.stop_holding()
         if server is not None:
             inflight = self.inflight
             if batch.continues or inflight.skipping or inflight.copying:
@@ -538,24 +459,13 @@ class Relay(Owner):
         self.on_replica = target == REPLICA
         carry = self.carry
         self.allowed = carry.allowed(self.batch) if self.batch.effects else carry.settings.allowed
-        if self.batch.asks_sequence and self._takes_back():
+        if self.batch.asks_sequence and self.sequences.take_back():
             return True
         server = self.group.acquire(
             target, self.profile, self, self.watermark.wrote_at, carry.settings
         )
         if server is None:
             self.enter(WAITING)
-            return False
-        self.take(server)
-        return True
-
-    def _takes_back(self) -> bool:
-        """What the session's own sequences gave is known where it wrote last."""
-        self.group.asks_sequences = True
-        server = self.wrote_on
-        if server is None or server.writer is not self or not server.backend.writable:
-            return False
-        if not self.group.pool_of(server).take_back(server, self):
             return False
         self.take(server)
         return True
@@ -624,11 +534,6 @@ class Relay(Owner):
         else:
             self._send(server)
 
-    def let_go(self) -> None:
-        server = self.server
-        if self.holds and server is not None:
-            self._let_go(server)
-
     def resume(self) -> None:
         """Goes on with what came in meanwhile."""
         if self.phase == GONE:
@@ -674,11 +579,9 @@ class Relay(Owner):
         self._account(server, pipelined=pipelined)
         self.new_pin = None  # an error may be this batch's
         if batch.asks_sequence and not batch.continues:
-            self._hide_sequences(server)
+            self.sequences.hide(server)
         if batch.may_write and not self.on_replica:
-            self.wrote = True
-            if batch.gives_sequence:
-                self.called_nextval = True
+            self.sequences.sent(batch)
             if self.context.keeps_watermark:
                 self.writing = True
         if batch.simple:
@@ -718,14 +621,6 @@ class Relay(Owner):
         alone = self.front.status == STATUS_IDLE and not self.inflight.owes_client
         return self.carry.sent(batch, server, alone=alone)
 
-    def _hide_sequences(self, server: ServerConnection) -> None:
-        """What other sessions have got there is not its own."""
-        writer = server.writer
-        if writer is not self and writer is not None:
-            server.writer = None
-            self.preface += DISCARD_SEQUENCES
-            self.preface_owed.append(OWED_ATTEMPT)
-
     def send_preface(self, server: ServerConnection) -> None:
         """Sends what would go in front of the next batch by itself."""
         preface, self.preface = self.preface, b""
@@ -739,8 +634,7 @@ class Relay(Owner):
     def transmit(self, server: ServerConnection, sent: Sent, *, pipelined: bool) -> None:
         inflight = self.inflight
         if sent.may_write and not self.on_replica:
-            server.writer = self
-            self.wrote_on = server
+            self.sequences.used(server)
         if sent.custom:
             server.custom.update(sent.custom)
             if TEMPORARY in sent.custom and TEMP_BUFFERS in self.carry.settings.values:
@@ -981,10 +875,10 @@ class Relay(Owner):
                 kind = splitter.next()
                 if kind == NEED_DATA:
                     break
-                if kind == B_ERROR_RESPONSE and self.holds:
+                if kind == B_ERROR_RESPONSE and self.sequences.holds:
                     # It goes away, and nobody works on it.
                     server.doomed = True
-                    self._let_go(server)
+                    self.let_go()
                     return
                 if ready and kind == B_ERROR_RESPONSE and self._is_done_with_server():
                     # The server is going away, which is no longer this client's affair.
@@ -1154,8 +1048,8 @@ class Relay(Owner):
                 self.rerun.finish(server)
             return
         self.forward(data, ready_at, passed)
-        if self.cancels_due:
-            self.cancel_due(server)
+        if self.cancels.due:
+            self.cancels.send_due(server)
         if self.healing.is_due:
             self.healing.resend(server)
         elif ready and inflight.settled:
@@ -1227,14 +1121,13 @@ class Relay(Owner):
                 return
             if self.pin is None:
                 waited = self.phase == SETTLING
-                may_ask = self.group.asks_sequences or self.called_nextval
-                if may_ask and not waited and self._may_hold(server):
+                if not waited and self.sequences.begins_hold(server):
                     return
                 if not waited and self.batch.input.passing:
                     # A copy has failed; the next client's bytes must not be read as copy data.
                     self.release_is_late = True
                     return
-                self._release(server)
+                self.release(server)
                 if waited:
                     self.next_again()
                 return
@@ -1271,33 +1164,11 @@ class Relay(Owner):
         server.write(NOTHING_MORE)
         return True
 
-    def _may_hold(self, server: ServerConnection) -> bool:
-        """Whether the lease goes on for a moment, until the next statement is done: it has written,
-        and the next statement may ask what a sequence gave."""
-        self.holds = server.writer is self and self.wrote
-        self.wrote = False
-        self.called_nextval = False
-        if self.holds:
-            self.group.pool_of(server).hold(self)
-        return self.holds
-
-    def _stop_holding(self) -> ServerConnection | None:
-        """The statement that was waited for has come: whether it is one that asks."""
+    def let_go(self) -> None:
         server = self.server
-        assert server is not None
-        if self.batch.asks_sequence or self.front.held:
-            self._end_hold(server)
-            return server
-        self._let_go(server)
-        return None
-
-    def _end_hold(self, server: ServerConnection) -> None:
-        self.holds = False
-        self.group.pool_of(server).holders.pop(self, None)
-
-    def _let_go(self, server: ServerConnection) -> None:
-        self._end_hold(server)
-        self._release(server)
+        if server is not None and self.sequences.holds:
+            self.sequences.end_hold(server)
+            self.release(server)
 
     def _session_ends_transaction(self) -> None:
         session = self.front.session
@@ -1318,9 +1189,9 @@ class Relay(Owner):
         server = self.server
         self.release_is_late = False
         if server is not None:
-            self._release(server)
+            self.release(server)
 
-    def _release(self, server: ServerConnection) -> None:
+    def release(self, server: ServerConnection) -> None:
         self.enter(FREE)
         self.server = None
         if self.server_is_full:
@@ -1351,8 +1222,8 @@ class Relay(Owner):
         self.server = None
         if self.phase == GONE or server is None:
             return
-        if self.holds:
-            self._end_hold(server)
+        if self.sequences.holds:
+            self.sequences.end_hold(server)
             self.enter(FREE)
             return
         said_goodbye = self.server_said_goodbye
@@ -1447,12 +1318,8 @@ class Relay(Owner):
     def enter(self, phase: i64) -> None:
         assert LEASE_MOVE[self.phase * PHASES + phase], (self.phase, phase)
         self.phase = phase
-        if phase == GONE and self.cancels_due:
-            self.cancel_due(None)
+        if phase == GONE and self.cancels.due:
+            self.cancels.send_due(None)
 
     def __repr__(self) -> str:
         return f"<Relay phase={self.phase} status={self.front.status} pin={self.pin} {self.server}>"
-
-
-def _nothing() -> None:
-    """Nobody wants to know."""

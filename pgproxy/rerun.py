@@ -183,8 +183,8 @@ class Rerun:
             relay.transmit(server, sent, pipelined=pipelined)
             pipelined = True
             relay.give_due()
-        if relay.cancels_due:
-            relay.cancel_due(server)
+        if relay.cancels.due:
+            relay.cancels.send_due(server)
         if self._has_next and not relay.inflight.settled:
             relay.enter(SETTLING)
             return
@@ -205,8 +205,8 @@ class Rerun:
         self.journal.is_checking = False
         relay.inflight.clear()
         relay.counters.reruns_failed += 1
-        if relay.cancels_due:
-            relay.cancel_due(None)
+        if relay.cancels.due:
+            relay.cancels.send_due(None)
         if error is STILL_THERE:
             relay.client.write(self._farewell)
             relay.client_gone()

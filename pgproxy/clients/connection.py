@@ -76,7 +76,7 @@ class ClientConnection(Sink):
         if self.relay is None:
             done()
         else:
-            self.relay.cancel(done)
+            self.relay.cancels.ask(done)
 
     def close(self) -> None:
         if self.see_off is None or self.transport.is_closing():

@@ -207,7 +207,7 @@ class Drain:
                 self._dismiss(client)
             elif verdict is Verdict.CANCEL:
                 departure.cancelled = True
-                relay.cancel()
+                relay.cancels.ask()
             elif verdict is Verdict.CUT:
                 self._cut_off(client)
         for client in self._departures.keys() - self._listener.clients:

@@ -287,7 +287,7 @@ def test_whoever_dies_whenever(data: st.DataObject) -> None:
             elif step == "die":
                 client.leaves()
             elif step == "cancel":
-                client.relay.cancel()
+                client.relay.cancels.ask()
                 world.stage.settle()
         world.check()
     world.finish()

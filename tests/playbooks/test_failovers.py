@@ -247,7 +247,7 @@ class World(Truth):
             if step == "send" and script:
                 self.sends(client, script, random.choice([7, 30, 100, 1000]))
             elif step == "cancel":
-                client.relay.cancel()
+                client.relay.cancels.ask()
                 self.stage.settle()
             elif step == "leave":
                 client.leaves()

@@ -454,7 +454,7 @@ class TestOneError:
         client = in_transaction(stage)
         client >> UPDATE
         stage["p"] >> FAREWELL
-        client.relay.cancel()
+        client.relay.cancels.ask()
         answer = client.take()
         assert (fields(answer)["C"], fields(answer)["ready"]) == ("57014", "E")
         assert client.asks(ROLLBACK) == ROLLED_BACK + IDLE

@@ -266,7 +266,7 @@ class TestTrouble:
     def test_a_cancel_waits_for_the_restoring(self, stage: Stage) -> None:
         client = with_memory(stage)
         client >> SELECT
-        client.relay.cancel()
+        client.relay.cancels.ask()
         stage.settle()
         assert stage.counters.cancels == 0
         stage["r1"] >> RESTORED
@@ -278,7 +278,7 @@ class TestTrouble:
         client = stage.client()
         client >> SET_PATH
         stage["p"] >> SET + IDLE
-        client.relay.cancel()
+        client.relay.cancels.ask()
         stage.settle()
         assert stage.counters.cancels == 0
         stage["p"] >> answer(b"a")
@@ -497,7 +497,7 @@ class TestSequences:
         stage["p"] >> INSERTED + IDLE
         stage["p"].take()
         other >> INSERT
-        assert one.relay.holds
+        assert one.relay.sequences.holds
         stage.timers_fire()
         stage.timers_fire()
         stage["p"] << INSERT
@@ -517,10 +517,10 @@ class TestSequences:
             assert client.relay.server is not None
             stage["p"] << INSERT
             stage["p"] >> INSERTED + IDLE
-            assert client.relay.holds
+            assert client.relay.sequences.holds
             stage.timers_fire()
             stage.timers_fire()
-        assert third.relay.holds  # nobody is left who waits
+        assert third.relay.sequences.holds  # nobody is left who waits
         stage.close()
 
     def test_it_is_held_for_a_moment_though_nobody_waits(self, stage: Stage) -> None:
@@ -529,12 +529,12 @@ class TestSequences:
         client >> nextval
         stage["p"] << nextval
         stage["p"] >> INSERTED + IDLE
-        assert client.relay.holds
+        assert client.relay.sequences.holds
         for _ in range(LONGEST_HOLD):
             stage.timers_fire()
-            assert client.relay.holds
+            assert client.relay.sequences.holds
         stage.timers_fire()
-        assert not client.relay.holds
+        assert not client.relay.sequences.holds
         assert client.relay.server is None
         assert not stage.timers
 
@@ -586,7 +586,7 @@ class TestSequences:
         stage["p"].leaves()
         client << b""
         assert not client.own_transport.closed
-        assert not client.relay.holds
+        assert not client.relay.sequences.holds
 
     def test_nor_are_its_last_words_told_to_anybody(self, stage: Stage) -> None:
         client = stage.client()

@@ -237,7 +237,7 @@ class TestCancel:
         client >> INSERT
         primary << INSERT
         stage.cancels_arrive = False
-        client.relay.cancel()
+        client.relay.cancels.ask()
         stage.settle()
         assert stage.cancels == [("p", 1)]
 
@@ -246,7 +246,7 @@ class TestCancel:
         client >> INSERT
         primary << INSERT
         stage.cancels_arrive = False
-        client.relay.cancel()
+        client.relay.cancels.ask()
         stage.settle()
         primary >> INSERTED + IDLE
         other >> INSERT
@@ -260,7 +260,7 @@ class TestCancel:
         client >> INSERT
         primary << INSERT
         stage.cancels_arrive = stage.cancels_are_sure = False
-        client.relay.cancel()
+        client.relay.cancels.ask()
         stage.settle()
         primary >> INSERTED + IDLE
         stage.cancels_arrive = True
@@ -274,12 +274,12 @@ class TestCancel:
     def test_is_over_when_the_server_has_acted(self, stage: Stage) -> None:
         client, primary = stage.client(), stage["p"]
         over: list[str] = []
-        client.relay.cancel(lambda: over.append("of nothing"))
+        client.relay.cancels.ask(lambda: over.append("of nothing"))
         assert over == ["of nothing"]
         client >> INSERT
         primary << INSERT
         stage.cancels_arrive = False
-        client.relay.cancel(lambda: over.append("of a statement"))
+        client.relay.cancels.ask(lambda: over.append("of a statement"))
         stage.settle()
         assert over == ["of nothing"]
         stage.cancels_arrive = True
@@ -293,8 +293,8 @@ class TestCancel:
         client >> INSERT
         primary << BEGIN + INSERT
         stage.cancels_arrive = False
-        client.relay.cancel(lambda: over.append("first"))
-        client.relay.cancel(lambda: over.append("second"))
+        client.relay.cancels.ask(lambda: over.append("first"))
+        client.relay.cancels.ask(lambda: over.append("second"))
         stage.settle()
         assert not stage.cancels
         primary >> BEGUN + IN_BLOCK
@@ -313,7 +313,7 @@ class TestCancel:
         client.asks(BEGIN)
         client >> INSERT
         primary << BEGIN + INSERT
-        client.relay.cancel(lambda: over.append("over"))
+        client.relay.cancels.ask(lambda: over.append("over"))
         if how == "answered":
             primary >> BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
             client << INSERTED + IN_BLOCK
@@ -328,14 +328,14 @@ class TestCancel:
         first, second = stage.client(), stage.client()
         first >> INSERT
         second >> INSERT
-        second.relay.cancel()
+        second.relay.cancels.ask()
         told = fields(second.take())
         assert (told["C"], told["ready"]) == ("57014", "I")
         assert not stage.cancels
 
     def test_of_one_who_does_nothing(self, stage: Stage) -> None:
         client = stage.client()
-        client.relay.cancel()
+        client.relay.cancels.ask()
         client << b""
         assert stage.counters.cancels == 0
 

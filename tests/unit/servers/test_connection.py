@@ -58,7 +58,7 @@ def test_the_load_is_right_when_a_server_leaves_before_a_cancel_has_arrived(stag
     client >> INSERT
     stage["p"] << INSERT
     stage.cancels_arrive = False
-    client.relay.cancel()
+    client.relay.cancels.ask()
     stage.settle()
     stage["p"] >> INSERTED + IDLE
     stage["p"] >> error("shutting down", "57P01", "FATAL")

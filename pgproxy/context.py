@@ -1,0 +1,48 @@
+"""What all relays share."""
+
+from collections.abc import Callable
+from typing import final
+
+from pgproxy.protocol.prepared import StatementRegistry
+from pgproxy.protocol.settings import SettingsTable
+from pgproxy.routing.router import Router
+from pgproxy.servers.listening import Listening
+from pgproxy.servers.modes import PoolModes
+from pgproxy.telemetry.counters import Counters
+
+
+@final
+class Watermark:
+    """When the session (or any session, for read_your_writes = "global") wrote last."""
+
+    def __init__(self) -> None:
+        self.wrote_at = 0.0  # monotonic seconds at which the commit was acknowledged to us
+
+
+class RelayContext:
+    """Of one process."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        registry: StatementRegistry,
+        settings: SettingsTable,
+        counters: Counters,
+        modes: PoolModes | None = None,
+        watermark: str,
+        rerun_limit: int = 0,
+        listening: Listening | None = None,
+        on_statement: Callable[[bytes, str, str, str], None] | None = None,
+    ) -> None:
+        self.router = router
+        self.registry = registry
+        self.settings = settings
+        self.counters = counters
+        self.modes = PoolModes() if modes is None else modes
+        self.shared_watermark = Watermark() if watermark == "global" else None
+        self.keeps_watermark = watermark != "off"
+        self.rerun_limit = rerun_limit
+        self.listening = listening
+        self.on_statement = on_statement
+        self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells
