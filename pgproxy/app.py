@@ -21,10 +21,10 @@ from pgproxy.clients.passthrough import Passthroughs, Rules
 from pgproxy.clients.users import Users
 from pgproxy.config import Config, notices
 from pgproxy.configfile import leaves, toml_text
-from pgproxy.context import RelayContext
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.settings import SettingsTable
+from pgproxy.relay.context import RelayContext
 from pgproxy.routing.decision import REASONS
 from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import Cluster, PoolSettings

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, final
 
-from pgproxy.relay import Relay, Sink
+from pgproxy.relay.relay import Relay, Sink
 
 
 @final

@@ -14,7 +14,6 @@ from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.login import ClientLogin, LoggedIn, welcome
 from pgproxy.clients.passthrough import Passthroughs
 from pgproxy.config import CONSOLE_DATABASES
-from pgproxy.context import RelayContext
 from pgproxy.errors import (
     ADMIN_SHUTDOWN,
     INTERNAL_ERROR,
@@ -24,7 +23,8 @@ from pgproxy.errors import (
 from pgproxy.frames import write
 from pgproxy.protocol.session import Session
 from pgproxy.protocol.startup import StartupMessage
-from pgproxy.relay import Relay
+from pgproxy.relay.context import RelayContext
+from pgproxy.relay.relay import Relay
 from pgproxy.servers.exchange import Exchange
 from pgproxy.servers.login import keep_alive
 from pgproxy.telemetry.counters import Counters

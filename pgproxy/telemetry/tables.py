@@ -18,7 +18,7 @@ from pgproxy.clients.connection import ClientConnection
 from pgproxy.clients.drain import state_of
 from pgproxy.frames.table import Value
 from pgproxy.protocol.states import GONE, WAITING
-from pgproxy.relay import Relay
+from pgproxy.relay.relay import Relay
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import PoolGroup

@@ -18,7 +18,7 @@ from pgproxy import app
 from pgproxy.clients.connection import ClientConnection
 from pgproxy.config import Auth, Backend, Config, Discovery, Health, Http, Listen, Timeouts
 from pgproxy.embedded import Cluster
-from pgproxy.relay import Relay
+from pgproxy.relay.relay import Relay
 from tests.support import wire
 from tests.support.proxy import HOST, ProxyProcess, config_for
 from tests.support.watch import bystander, eventually, status

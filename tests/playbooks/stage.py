@@ -17,13 +17,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from pgproxy.clients.connection import ClientConnection
-from pgproxy.context import RelayContext
 from pgproxy.errors import PgError
 from pgproxy.frames import read, write
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.session import AUTO, Session
 from pgproxy.protocol.settings import NOTHING_SET, Origin, SettingsTable
-from pgproxy.relay import Relay
+from pgproxy.relay.context import RelayContext
+from pgproxy.relay.relay import Relay
 from pgproxy.routing.decision import REASONS
 from pgproxy.routing.router import Router
 from pgproxy.servers.cluster import Cluster, PoolSettings

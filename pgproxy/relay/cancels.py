@@ -12,7 +12,7 @@ from pgproxy.protocol.states import WAITING
 from pgproxy.servers.connection import ServerConnection
 
 if TYPE_CHECKING:
-    from pgproxy.relay import Relay
+    from pgproxy.relay.relay import Relay
 
 
 @final

@@ -14,7 +14,7 @@ from pgproxy.routing.batch import BatchReader
 from pgproxy.servers.connection import ServerConnection
 
 if TYPE_CHECKING:
-    from pgproxy.relay import Relay
+    from pgproxy.relay.relay import Relay
 
 DISCARD_SEQUENCES: Final = write.query(b"DISCARD SEQUENCES")
 

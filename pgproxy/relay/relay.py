@@ -17,9 +17,6 @@ from typing import Any, Final, final
 
 from mypy_extensions import i64
 
-from pgproxy.cancels import Cancels
-from pgproxy.carry import Carry
-from pgproxy.context import RelayContext, Watermark
 from pgproxy.errors import CONNECTION_FAILURE, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import (
@@ -35,9 +32,6 @@ from pgproxy.frames.codes import (
     STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
-from pgproxy.healing import CHANGED, OTHER_COLUMNS, OUTDATED, Healing
-from pgproxy.named import Named
-from pgproxy.notifications import Notifications
 from pgproxy.protocol.inflight import (
     ASK,
     FORWARD,
@@ -71,7 +65,14 @@ from pgproxy.protocol.states import (
     SETTLING,
     WAITING,
 )
-from pgproxy.rerun import Rerun
+from pgproxy.relay.cancels import Cancels
+from pgproxy.relay.carry import Carry
+from pgproxy.relay.context import RelayContext, Watermark
+from pgproxy.relay.healing import CHANGED, OTHER_COLUMNS, OUTDATED, Healing
+from pgproxy.relay.named import Named
+from pgproxy.relay.notifications import Notifications
+from pgproxy.relay.rerun import Rerun
+from pgproxy.relay.sequences import Sequences
 from pgproxy.routing.batch import (
     AT_READY,
     BATCH,
@@ -96,7 +97,6 @@ from pgproxy.routing.decision import (
 from pgproxy.routing.front import Front
 from pgproxy.routing.journal import CUT_OFF, UNKNOWN, Journal, Sent
 from pgproxy.routing.rewrite import rewrite
-from pgproxy.sequences import Sequences
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot

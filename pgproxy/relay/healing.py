@@ -24,7 +24,7 @@ from pgproxy.routing.journal import Sent
 from pgproxy.servers.connection import ServerConnection
 
 if TYPE_CHECKING:
-    from pgproxy.relay import Relay
+    from pgproxy.relay.relay import Relay
 
 CHANGED: Final = b"\x00RRevalidateCachedQuery\x00"
 # A Bind asks for as many columns as the client knows of, and there are others. On a connection that

@@ -25,7 +25,7 @@ from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.listening import Hearer, Listening, Shared
 
 if TYPE_CHECKING:
-    from pgproxy.relay import Relay
+    from pgproxy.relay.relay import Relay
 
 # Bytes of notifications that wait for one client.
 LIMIT: Final = 1 << 20

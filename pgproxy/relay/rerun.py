@@ -27,7 +27,7 @@ from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.group import STILL_THERE
 
 if TYPE_CHECKING:
-    from pgproxy.relay import Relay
+    from pgproxy.relay.relay import Relay
 
 DIFFERS: Final = PgError(
     "40001",

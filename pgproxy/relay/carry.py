@@ -52,7 +52,7 @@ from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.ledger import Profile
 
 if TYPE_CHECKING:
-    from pgproxy.relay import Relay
+    from pgproxy.relay.relay import Relay
 
 # What a server tells of itself, not of the session.
 OF_THE_SERVER: Final = frozenset(

@@ -19,7 +19,7 @@ from pgproxy.routing.front import IN_FAILED_TRANSACTION
 from pgproxy.servers.connection import ServerConnection
 
 if TYPE_CHECKING:
-    from pgproxy.relay import Relay
+    from pgproxy.relay.relay import Relay
 
 _ROLLBACK: Final = write.query(b"ROLLBACK")
 _BEGIN_AND_FAIL: Final = write.query(b"BEGIN") + write.query(
