@@ -225,10 +225,15 @@ def names_set(name: str) -> tuple[str, ...]:
     return AUTHORITY if name == "session_authorization" else (name,)
 
 
-def changed(settings: Settings, answers: dict[str, str | None]) -> dict[str, str]:
-    """The values after `answers`; None takes a setting out. They stand in the order in which they
-    were first set, so that each may be set again by whoever may set it; a role stands behind what
-    was set before it."""
+def changed(
+    settings: Settings, answers: dict[str, str | None], *, are_set: bool = True
+) -> dict[str, str]:
+    """The values after `answers`; None takes a setting out. What was set last stands last: it was
+    set under the role that stands in front of it.
+
+    Not `are_set`: perhaps in vain, and the server only tells a value in its own way. Then what is
+    known stays where it stands.
+    """
     values = settings.values.copy()
     session, role = AUTHORITY
     if session in answers and role in answers:
@@ -237,7 +242,7 @@ def changed(settings: Settings, answers: dict[str, str | None]) -> dict[str, str
         if value is None:
             values.pop(name, None)
         elif values.get(name) != value:
-            if name in AUTHORITY:
+            if are_set or name in AUTHORITY:
                 values.pop(name, None)
             values[name] = value
     return values

@@ -120,6 +120,7 @@ class Carry:
         self._values: dict[str, str] = {}  # what it is known to have set
         self._question = NOTHING
         self._asked: list[str] = []
+        self._are_set = True  # nothing has failed, so that all that is asked for was set
         self._due: list[str] = []  # of those set back, what has to follow yet
         self._row = b""
         self._settle(origin.base)
@@ -360,6 +361,7 @@ class Carry:
 
     def _ask(self, server: ServerConnection, question: int, message: bytes) -> None:
         self._question = question
+        self._are_set = not self.failed
         self._row = b""
         server.prepared.unnamed = None
         server.show_rows()
@@ -374,8 +376,8 @@ class Carry:
         except ValueError:  # refused, or not in that encoding
             self._keep(server)
             return
-        server.settings = self._table.get(changed(server.settings, found))
-        mine = changed(self.settings, found)
+        server.settings = self._table.get(changed(server.settings, found, are_set=self._are_set))
+        mine = changed(self.settings, found, are_set=self._are_set)
         self._settle(self._table.get(mine))
         if is_too_much(mine):
             self._keep(server)
@@ -384,6 +386,7 @@ class Carry:
         """What the session has set cannot be taken along."""
         if server.backend.writable:
             self.relay.pin_to_server(Pin.SET)
+            self._was_pinned(Pin.SET)
         else:
             raise PgError(
                 FEATURE_NOT_SUPPORTED,
@@ -414,7 +417,7 @@ class Carry:
             return
         for pin, value in zip(SEEN_AGAIN, values, strict=False):
             if value == "t":
-                self.pins.add(pin)  # a batch with several of them was known for one alone
+                self._was_pinned(pin)  # a batch with several of them was known for one alone
             elif pin in self._in_question:
                 self.pins.discard(pin)
             else:  # a text of several statements has one pin only
@@ -428,15 +431,25 @@ class Carry:
     def not_pinned(self, pin: Pin) -> None:
         """What was to pin has failed."""
         self.pins.discard(pin)
-        self._unpin()
+        relay = self.relay
+        if relay.pin is pin:
+            relay.pin = next(iter(self.pins), None)
+        self.set_scope()
+        if not self.pins:  # else it may listen by a text that was known for another pin
+            relay.batch.shares_listening = relay.listening is not None
+
+    def _was_pinned(self, pin: Pin) -> None:
+        """It is so from before what is in flight, which may fail."""
+        self.pins.add(pin)
+        if self.relay.new_pin is pin:
+            self.relay.new_pin = None
 
     def _unpin(self) -> None:
         relay = self.relay
         if relay.pin is not None and relay.pin not in self.pins:
             relay.pin = next(iter(self.pins), None)
         self.set_scope()
-        if Pin.LISTEN not in self.pins:
-            relay.batch.shares_listening = relay.listening is not None
+        relay.batch.shares_listening = relay.listening is not None and Pin.LISTEN not in self.pins
 
 
 def _executes_once(batch: BatchReader) -> bool:

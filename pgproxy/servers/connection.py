@@ -5,6 +5,7 @@ an asyncio protocol, but does not derive from one: a class compiled by mypyc can
 asks only for the methods.
 """
 
+from collections.abc import Callable
 from typing import Any, final
 
 from mypy_extensions import i64
@@ -28,6 +29,9 @@ ROWS_TOO = wants(pass_by=b"dc", header=b"123GHWIVnsNA", body=b"CTtZESKRvD")
 
 # The largest of those is a ParameterDescription of 65535 OIDs.
 WHOLE_FRAME = 1 << 19
+
+# Seconds in which a server that was told Terminate may close the connection itself.
+FAREWELL = 1.0
 
 
 class Backend:
@@ -194,7 +198,7 @@ class ServerConnection(Slot):
         if self.transport is not None:
             self.transport.close()
 
-    def leave(self) -> None:
+    def leave(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
         """Ends it: with Terminate where the server listens, at once where it is at work.
 
         After Terminate the server is the first to close, which it does when its session counts no
@@ -206,6 +210,7 @@ class ServerConnection(Slot):
         self.doomed = True
         self.write(TERMINATE)
         self.set_reading(True)
+        call_later(FAREWELL, self.close)  # which still sends what is to be sent
 
     def abort(self) -> None:
         """Closes without waiting for the server to read what is still buffered."""

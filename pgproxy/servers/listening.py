@@ -326,7 +326,7 @@ class Shared(Owner):
         server, self.server = self.server, None
         if server is not None:
             server.owner = None
-            server.leave()
+            server.leave(self.cluster.context.call_later)
         self._release_marked()
 
     # --- from the server ----------------------------------------------------------------------

@@ -26,9 +26,8 @@ from pgproxy.servers.connection import Backend, Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import CLOSED, IDLE, LEASED, RESETTING, Ledger, Profile, Waiter
 from pgproxy.telemetry.counters import Counters
 
-# Seconds to clean a connection before it is closed instead, and for the server to close it then.
+# Seconds to clean a connection before it is closed instead.
 RESET_TIMEOUT = 5.0
-FAREWELL = 5.0
 # A connection that its session only holds: seconds that others wait for it at least, and at most
 # twice; and after how many times that it is let go of although nobody waits.
 HOLD = 0.05
@@ -314,8 +313,7 @@ class Pool(Keeper):
         while ledger.to_close:
             slot = ledger.to_close.pop()
             assert isinstance(slot, ServerConnection)
-            slot.leave()
-            self.context.call_later(FAREWELL, slot.abort)
+            slot.leave(self.context.call_later)
         while ledger.to_open:
             self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)).begin)
 

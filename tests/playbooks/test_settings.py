@@ -6,6 +6,7 @@ import pytest
 
 from pgproxy.frames import write
 from pgproxy.protocol.settings import TEMPORARY, ask, restore
+from pgproxy.routing.decision import Pin
 from pgproxy.servers.listening import Hearer, Listening
 from pgproxy.servers.pool import LONGEST_HOLD
 from tests.playbooks.stage import (
@@ -451,6 +452,61 @@ class TestPinsThatEnd:
             stage["p"] >> answer(b"f", b"f", b"f", b"f")
         assert client.relay.pin is None
         assert client.relay.server is None
+
+    @pytest.mark.parametrize(
+        ("text", "undo"),
+        [
+            ("LISTEN c; CREATE TEMP TABLE a ()", "UNLISTEN c"),
+            ("SELECT pg_advisory_lock(1); CREATE TEMP TABLE a ()", "SELECT pg_advisory_unlock(1)"),
+        ],
+    )
+    def test_what_fails_does_not_take_back_what_was_there_before(
+        self, stage: Stage, text: str, undo: str
+    ) -> None:
+        """The text is known for one of its pins only, and the other one is asked about just then."""
+        client = stage.client()
+        for sql in (text, undo):
+            client >> query(sql)
+            stage["p"] << query(sql)
+            stage["p"] >> SELECTED + IDLE
+        assert letters(stage["p"].take()) == "Q"
+        client >> query("CREATE TEMP TABLE a ()")
+        stage["p"] << query("CREATE TEMP TABLE a ()")
+        stage["p"] >> answer(b"t", b"f", b"f", b"f")
+        stage["p"] >> error("exists", "42P07") + IDLE
+        assert client.relay.pin is Pin.TEMP_TABLE
+
+    def test_nor_settings_that_cannot_be_taken_along(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"] << SET_PATH
+        stage["p"] >> SET + IDLE
+        assert letters(stage["p"].take()) == "Q"
+        client >> query("UPDATE pg_settings SET setting = '1' WHERE name = 'work_mem'")
+        assert letters(stage["p"].take()) == "Q"
+        stage["p"] >> answer(b"\xff\xfe")
+        stage["p"] >> error() + IDLE
+        assert client.relay.pin is Pin.SET
+
+    def test_nor_does_it_let_others_listen_for_who_listens_itself(self, stage: Stage) -> None:
+        stage.relays.listening = Listening(stage.cluster)
+        client = stage.client()
+        client >> query("SELECT pg_advisory_lock(1); LISTEN c")
+        stage["p"].take()
+        stage["p"] >> SELECTED + SET + IDLE
+        client >> query("CREATE TEMP TABLE a ()")
+        stage["p"].take()
+        stage["p"] >> error("exists", "42P07") + IDLE
+        assert letters(stage["p"].take()) == "Q"
+        stage["p"] >> answer(b"f", b"f", b"t", b"t")
+        client >> query("UNLISTEN c")
+        stage["p"] << query("UNLISTEN c")
+        stage["p"] >> write.command_complete(b"UNLISTEN") + IDLE
+        stage["p"].take()
+        stage["p"] >> answer(b"f", b"f", b"t", b"f")
+        assert client.relay.batch.shares_listening
+        stage.relays.listening.close()
+        stage.settle()
 
 
 class TestSequences:

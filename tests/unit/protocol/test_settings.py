@@ -194,9 +194,10 @@ def test_a_role_stands_behind_what_was_set_before_it() -> None:
     assert changed(before, {"role": None, "x": None}) == {"work_mem": "1MB"}
 
 
-def test_what_is_set_again_stands_where_it_was_allowed_to_be_set() -> None:
+def test_what_is_perhaps_not_set_again_stands_where_it_was_allowed_to_be_set() -> None:
     before = Settings({"deadlock_timeout": "1000", "role": "a"})
-    after = changed(before, {"deadlock_timeout": "1s", "work_mem": "1MB"})
+    assert list(changed(before, {"deadlock_timeout": "1s"})) == ["role", "deadlock_timeout"]
+    after = changed(before, {"deadlock_timeout": "1s", "work_mem": "1MB"}, are_set=False)
     assert list(after.items()) == [("deadlock_timeout", "1s"), ("role", "a"), ("work_mem", "1MB")]
 
 
