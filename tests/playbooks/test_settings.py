@@ -182,6 +182,16 @@ class TestWhereOthersSettingsExist:
         assert {other.take() for other in others} == {INSERTED + IDLE}
         assert stage["p"].open == 1
 
+    def test_who_looks_before_setting_sees_nothing_of_them(self, stage: Stage) -> None:
+        one, other = stage.client(), stage.client()
+        one >> query("SET app.x = '1'")
+        stage["p"] >> SET + IDLE
+        other >> query("SELECT set_config('app.x', current_setting('app.x') || '!', false)")
+        assert stage["p"].open == 1
+        _, newest = stage["p"].connections[-1]
+        assert len(stage["p"].connections) == 2
+        assert b"app.x" in newest.take()
+
     def test_a_setting_that_is_bound_and_not_executed_is_none(self, stage: Stage) -> None:
         client = stage.client()
         client >> parse("SET work_mem = '5MB'") + bind(portal="a")
