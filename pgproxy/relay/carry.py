@@ -433,10 +433,8 @@ class Carry:
     def not_pinned(self, pin: Pin) -> None:
         """What was to pin has failed."""
         self.pins.discard(pin)
+        self._choose_pin()
         relay = self.relay
-        if relay.pin is pin:
-            relay.pin = next(iter(self.pins), None)
-        self.set_scope()
         if not self.pins:  # else it may listen by a text that was known for another pin
             relay.batch.shares_listening = relay.listening is not None
 
@@ -446,11 +444,16 @@ class Carry:
         if self.relay.new_pin is pin:
             self.relay.new_pin = None
 
-    def _unpin(self) -> None:
+    def _choose_pin(self) -> None:
+        """The one that is told, of those that are left."""
         relay = self.relay
         if relay.pin is not None and relay.pin not in self.pins:
             relay.pin = next(iter(self.pins), None)
         self.set_scope()
+
+    def _unpin(self) -> None:
+        self._choose_pin()
+        relay = self.relay
         relay.batch.shares_listening = relay.listening is not None and Pin.LISTEN not in self.pins
 
 
