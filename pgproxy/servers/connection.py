@@ -31,7 +31,7 @@ ROWS_TOO = wants(pass_by=b"dc", header=b"123GHWIVnsNA", body=b"CTtZESKRvD")
 WHOLE_FRAME = 1 << 19
 
 # Seconds in which a server that was told Terminate may close the connection itself.
-FAREWELL = 1.0
+FAREWELL = 2.0
 
 
 class Backend:

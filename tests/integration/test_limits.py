@@ -231,7 +231,7 @@ async def test_a_connection_counts_until_its_server_process_has_ended(
             try:
                 said = wire.query("/* pgproxy: primary */ SELECT 1")
                 asked = group.create_task(other.ask(said))
-                done, _ = await asyncio.wait([asked], timeout=1)
+                done, _ = await asyncio.wait([asked], timeout=0.5)
                 assert not done
             finally:
                 os.kill(pid, signal.SIGCONT)
