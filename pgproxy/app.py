@@ -26,7 +26,9 @@ from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.settings import SettingsTable
 from pgproxy.relay.context import RelayContext
 from pgproxy.routing.decision import REASONS
-from pgproxy.routing.router import Router
+from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.router import Memory
+from pgproxy.routing.routers import Routers
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.janitor import Janitor
 from pgproxy.servers.listening import Listening
@@ -140,8 +142,10 @@ class Proxy:
                 max_logins=config.server.max_logins_at_once,
             ),
         )
-        self.router = Router(
-            parse_limit=config.routing.parse_limit, cache_size=config.routing.cache_size
+        routing = config.routing
+        self.routers = Routers(
+            Memory(parse_limit=routing.parse_limit, cache_size=routing.cache_size),
+            FunctionLists(routing.read_functions, routing.write_functions),
         )
         self.registry = StatementRegistry()
         settings = SettingsTable()
@@ -153,7 +157,7 @@ class Proxy:
             {name: entry.mode for name, entry in config.pool.users.items()},
         )
         relays = RelayContext(
-            router=self.router,
+            routers=self.routers,
             registry=self.registry,
             settings=settings,
             counters=self.counters,
@@ -247,7 +251,7 @@ class Proxy:
                 ProxyCollector(
                     self.counters,
                     self.cluster,
-                    self.router,
+                    self.routers.memory,
                     clients=self.listener.clients,
                     replication=self.passthroughs.open,
                     prepared=self.registry,

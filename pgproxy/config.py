@@ -36,10 +36,22 @@ def _port_or_name(text: str) -> str:
     raise ValueError("neither")
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from error
+    return text
+
+
 # The description says what is accepted; it ends up in the line of a fault.
 Name = Annotated[str, Field(min_length=1, description="a text that is not empty")]
 Text = Annotated[str, Field(description="a text")]
 Texts = Annotated[tuple[str, ...], Field(description='a list of texts such as ["alice", "bob"]')]
+Patterns = Annotated[
+    tuple[Annotated[str, AfterValidator(_pattern)], ...],
+    Field(description="a list of regular expressions (Python's re)"),
+]
 OptionalFile = Annotated[
     Path | None,
     BeforeValidator(_empty_is_none),
@@ -223,6 +235,8 @@ class Routing(_Section):
     transactions: Literal["primary", "replica-until-write"] = "primary"
     balance: Literal["least-loaded"] = "least-loaded"
     read_from_primary: Literal["never", "fallback", "always"] = "fallback"
+    read_functions: Patterns = ()
+    write_functions: Patterns = ()
     parse_limit: Positive = 32_768
     cache_size: Positive = 10_000
 

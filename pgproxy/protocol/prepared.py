@@ -44,6 +44,7 @@ class Statement:
         self.sql = sql
         self.parameter_types = parameter_types
         self.decision = decision
+        self.epoch: i64 = 0  # of the router that decided (opaque here); 0: another may have
         self.scope = scope  # what of the session decides the meaning of the text
         self.by_sql = not parameter_types and number > 0  # `sql` is a PREPARE
         self.users: i64 = 0  # client names that mean this statement

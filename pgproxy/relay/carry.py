@@ -64,6 +64,9 @@ UNSAFE_ENCODINGS: Final = frozenset(
     {b"SJIS", b"SHIFT_JIS_2004", b"BIG5", b"GBK", b"GB18030", b"UHC", b"JOHAB"}
 )
 ISOLATION: Final = "default_transaction_isolation"
+SEARCH_PATH: Final = "search_path"
+# What decides which objects a name stands for: "$user" in a search_path is the current role.
+NAMING: Final = frozenset({SEARCH_PATH, *AUTHORITY})
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
@@ -191,6 +194,8 @@ class Carry:
                     self._values.pop(name, None)
             if effect.resets and not effect.local:
                 set_back_names += names
+            if not NAMING.isdisjoint(names):
+                self.set_router()
         self.resetting = frozenset([name for name in set_back_names if name in self._base.values])
         if self.is_certain or batch.ending != AT_READY:
             self._due += [name for name in set_back_names if name in self.resetting]
@@ -399,9 +404,28 @@ class Carry:
     def _settle(self, settings: Settings) -> None:
         self.settings = settings
         self.set_scope()
+        self.set_router()
         own = settings.values.get(ISOLATION)
         # Names of values count in any case, as settings of an enumeration do.
         self.isolation = self._profile.isolation if own is None else own.lower().encode()
+
+    def set_router(self) -> None:
+        """Which router decides: that of what names stand for in this session."""
+        relay = self.relay
+        routers = relay.routers
+        relay.generation = routers.generation
+        if not (NAMING.isdisjoint(self.touched) and NAMING.isdisjoint(self._asked)):
+            relay.batch.router = routers.any_path()
+            return
+        values = self.settings.values
+        session, role = AUTHORITY
+        user = values.get(role, "none")
+        if user == "none":
+            user = values.get(session, relay.group.user)
+        path = values.get(SEARCH_PATH)
+        if path is None and b"search_path" in self.reported:  # from PostgreSQL 18 on
+            path = self.reported[b"search_path"].decode("utf-8", "replace")
+        relay.batch.router = routers.choose(path, user)
 
     def set_scope(self) -> None:
         """Which statements may be shared with other sessions: those whose texts mean the same."""

@@ -5,7 +5,7 @@ from typing import final
 
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.settings import SettingsTable
-from pgproxy.routing.router import Router
+from pgproxy.routing.routers import Routers
 from pgproxy.servers.listening import Listening
 from pgproxy.servers.modes import PoolModes
 from pgproxy.telemetry.counters import Counters
@@ -25,7 +25,7 @@ class RelayContext:
     def __init__(
         self,
         *,
-        router: Router,
+        routers: Routers,
         registry: StatementRegistry,
         settings: SettingsTable,
         counters: Counters,
@@ -34,8 +34,9 @@ class RelayContext:
         rerun_limit: int = 0,
         listening: Listening | None = None,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
+        on_schema_change: Callable[[str], None] = lambda _database: None,
     ) -> None:
-        self.router = router
+        self.routers = routers
         self.registry = registry
         self.settings = settings
         self.counters = counters
@@ -45,4 +46,5 @@ class RelayContext:
         self.rerun_limit = rerun_limit
         self.listening = listening
         self.on_statement = on_statement
+        self.on_schema_change = on_schema_change  # told the database when a change is committed
         self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells

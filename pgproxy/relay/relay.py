@@ -84,8 +84,10 @@ from pgproxy.routing.batch import (
 from pgproxy.routing.decision import (
     CODES,
     DEALLOCATE,
+    DOUBTS,
     LISTEN,
     NEVER_UNDONE,
+    NO_HINT,
     PLAIN,
     PRIMARY,
     REPLICA,
@@ -125,6 +127,7 @@ BEHIND_WRITE: Final = CODES[Reason.BATCH_WITH_WRITE]
 NO_REPLICA: Final = CODES[Reason.NO_REPLICA]
 SERIALIZABLE: Final = CODES[Reason.SERIALIZABLE]
 NOT_FRESH: Final = CODES[Reason.NOT_FRESH]
+SCHEMA_CHANGED: Final = CODES[Reason.SCHEMA_CHANGED]
 
 
 class Sink:
@@ -165,8 +168,11 @@ class Relay(Owner):
         self.session_mode = mode == SESSION
         self.statement_mode = mode == STATEMENT
         self.front = Front(session, holds_begin=not self.session_mode, tables=context.tables)
-        self.batch = BatchReader(context.router, context.registry, self.traffic)
+        self.routers = context.routers.of(group.database)
+        self.generation: i64 = 0  # of the routers when `batch.router` was chosen
+        self.batch = BatchReader(self.routers.any_path(), context.registry, self.traffic)
         self.changed_schema = False  # in the open transaction
+        self.renews: i64 = 0  # what that does to what is known of the database's objects
         self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
         self.has_chores = False  # either
         self.carry = Carry(self, profile, origin, context.settings)
@@ -208,6 +214,8 @@ class Relay(Owner):
         if phase == GONE:
             return
         self.traffic.received += len(chunk)
+        if self.generation != self.routers.generation:
+            self.carry.set_router()
         if phase in (WAITING, SETTLING):
             self.backlog.append(chunk)
             self.backlog_size += len(chunk)
@@ -443,6 +451,8 @@ class Relay(Owner):
         if route == TO_PRIMARY:
             return PRIMARY
         target = batch.target
+        if self.routers.in_doubt and target == REPLICA and self._is_routers_word():
+            return PRIMARY
         if route == TO_REPLICA and not batch.known_write:
             target = REPLICA
         front = self.front
@@ -453,6 +463,16 @@ class Relay(Owner):
         if not front.held_read_only and (route != TO_REPLICA or front.held_needs_primary):
             return PRIMARY
         return target
+
+    def _is_routers_word(self) -> bool:
+        """Whether no client, but the router alone, sends the batch to a replica."""
+        decision = self.batch.decision
+        return (
+            decision is not None
+            and decision.hint == NO_HINT
+            and self.front.session.route == AUTO
+            and not self.front.held_read_only
+        )
 
     def _lease(self) -> bool:
         target = self._target()
@@ -676,6 +696,9 @@ class Relay(Owner):
             self.context.registry.retire()
             self.changed_schema = self.has_chores = True
             self.carry.set_scope()
+        if batch.renews > self.renews and batch.executes:
+            self.renews = batch.renews
+            self.has_chores = True
         if batch.ending == CUT and batch.owed and batch.owed[-1] is OWED_COPY_END:
             # The end of a COPY by Query is the end of all; one by Execute waits for its Sync.
             if len(self.inflight) > 0:
@@ -737,6 +760,8 @@ class Relay(Owner):
             return CUT_BY_FLUSH
         if pipelined:
             return BEHIND_WRITE
+        if self.routers.in_doubt:
+            return SCHEMA_CHANGED
         return NOT_FRESH if self.group.has_replicas else NO_REPLICA
 
     def _set_pin(self) -> None:
@@ -1151,6 +1176,11 @@ class Relay(Owner):
             self.changed_schema = False
             self.context.registry.retire()
             self.carry.set_scope()
+        if self.renews > 0:
+            if self.renews == DOUBTS:
+                self.routers.doubt()
+            self.renews = 0
+            self.context.on_schema_change(self.group.database)
 
     def _asks_for_more(self, server: ServerConnection) -> bool:
         """A copy has failed, and one more ReadyForQuery may come of it, which the next client must

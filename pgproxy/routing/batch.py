@@ -85,7 +85,7 @@ from pgproxy.routing.decision import (
     lasting_pin,
 )
 from pgproxy.routing.lexer import first_word
-from pgproxy.routing.naming import decisions_of
+from pgproxy.routing.naming import decided, decisions_of
 from pgproxy.routing.router import Router
 from pgproxy.telemetry.counters import Traffic
 
@@ -195,6 +195,7 @@ class BatchReader:
         self.known_write = False
         self.discards = False
         self.changes_schema = False
+        self.renews: i64 = 0  # what it does to what is known of the database's objects
         self.executes = False
         self.may_write = False  # a statement bound here may, when it is executed
         self.again: i64 = ALONE  # NEVER, IN_BLOCK or ALONE: where it may be run again
@@ -401,6 +402,7 @@ class BatchReader:
         self.known_write = decision.known_write
         self.discards = decision.discards
         self.changes_schema = decision.changes_schema
+        self.renews = decision.renews
         self.may_write = decision.may_write
         self.again = decision.again
         self.starts = decision.starts_transaction
@@ -424,7 +426,7 @@ class BatchReader:
         self.names = names
         self.needs = _NO_NEEDS
         self.reserved = names.reserved
-        return decisions_of(decision, self.statements)
+        return decisions_of(decision, self.statements, self.router)
 
     # --- extended protocol --------------------------------------------------------------------
 
@@ -464,6 +466,7 @@ class BatchReader:
         self.unparsed = False
         self.discards = False
         self.changes_schema = False
+        self.renews = 0
         self.starts = False
         self.ends = False
         self.effects = ()
@@ -623,7 +626,11 @@ class BatchReader:
 
     def _parts_of(self, decision: Decision) -> list[Decision]:
         """The decisions that are heeded for a statement of this one."""
-        return [decision] if decision.names is None else decisions_of(decision, self.statements)
+        return (
+            [decision]
+            if decision.names is None
+            else decisions_of(decision, self.statements, self.router)
+        )
 
     def _use_names(self, names: Names) -> None:
         """The message at hand runs or describes a text that names statements."""
@@ -686,6 +693,7 @@ class BatchReader:
             self.discards = True
         if decision.changes_schema:
             self.changes_schema = True
+        self.renews = max(self.renews, decision.renews)
         if decision.may_unpin:
             self.may_unpin = True
         if decision.uses_temporary:
@@ -715,7 +723,7 @@ class BatchReader:
         if decision.names is None:
             self._note(decision)
         else:
-            for part in decisions_of(decision, self.statements):
+            for part in decisions_of(decision, self.statements, self.router):
                 self._note(part)
             if not decision.names.reserved:
                 self._use_names(decision.names)  # an EXECUTE returns what it does when parsed
@@ -955,6 +963,8 @@ class BatchReader:
             )
             return
         decision = cast(Decision, statement.decision)
+        if statement.number != LOST and self.fixed is None:
+            decision = decided(statement, self.router)
         if decision.names is not None or self._portals:
             if not self._use_unnamed_names(kind, decision):
                 return
@@ -1025,7 +1035,7 @@ class BatchReader:
 
     def _of(self, statement: Statement) -> Decision:
         """The decision for a statement, which clients of other encodings may have named too."""
-        return cast(Decision, statement.decision) if self.fixed is None else self.fixed
+        return decided(statement, self.router) if self.fixed is None else self.fixed
 
     def _named(self) -> i64:
         """What a Describe or Close names: a statement or a portal."""

@@ -9,12 +9,11 @@ do inside. A function that is not PostgreSQL's own therefore goes to the primary
 that it leaves behind (a set_config in its body) is not noticed.
 """
 
-import json
 import re
 from typing import Final, cast
 
 from mypy_extensions import i64
-from pglast.parser import ParseError, parse_sql_json
+from pglast.parser import ParseError
 
 from pgproxy.protocol.named import Names
 from pgproxy.routing.decision import (
@@ -34,6 +33,8 @@ from pgproxy.routing.decision import (
 )
 from pgproxy.routing.hints import leading_hint
 from pgproxy.routing.lexer import first_word, is_one_statement
+from pgproxy.routing.lookup import BUILT_IN, Lookup
+from pgproxy.routing.parsing import part_of, statements_of
 from pgproxy.routing.reads import Tree
 from pgproxy.routing.statements import decide_statement
 
@@ -75,6 +76,7 @@ OVERRULED: Final = frozenset(
         Reason.UNKNOWN_TYPE,
         Reason.UNKNOWN_OPERATOR,
         Reason.UNKNOWN_SYNTAX,
+        Reason.FOREIGN_TABLE,
         Reason.PRIMARY_FUNCTION,
         Reason.SERVER_ROLE,
         Reason.AMBIGUOUS_QUOTING,
@@ -86,11 +88,11 @@ OVERRULED: Final = frozenset(
 EMPTY_DECISION: Final = Decision(REPLICA, Reason.EMPTY, kind=EMPTY, movable=True)
 
 
-def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT) -> Decision:
+def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT, lookup: Lookup = BUILT_IN) -> Decision:
     """Where the statement(s) in `sql` go. Never raises.
 
     `sql` is in UTF-8 or any other encoding in which ASCII bytes are ASCII characters; the caller
-    does not bring texts of the other encodings here.
+    does not bring texts of the other encodings here. `lookup`: what its names stand for.
     """
     length: i64 = len(sql)
     if length > parse_limit:
@@ -101,7 +103,7 @@ def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT) -> Decision:
             change = Decision(PRIMARY, Reason.WRITE, detail=word.upper(), known_write=True)
             return under_hint(sql, [change])
     try:
-        text, statements = _statements(sql)
+        text, statements = statements_of(sql)
     except ParseError as error:
         route = _SET_ROUTE_TO_PRIMARY.fullmatch(sql)
         if route is not None:
@@ -111,7 +113,7 @@ def classify(sql: bytes, parse_limit: i64 = PARSE_LIMIT) -> Decision:
         return under_hint(sql, [_unparsed(sql, Reason.TOO_DEEP, "")])
     except ValueError as error:
         return under_hint(sql, [_unparsable(str(error))])
-    decisions = [decide_statement(statement["stmt"]) for statement in statements]
+    decisions = [decide_statement(statement["stmt"], lookup) for statement in statements]
     if len(decisions) == 1 and decisions[0].kind in (LISTEN, UNLISTEN) and not _is_utf8(sql):
         # What the name is in the server's encoding only the server can tell.
         decisions[0] = _for_the_server(decisions[0])
@@ -135,7 +137,7 @@ def _with_names(
     for index, decision in enumerate(decisions):
         if decision.names is None:
             continue
-        part = sql if len(statements) == 1 else _part(text, statements[index])
+        part = sql if len(statements) == 1 else part_of(text, statements[index])
         if len(statements) > 1 and encoding != "utf-8":
             part = part.decode().encode(encoding)
         uses.extend(
@@ -152,12 +154,6 @@ def _with_names(
     return under_hint(sql, decisions).naming(names)
 
 
-def _part(text: bytes, statement: Tree) -> bytes:
-    begun = statement.get("stmt_location", 0)
-    end = begun + statement.get("stmt_len", len(text))  # the last one has no length
-    return text[begun:end]
-
-
 def classify_beginning(sql: bytes) -> Decision:
     """Where a text goes that is too long to be held and of which `sql` is the beginning.
 
@@ -172,30 +168,6 @@ def classify_beginning(sql: bytes) -> Decision:
         unparsed=True,
         known_write=known_write,
     )
-
-
-def parse(sql: bytes) -> list[Tree]:
-    """The statements' trees. Raises ParseError, RecursionError, ValueError."""
-    return [statement["stmt"] for statement in _statements(sql)[1]]
-
-
-def parse_with_places(sql: bytes) -> list[tuple[Tree, str]]:
-    """The statements' trees, each with its own text. Raises as `parse` does."""
-    text, statements = _statements(sql)
-    return [(statement["stmt"], _part(text, statement).decode()) for statement in statements]
-
-
-def _statements(sql: bytes) -> tuple[bytes, list[Tree]]:
-    """The text as it was parsed, in UTF-8, and libpg_query's list of statements in it."""
-    if b"\0" in sql:
-        raise ValueError("a zero byte")
-    try:
-        text = sql.decode("utf-8")
-    except UnicodeDecodeError:
-        # Every byte above 127 is a letter to the grammar, whichever character it is.
-        text = sql.decode("latin-1")
-    # libpg_query's JSON is five times as fast as pglast's own nodes.
-    return text.encode(), json.loads(parse_sql_json(text)).get("stmts", [])
 
 
 def _is_utf8(sql: bytes) -> bool:
@@ -249,6 +221,7 @@ def combine(decisions: list[Decision]) -> Decision:
         detail=detail,
         discards=any(decision.discards for decision in decisions),
         changes_schema=any(decision.changes_schema for decision in decisions),
+        renews=max([int(decision.renews) for decision in decisions]),
         known_write=any(decision.known_write for decision in decisions),
         starts_transaction=starts,
         ends_transaction=ends,

@@ -4,7 +4,8 @@ import re
 from typing import Final
 
 from pgproxy.protocol.settings import Effect
-from pgproxy.routing.decision import PRIMARY, Decision, Pin, Reason
+from pgproxy.routing.decision import DOUBTS, PRIMARY, RENEWS, Decision, Pin, Reason
+from pgproxy.routing.lookup import Lookup
 from pgproxy.routing.reads import Findings, Tree, is_about_temporary
 
 # DDL whose node is not named as the client says it. Of ALTER, CREATE and DROP alone the node says
@@ -64,6 +65,25 @@ _NAME_NOTHING: Final = frozenset(
     CreateUserMappingStmt CreatedbStmt GrantRoleStmt GrantStmt IndexStmt SecLabelStmt
     """.split()
 )
+# Statements that say nothing new of what a read may use: a plain table and what belongs to it.
+_RENEWS_NOTHING: Final = _NAME_NOTHING - {"AlterDatabaseSetStmt", "AlterRoleSetStmt"}
+# Kinds of objects that are more than that. What goes away makes no read less of one.
+_MADE: Final = frozenset(
+    """
+    AlterEnumStmt AlterExtensionContentsStmt AlterExtensionStmt AlterFunctionStmt
+    AlterObjectSchemaStmt AlterOperatorStmt AlterPolicyStmt AlterTypeStmt AlterDomainStmt
+    CompositeTypeStmt CreateCastStmt CreateDomainStmt CreateEnumStmt CreateExtensionStmt
+    CreateForeignTableStmt CreateFunctionStmt CreateOpClassStmt CreatePolicyStmt CreateRangeStmt
+    DefineStmt ImportForeignSchemaStmt RenameStmt RuleStmt ViewStmt
+    """.split()
+)
+# Of ALTER TABLE: what makes a table more than a plain one.
+_ALTERED: Final = frozenset(
+    """
+    AT_AddInherit AT_AddOf AT_AttachPartition AT_EnableRowSecurity AT_ForceRowSecurity
+    AT_SetUnLogged
+    """.split()
+)
 # They may take away something temporary.
 _DROPS: Final = frozenset({"DropStmt", "DropOwnedStmt", "AlterObjectSchemaStmt"})
 # ALTER ROLE and ALTER DATABASE … SET.
@@ -76,20 +96,20 @@ def is_ddl(node_type: str) -> bool:
     return node_type in DDL or node_type.startswith(_DDL_PREFIXES)
 
 
-def decide_ddl(node_type: str, node: Tree) -> Decision:
+def decide_ddl(node_type: str, node: Tree, lookup: Lookup) -> Decision:
     """The primary; and what is made temporary pins the session."""
     pin: Pin | None = None
     effects: tuple[Effect, ...] = ()
     on_commit = node.get("oncommit")
     if node_type == "CreateTableAsStmt":
         on_commit = node.get("into", {}).get("onCommit")
-        findings = Findings()
+        findings = Findings(lookup)
         findings.look(node["query"])
         pin = findings.pin
         effects = tuple(findings.effects)
     elif node_type == "AlterTableStmt":
         # DEFAULT of a new column and USING of a new type are computed for the rows that are there.
-        findings = Findings()
+        findings = Findings(lookup)
         findings.look(node.get("cmds", []))
         pin = findings.pin
         effects = tuple(findings.effects)
@@ -103,6 +123,7 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         detail=name,
         # What is temporary only its own session can mean, which therefore shares no statements.
         changes_schema=node_type not in _NAME_NOTHING and pin is not Pin.TEMP_TABLE,
+        renews=_renews(node_type, node),
         known_write=True,
         effects=effects,
         may_unpin=node_type in _DROPS,
@@ -110,6 +131,22 @@ def decide_ddl(node_type: str, node: Tree) -> Decision:
         changes_defaults=node_type in _OF_SESSIONS,
         argument=_deserted(node_type, node),
     )
+
+
+def _renews(node_type: str, node: Tree) -> int:
+    """What is known of the database's objects (catalogue.py) afterwards."""
+    if node_type in _MADE or "schemaElts" in node:
+        return DOUBTS
+    if node_type == "AlterTableStmt":
+        commands = [command["AlterTableCmd"].get("subtype", "") for command in node.get("cmds", [])]
+        return RENEWS if _ALTERED.isdisjoint(commands) else DOUBTS
+    if node_type == "CreateStmt":
+        is_plain = "inhRelations" not in node and "partbound" not in node
+        persistence = node["relation"].get("relpersistence")
+        return 0 if is_plain and persistence == "p" else DOUBTS if persistence == "u" else RENEWS
+    if node_type == "CreateTableAsStmt":
+        return DOUBTS if node["into"]["rel"].get("relpersistence") == "u" else 0
+    return 0 if node_type in _RENEWS_NOTHING else RENEWS
 
 
 def _deserted(node_type: str, node: Tree) -> str:

@@ -28,6 +28,10 @@ NEVER: Final = 0
 IN_BLOCK: Final = 1  # in a transaction block, which nothing in it can commit
 ALONE: Final = 2  # also by itself: all that it does comes with its one commit
 
+# What a statement does to what is known of the database's objects (catalogue.py).
+RENEWS: Final = 1  # there may be more that is a read than is known
+DOUBTS: Final = 2  # what is known to be a read may not be one any more
+
 # Kinds: what the relay itself has to do. Only a statement that is alone in its text has another
 # kind than PLAIN.
 PLAIN: Final = 0
@@ -92,6 +96,8 @@ class Reason(Enum):
     PRIMARY_FUNCTION = "primary_function"
     SERVER_ROLE = "server_role"
     TEMP_TABLE = "temp_table"
+    UNLOGGED = "unlogged"
+    FOREIGN_TABLE = "foreign_table"
     # Belongs to the session or the transaction.
     SESSION_STATE = "session_state"
     CURSOR = "cursor"
@@ -111,6 +117,7 @@ class Reason(Enum):
     PINNED = "pinned"
     NO_REPLICA = "no_replica"
     NOT_FRESH = "not_fresh"
+    SCHEMA_CHANGED = "schema_changed"
 
 
 SENTENCES: Final = {
@@ -131,9 +138,9 @@ SENTENCES: Final = {
     Reason.TWO_PHASE: "Prepared transactions live on the primary.",
     Reason.WRITING_FUNCTION: "It calls a function that writes, locks or acts on the server.",
     Reason.VOLATILE_FUNCTION: "PostgreSQL calls this function volatile: it may write.",
-    Reason.UNKNOWN_FUNCTION: "This function is not PostgreSQL's own: it may write.",
-    Reason.UNKNOWN_TYPE: "This type is not PostgreSQL's own: its casts may call any function.",
-    Reason.UNKNOWN_OPERATOR: "This operator is not PostgreSQL's own: it may call any function.",
+    Reason.UNKNOWN_FUNCTION: "This function is not known: it may write.",
+    Reason.UNKNOWN_TYPE: "This type is not known: its casts may call any function.",
+    Reason.UNKNOWN_OPERATOR: "This operator is not known: it may call any function.",
     Reason.UNKNOWN_SYNTAX: "The router does not know this form as a read.",
     Reason.CALL: "A procedure may write.",
     Reason.DO: "A DO block may write.",
@@ -150,6 +157,8 @@ SENTENCES: Final = {
     Reason.PRIMARY_FUNCTION: "Only the primary can run this function, or answer as it is meant.",
     Reason.SERVER_ROLE: "The question is whether the server takes writes: the primary answers.",
     Reason.TEMP_TABLE: "Temporary objects live on the primary, in this session.",
+    Reason.UNLOGGED: "It reads an unlogged table, whose rows a standby does not have.",
+    Reason.FOREIGN_TABLE: "It reads a foreign table: what happens elsewhere is not known.",
     Reason.SESSION_STATE: "It changes or depends on the state of the session.",
     Reason.CURSOR: "Cursors live in a transaction on the primary.",
     Reason.TRANSACTION_CONTROL: "Transactions run on the primary unless they are READ ONLY.",
@@ -166,6 +175,7 @@ SENTENCES: Final = {
     Reason.PINNED: "The session keeps the server connection that holds its state.",
     Reason.NO_REPLICA: "It is a read, but no replica can serve it now.",
     Reason.NOT_FRESH: "No replica has replayed yet what this session wrote last.",
+    Reason.SCHEMA_CHANGED: "The schema has just changed, and is being read again.",
 }
 
 
@@ -229,6 +239,8 @@ _AGAIN_ALONE: Final = frozenset(
         Reason.PRIMARY_FUNCTION,
         Reason.SERVER_ROLE,
         Reason.TEMP_TABLE,
+        Reason.UNLOGGED,
+        Reason.FOREIGN_TABLE,
         Reason.TRANSACTION_CONTROL,
         Reason.SERIALIZABLE,
     }
@@ -275,6 +287,8 @@ class Decision:
     unparsed        the text was not understood: `pin` holds only if PostgreSQL accepts it
     discards        DISCARD ALL or DEALLOCATE ALL: the statements prepared on the server are gone
     changes_schema  plans from before may return other columns than those from after
+    renews          RENEWS or DOUBTS: what the proxy knows of the database's objects is not all any
+                    more, or not even true
     known_write     it certainly writes or locks: no hint sends it to a replica
     hint            PRIMARY, REPLICA or NO_HINT, from the leading comment; `target` heeds it already
     starts_transaction, ends_transaction
@@ -312,6 +326,7 @@ class Decision:
         unparsed: bool = False,
         discards: bool = False,
         changes_schema: bool = False,
+        renews: i64 = 0,
         known_write: bool = False,
         hint: i64 = NO_HINT,
         starts_transaction: bool = False,
@@ -353,6 +368,7 @@ class Decision:
         self.unparsed = unparsed
         self.discards = discards
         self.changes_schema = changes_schema
+        self.renews: i64 = renews
         self.known_write = known_write
         self.hint: i64 = hint
         self.starts_transaction = starts_transaction
@@ -376,7 +392,7 @@ class Decision:
             and names is None
             and not effects
             and not acts
-            and not (unparsed or discards or changes_schema or changes_defaults)
+            and not (unparsed or discards or changes_schema or changes_defaults or renews > 0)
             and not (starts_transaction or ends_transaction)
             and not (asks_sequence or gives_sequence or may_unpin or uses_temporary)
         )
@@ -412,6 +428,7 @@ class Decision:
             unparsed=self.unparsed,
             discards=self.discards,
             changes_schema=self.changes_schema,
+            renews=self.renews,
             known_write=self.known_write,
             hint=hint,
             starts_transaction=self.starts_transaction,
@@ -452,6 +469,7 @@ class Decision:
             self.movable,
             self.exact,
             self.changes_schema,
+            int(self.renews),
             int(self.again),
             tuple(effect.fields() for effect in self.effects),
             self.asks_sequence,

@@ -5,8 +5,9 @@ from typing import Final, final
 
 from pglast.parser import ParseError
 
-from pgproxy.routing.classify import PARSE_LIMIT, classify, parse_with_places
+from pgproxy.routing.classify import PARSE_LIMIT, classify
 from pgproxy.routing.decision import NO_HINT, PRIMARY, REPLICA, SENTENCES, Decision
+from pgproxy.routing.parsing import parse_with_places
 from pgproxy.routing.statements import decide_statement
 
 _TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}

@@ -9,9 +9,25 @@ from pgproxy.protocol.named import DEALLOCATES, DEALLOCATES_ALL, EXECUTES, PREPA
 from pgproxy.protocol.prepared import Statement
 from pgproxy.routing.classify import OVERRULED
 from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
+from pgproxy.routing.router import Router
 
 
-def decisions_of(decision: Decision, statements: dict[bytes, Statement]) -> list[Decision]:
+def decided(statement: Statement, router: Router) -> Decision:
+    """What the router says now of a statement that was prepared earlier, or by another session."""
+    if statement.epoch != router.epoch:
+        decision = router.decide(statement.sql)
+        if statement.by_sql and decision.names is not None:
+            prepared = decision.names.uses[0].decision
+            statement.decision = prepared if prepared is not None else decision
+        else:
+            statement.decision = decision
+        statement.epoch = router.epoch
+    return cast(Decision, statement.decision)
+
+
+def decisions_of(
+    decision: Decision, statements: dict[bytes, Statement], router: Router
+) -> list[Decision]:
     """The decisions that must all be heeded; at least one."""
     names = decision.names
     assert names is not None
@@ -31,7 +47,7 @@ def decisions_of(decision: Decision, statements: dict[bytes, Statement]) -> list
         elif use.kind == EXECUTES:
             executes = True
             statement = None if all_gone else statements.get(name)
-            prepared = None if statement is None else cast(Decision, statement.decision)
+            prepared = None if statement is None else decided(statement, router)
             executed = made.get(name, prepared)
             if executed is None:
                 return [decision]  # it fails, or runs what nobody here has seen

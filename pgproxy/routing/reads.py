@@ -12,7 +12,6 @@ does (`exact`), the decision stands for that text alone.
 from typing import Any, Final, final
 
 from pgproxy.protocol.settings import Effect, is_custom, names_set, setting_name
-from pgproxy.routing.builtins import OPERATORS
 from pgproxy.routing.decision import Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
     OF_OWN_SEQUENCES,
@@ -22,9 +21,9 @@ from pgproxy.routing.functions import (
     TO_OWN_SEQUENCES,
     function_reason,
     is_temporary,
-    is_view_of_the_primary,
     type_reason,
 )
+from pgproxy.routing.lookup import BUILT_IN, Lookup, Verdict, is_of_postgresql
 
 # JSON, as json.loads makes it.
 Tree = Any
@@ -32,7 +31,7 @@ Tree = Any
 # Nodes that a read may hold and that say nothing themselves; what is inside them is looked at.
 PLAIN_NODES: Final = frozenset(
     """
-    A_ArrayExpr A_Const A_Indices A_Indirection A_Star Alias BitString BoolExpr Boolean BooleanTest
+    A_ArrayExpr A_Const A_Indices A_Star Alias BitString BoolExpr Boolean BooleanTest
     CaseExpr CaseWhen CoalesceExpr CollateClause ColumnDef CommonTableExpr Float
     GroupingFunc GroupingSet Integer JoinExpr List MinMaxExpr NamedArgExpr NullTest ParamRef
     RangeFunction RangeSubselect RangeTableFunc RangeTableFuncCol ResTarget RowExpr
@@ -89,9 +88,12 @@ def strings(names: Tree) -> list[str]:
 
 @final
 class Findings:
-    """What was found in one statement: the strongest rule, the first pin."""
+    """What was found in one statement: the strongest rule, the first pin. What its names stand for
+    `lookup` says."""
 
-    def __init__(self) -> None:
+    def __init__(self, lookup: Lookup = BUILT_IN) -> None:
+        self._lookup = lookup
+        self._uses_users_own = False  # tables, functions, types, operators
         self.reason: Reason | None = None
         self.detail = ""
         self.pin: Pin | None = None
@@ -149,6 +151,8 @@ class Findings:
                 todo.extend(inner)
             elif isinstance(item, list):
                 todo.extend(reversed(item))
+        if self._lookup.implicit and self._uses_users_own:
+            self.found(Reason.VOLATILE_FUNCTION, self._lookup.implicit)
 
     def _member(self, key: str, value: Tree) -> None:
         if key in PLAIN_NODES:
@@ -178,12 +182,18 @@ class Findings:
             parts = strings(node["fields"])
             if parts and parts[-1] in SEQUENCE_COLUMNS:
                 self.found(Reason.PRIMARY_FUNCTION, f"column {parts[-1]}", is_local=True)
+            if len(parts) > 1:
+                self._heed(self._lookup.attribute(parts[-1]))
+        elif key == "A_Indirection":
+            for name in strings(node.get("indirection", [])):
+                self._heed(self._lookup.attribute(name))
         elif key == "RangeVar":
-            name = node["relname"]
-            if is_view_of_the_primary(name, node.get("schemaname", "")):
-                self.found(Reason.PRIMARY_FUNCTION, f"view {name}", is_local=True)
+            schema, name = node.get("schemaname", ""), node["relname"]
+            if not is_of_postgresql(schema, name):
+                self._uses_users_own = True
+            self._heed(self._lookup.relation(schema, name))
         elif key == "FuncCall":
-            self._function(strings(node["funcname"]), node.get("args", []))
+            self._call(node)
         elif key == "TypeName":
             self._type(node)
         elif key in DATA_CHANGES:
@@ -201,23 +211,39 @@ class Findings:
             self.found(Reason.UNKNOWN_SYNTAX, key)
 
     def _operator(self, names: list[str]) -> None:
-        if names and names[-1] in OPERATORS and names[:-1] in ([], ["pg_catalog"]):
-            return
-        self.found(Reason.UNKNOWN_OPERATOR, f"operator {'.'.join(names)}")
+        if names:
+            self._heed(self._lookup.operator(names))
 
     def _type(self, node: Tree) -> None:
         names = strings(node.get("names", [])) or [""]
-        reason = type_reason(names)
-        if reason is not None:
-            self.found(reason, f"type {'.'.join(names)}")
+        if type_reason(names) is not None:
+            self._uses_users_own = True
+        self._heed(self._lookup.type(names))
 
-    def _function(self, names: list[str], arguments: Tree) -> None:
-        reason = function_reason(names)
-        name = names[-1]
-        if reason is None:
-            if name == "current_setting":
-                self._current_setting(arguments)
+    def _heed(self, verdict: Verdict | None) -> None:
+        if verdict is None:
             return
+        self.found(verdict.reason, verdict.detail, is_local=verdict.is_local)
+        if verdict.pin is not None:
+            self._pin(verdict.pin)
+
+    def _call(self, node: Tree) -> None:
+        names = strings(node["funcname"])
+        arguments = node.get("args", [])
+        arity = len(arguments)
+        if node.get("agg_within_group"):
+            arity += len(node.get("agg_order", []))  # which are arguments as well
+        verdict = self._lookup.function(names, arity)
+        if function_reason(names) is Reason.UNKNOWN_FUNCTION:
+            self._uses_users_own = True
+        if verdict is not None:
+            self._function(names, arguments, verdict)
+        elif names[-1] == "current_setting":
+            self._current_setting(arguments)
+
+    def _function(self, names: list[str], arguments: Tree, verdict: Verdict) -> None:
+        reason = verdict.reason
+        name = names[-1]
         if reason is Reason.SESSION_STATE and name == "set_config":
             self._set_config(arguments)
             return
@@ -225,7 +251,7 @@ class Findings:
             self.notifies = True
         is_lock = reason is Reason.WRITING_FUNCTION and "advisory" in name
         is_local = is_lock or reason is Reason.PRIMARY_FUNCTION or name == "pg_notify"
-        self.found(reason, f"function {'.'.join(names)}", is_local=is_local)
+        self.found(reason, verdict.detail, is_local=is_local)
         if name in OF_OWN_SEQUENCES and reason is Reason.PRIMARY_FUNCTION:
             self.asks_sequence = True
         if name in TO_OWN_SEQUENCES and reason is not Reason.UNKNOWN_FUNCTION:

@@ -4,9 +4,13 @@
 statement's exact bytes, then under its lexical key (key.py); only what it has not seen is parsed.
 A text without literals is its own key, so one dictionary holds both.
 
+A decision holds for what the names in its text stand for, so each database and search_path that
+makes a difference has a router of its own (routers.py).
+
 The memory is bounded by two generations in place of a list in order of use: what is found in the
 old one moves to the young one, and when the young one is full it becomes the old one and the old
-one is forgotten. Nothing is written when a decision is found in the young one.
+one is forgotten, for all routers at once. Nothing is written when a decision is found in the young
+one.
 """
 
 from typing import Final, final
@@ -16,14 +20,15 @@ from mypy_extensions import i64
 from pgproxy.routing.classify import PARSE_LIMIT, classify, classify_beginning
 from pgproxy.routing.decision import Decision
 from pgproxy.routing.key import lexical_key
+from pgproxy.routing.lookup import BUILT_IN, Lookup
 
 # What an entry costs beside its key: a decision, and its place in the dictionary.
 _ENTRY_BYTES: Final = 400
 
 
 @final
-class Router:
-    """The decisions of one process.
+class Memory:
+    """What all routers of a process remember, together bounded.
 
     parse_limit   bytes; a longer text is not parsed (reason too_long) and not remembered
     cache_size    statements remembered, at most
@@ -42,40 +47,79 @@ class Router:
         self.hits: i64 = 0
         self.key_hits: i64 = 0
         self.misses: i64 = 0
-        self._parse_limit: i64 = parse_limit
+        self.parse_limit: i64 = parse_limit
         self._room: i64 = max(cache_size // 2, 1)
         self._room_bytes: i64 = cache_bytes // 2
-        self._young: dict[bytes, Decision] = {}
+        self._young: i64 = 0
         self._young_bytes: i64 = 0
+        self._routers: list[Router] = []
+        self._epoch: i64 = 0
+
+    def join(self, router: "Router") -> None:
+        """A new router, with a number that none had before."""
+        self._routers.append(router)
+        self._epoch += 1
+        router.epoch = self._epoch
+
+    def leave(self, router: "Router") -> None:
+        """The router is not used any more. What it has remembered counts until the next turn."""
+        self._routers.remove(router)
+
+    def note(self, size: i64) -> None:
+        """One decision more, under a key of this size, is about to be remembered."""
+        if self._young >= self._room or self._young_bytes >= self._room_bytes:
+            self._young = 0
+            self._young_bytes = 0
+            for router in self._routers:
+                router.turn()
+        self._young += 1
+        self._young_bytes += size + _ENTRY_BYTES
+
+    def __len__(self) -> int:
+        return sum([len(router) for router in self._routers])
+
+
+@final
+class Router:
+    """The decisions for those who mean the same by the same names. `epoch` is its own."""
+
+    def __init__(self, memory: Memory | None = None, lookup: Lookup = BUILT_IN) -> None:
+        self.memory = Memory() if memory is None else memory
+        self.epoch: i64 = 0
+        self._lookup = lookup
+        self._parse_limit: i64 = self.memory.parse_limit
+        self._young: dict[bytes, Decision] = {}
         self._old: dict[bytes, Decision] = {}
+        self.memory.join(self)
 
     def decide(self, sql: bytes) -> Decision:
         """Where the statement(s) in `sql` go. Never raises; see classify.classify for the text."""
+        memory = self.memory
         if len(sql) > self._parse_limit:
-            self.misses += 1
-            return classify(sql, self._parse_limit)
+            memory.misses += 1
+            return classify(sql, self._parse_limit, self._lookup)
         found = self._young.get(sql)
         if found is not None:
-            self.hits += 1
+            memory.hits += 1
             return found
         found = self._old.get(sql)
         if found is not None:
-            self.hits += 1
+            memory.hits += 1
             self._remember(sql, found)
             return found
         key = lexical_key(sql)
         if key is not None:
             found = self._young.get(key)
             if found is not None:
-                self.key_hits += 1
+                memory.key_hits += 1
                 return found
             found = self._old.get(key)
             if found is not None:
-                self.key_hits += 1
+                memory.key_hits += 1
                 self._remember(key, found)
                 return found
-        self.misses += 1
-        decision = classify(sql, self._parse_limit)
+        memory.misses += 1
+        decision = classify(sql, self._parse_limit, self._lookup)
         # What the parser refused, or what its literals decided, says nothing about another text.
         if key is None or decision.unparsed or decision.exact:
             key = sql
@@ -84,16 +128,17 @@ class Router:
 
     def decide_beginning(self, sql: bytes) -> Decision:
         """The decision for a text of which `sql` is only the beginning. Never raises."""
-        self.misses += 1
+        self.memory.misses += 1
         return classify_beginning(sql)
+
+    def turn(self) -> None:
+        """The young generation becomes the old one, which is forgotten."""
+        self._old = self._young
+        self._young = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
     def _remember(self, key: bytes, decision: Decision) -> None:
-        if len(self._young) >= self._room or self._young_bytes >= self._room_bytes:
-            self._old = self._young
-            self._young = {}
-            self._young_bytes = 0
+        self.memory.note(len(key))
         self._young[key] = decision
-        self._young_bytes += len(key) + _ENTRY_BYTES

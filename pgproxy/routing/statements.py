@@ -41,6 +41,7 @@ from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
     DEALLOCATE,
+    DOUBTS,
     END,
     LISTEN,
     NEVER,
@@ -60,6 +61,7 @@ from pgproxy.routing.decision import (
     lasting_pin,
 )
 from pgproxy.routing.functions import PINS, ROLE_SETTINGS
+from pgproxy.routing.lookup import BUILT_IN, Lookup
 from pgproxy.routing.reads import (
     DATA_CHANGES,
     KNOWN_WRITES,
@@ -105,6 +107,9 @@ _SESSION_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 
+# And to the schema.
+_DDL_WORDS: Final = re.compile(r"\b(create|alter|drop|execute)\b", re.IGNORECASE)
+
 NOTIFIED: Final[tuple[Act, ...]] = ((NOTIFIES, b""),)
 ENDS: Final = {"COMMIT": COMMITS, "ROLLBACK": ROLLS_BACK}
 SAVEPOINTS: Final = {"SAVEPOINT": SAVEPOINT, "RELEASE": RELEASE, "ROLLBACK_TO": ROLLBACK_TO}
@@ -116,21 +121,24 @@ _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
 DISCARD_ALL_EFFECTS: Final = (Effect(AUTHORITY, resets=True, all=True),)
 
 
-def decide_statement(tree: Tree) -> Decision:
+def decide_statement(tree: Tree, lookup: Lookup = BUILT_IN) -> Decision:
     """The decision for one statement that is alone in its text, before hints."""
     for node_type, node in tree.items():
-        return _decide(node_type, node)
+        return _decide(node_type, node, lookup)
     return Decision(PRIMARY, Reason.UNKNOWN_SYNTAX, detail="empty node")
 
 
-def _decide(node_type: str, node: Tree) -> Decision:
+def _decide(node_type: str, node: Tree, lookup: Lookup) -> Decision:
     if node_type == "SelectStmt":
-        return _select(node)
+        return _select(node, lookup)
     if node_type in DATA_CHANGES:
-        return _changing({node_type: node}, Reason.WRITE, DATA_CHANGES[node_type])
-    rule = SPECIAL.get(node_type)
-    if rule is not None:
-        return rule(node)
+        return _changing({node_type: node}, Reason.WRITE, DATA_CHANGES[node_type], lookup)
+    special = SPECIAL.get(node_type)
+    if special is not None:
+        return special(node)
+    looking = LOOKING.get(node_type)
+    if looking is not None:
+        return looking(node, lookup)
     if node_type in FIXED:
         reason, detail = FIXED[node_type]
         return Decision(PRIMARY, reason, detail=detail, known_write=reason in KNOWN_WRITES)
@@ -148,12 +156,12 @@ def _decide(node_type: str, node: Tree) -> Decision:
         reason, detail, pin = PINNING[node_type]
         return Decision(PRIMARY, reason, pin=pin, detail=detail, known_write=reason in KNOWN_WRITES)
     if is_ddl(node_type):
-        return _ddl(node_type, node)
+        return _ddl(node_type, node, lookup)
     return Decision(PRIMARY, Reason.UNKNOWN_SYNTAX, detail=node_type)
 
 
-def _select(node: Tree) -> Decision:
-    decision = _read({"SelectStmt": node}, Reason.READ)
+def _select(node: Tree, lookup: Lookup) -> Decision:
+    decision = _read({"SelectStmt": node}, Reason.READ, lookup)
     call = _only_call(node)
     if call is None or strings(call["funcname"])[-1] != "pg_listening_channels":
         return decision
@@ -217,9 +225,9 @@ def _notify(_node: Tree) -> Decision:
     )
 
 
-def _read(tree: Tree, reason: Reason) -> Decision:
+def _read(tree: Tree, reason: Reason, lookup: Lookup) -> Decision:
     """A statement that is a read if nothing in it says otherwise."""
-    findings = Findings()
+    findings = Findings(lookup)
     findings.look(tree)
     return _from_findings(findings, reason)
 
@@ -249,17 +257,17 @@ def _from_findings(findings: Findings, read: Reason) -> Decision:
     )
 
 
-def _changing(tree: Tree, reason: Reason, detail: str) -> Decision:
+def _changing(tree: Tree, reason: Reason, detail: str, lookup: Lookup) -> Decision:
     """A statement known to write; the functions in it may still pin the session."""
-    findings = Findings()
+    findings = Findings(lookup)
     findings.found(reason, detail)
     findings.look(tree)
     return _doing(findings, reason, detail, known_write=True)
 
 
-def _call(node: Tree) -> Decision:
+def _call(node: Tree, lookup: Lookup) -> Decision:
     """What the procedure does is not known, but what its arguments do."""
-    findings = Findings()
+    findings = Findings(lookup)
     findings.look(node["funccall"].get("args", []))
     return _doing(findings, Reason.CALL, "CALL", known_write=False)
 
@@ -282,17 +290,17 @@ def _doing(findings: Findings, reason: Reason, detail: str, *, known_write: bool
     )
 
 
-def _explain(node: Tree) -> Decision:
+def _explain(node: Tree, lookup: Lookup) -> Decision:
     query = node["query"]
     if any(_is_on(option) for option in node.get("options", []) if _name(option) == "analyze"):
-        inner = decide_statement(query)
+        inner = decide_statement(query, lookup)
         if inner.target == PRIMARY:
             return inner
         return Decision(REPLICA, Reason.EXPLAIN, detail="ANALYZE of a read", movable=True,
                         exact=inner.exact)  # fmt: skip
     executed = _executed(query)
     if executed is not None:
-        return _execute(executed, runs=False)
+        return _execute(executed, lookup, runs=False)
     if is_about_temporary(query):
         return Decision(PRIMARY, Reason.TEMP_TABLE, detail="EXPLAIN")
     return Decision(REPLICA, Reason.EXPLAIN, movable=True)
@@ -313,14 +321,15 @@ def _is_on(option: Tree) -> bool:
     return word.lower() not in {"false", "off"}
 
 
-def _copy(node: Tree) -> Decision:
+def _copy(node: Tree, lookup: Lookup) -> Decision:
     if node.get("is_from"):
-        return _changing({"CopyStmt": node}, Reason.COPY_IN, "COPY FROM")
+        return _changing({"CopyStmt": node}, Reason.COPY_IN, "COPY FROM", lookup)
     if node.get("is_program") or "filename" in node:
-        return _changing({"CopyStmt": node}, Reason.COPY_FILE, "COPY TO a file or program")
+        detail = "COPY TO a file or program"
+        return _changing({"CopyStmt": node}, Reason.COPY_FILE, detail, lookup)
     if "query" in node:
-        return _read(node["query"], Reason.COPY_OUT)
-    return _read(node["relation"], Reason.COPY_OUT)
+        return _read(node["query"], Reason.COPY_OUT, lookup)
+    return _read({"RangeVar": node["relation"]}, Reason.COPY_OUT, lookup)
 
 
 def _transaction(node: Tree) -> Decision:
@@ -473,9 +482,9 @@ def _show(node: Tree) -> Decision:
     return Decision(REPLICA, Reason.SHOW, movable=True)
 
 
-def _declare(node: Tree) -> Decision:
+def _declare(node: Tree, lookup: Lookup) -> Decision:
     hold = bool(int(node.get("options", 0)) & _CURSOR_OPT_HOLD)
-    findings = Findings()
+    findings = Findings(lookup)
     findings.look(node["query"])
     reason = Reason.CURSOR
     detail = "DECLARE CURSOR WITH HOLD" if hold else "DECLARE CURSOR"
@@ -497,10 +506,10 @@ def _declare(node: Tree) -> Decision:
     )
 
 
-def _prepare(node: Tree) -> Decision:
+def _prepare(node: Tree, lookup: Lookup) -> Decision:
     """Any server can check a text that it may run. What EXECUTE does is what the text does."""
-    inner = decide_statement(node["query"])
-    types = Findings()
+    inner = decide_statement(node["query"], lookup)
+    types = Findings(lookup)
     types.look(node.get("argtypes", []))
     if inner.target == REPLICA and types.reason is not None:
         inner = _from_findings(types, Reason.READ)
@@ -508,9 +517,9 @@ def _prepare(node: Tree) -> Decision:
     return _naming(int(inner.target), "PREPARE", use)
 
 
-def _execute(node: Tree, *, runs: bool = True) -> Decision:
+def _execute(node: Tree, lookup: Lookup, *, runs: bool = True) -> Decision:
     """Where it goes the statement of that name decides, and what its arguments call."""
-    findings = Findings()
+    findings = Findings(lookup)
     findings.look(node.get("params", []))
     use = NameUse(EXECUTES, node["name"].encode(), runs=runs)
     reads = _from_findings(findings, Reason.READ if runs else Reason.EXPLAIN)
@@ -530,8 +539,8 @@ def _executed(query: Tree) -> Tree | None:
     return query.get("ExecuteStmt")
 
 
-def _ddl(node_type: str, node: Tree) -> Decision:
-    decision = decide_ddl(node_type, node)
+def _ddl(node_type: str, node: Tree, lookup: Lookup) -> Decision:
+    decision = decide_ddl(node_type, node, lookup)
     if node_type != "CreateTableAsStmt" or "ExecuteStmt" not in node["query"]:
         return decision
     use = NameUse(EXECUTES, node["query"]["ExecuteStmt"]["name"].encode())
@@ -579,23 +588,27 @@ def _do(node: Tree) -> Decision:
         for option in node.get("args", [])
     )
     pin = Pin.DO_BLOCK if _SESSION_WORDS.search(body) else None
-    return Decision(PRIMARY, Reason.DO, pin=pin, detail="DO")
+    renews = DOUBTS if _DDL_WORDS.search(body) else 0
+    return Decision(PRIMARY, Reason.DO, pin=pin, detail="DO", renews=renews)
 
 
 SPECIAL: Final[dict[str, Callable[[Tree], Decision]]] = {
-    "CallStmt": _call,
-    "CopyStmt": _copy,
     "DeallocateStmt": _deallocate,
-    "DeclareCursorStmt": _declare,
     "DiscardStmt": _discard,
     "DoStmt": _do,
-    "ExecuteStmt": _execute,
-    "ExplainStmt": _explain,
     "ListenStmt": _listen,
     "NotifyStmt": _notify,
-    "PrepareStmt": _prepare,
     "TransactionStmt": _transaction,
     "UnlistenStmt": _unlisten,
     "VariableSetStmt": _set,
     "VariableShowStmt": _show,
+}
+# Those in which names decide.
+LOOKING: Final[dict[str, Callable[[Tree, Lookup], Decision]]] = {
+    "CallStmt": _call,
+    "CopyStmt": _copy,
+    "DeclareCursorStmt": _declare,
+    "ExecuteStmt": _execute,
+    "ExplainStmt": _explain,
+    "PrepareStmt": _prepare,
 }

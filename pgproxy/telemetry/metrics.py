@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
-from pgproxy.routing.router import Router
+from pgproxy.routing.router import Memory
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import Backend
 from pgproxy.servers.listening import Listening
@@ -157,7 +157,7 @@ class ProxyCollector(Collector):
         self,
         counters: Counters,
         cluster: Cluster,
-        router: Router,
+        decisions: Memory,
         *,
         clients: Sized,
         replication: Collection[Carried],
@@ -170,7 +170,7 @@ class ProxyCollector(Collector):
     ) -> None:
         self._counters = counters
         self._cluster = cluster
-        self._router = router
+        self._decisions = decisions
         self._clients = clients
         self._replication = replication
         self._prepared = prepared
@@ -339,9 +339,9 @@ class ProxyCollector(Collector):
         lookups = CounterMetricFamily(
             "pgproxy_router_lookups", _help("pgproxy_router_lookups_total"), labels=["result"]
         )
-        lookups.add_metric(["exact"], int(self._router.hits))
-        lookups.add_metric(["key"], int(self._router.key_hits))
-        lookups.add_metric(["parsed"], int(self._router.misses))
+        lookups.add_metric(["exact"], int(self._decisions.hits))
+        lookups.add_metric(["key"], int(self._decisions.key_hits))
+        lookups.add_metric(["parsed"], int(self._decisions.misses))
         yield lookups
 
 

@@ -25,7 +25,9 @@ from pgproxy.protocol.settings import NOTHING_SET, Origin, SettingsTable
 from pgproxy.relay.context import RelayContext
 from pgproxy.relay.relay import Relay
 from pgproxy.routing.decision import REASONS
-from pgproxy.routing.router import Router
+from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.router import Memory
+from pgproxy.routing.routers import Routers
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.connection import Backend, ServerConnection
 from pgproxy.servers.group import PoolGroup
@@ -34,7 +36,7 @@ from pgproxy.servers.pool import Clock, Pool, PoolContext
 from pgproxy.telemetry.counters import Counters
 from pgproxy.topology.model import Node, Role, Topology
 
-ROUTER: Final = Router()  # pure: what it remembers is true for every stage
+ROUTERS: Final = Routers(Memory(), FunctionLists())  # pure: true for every stage
 
 # What servers answer.
 IDLE: Final = write.READY_IDLE
@@ -252,7 +254,7 @@ class Stage:
         self.counters = Counters(len(REASONS))
         self.registry = StatementRegistry()
         self.relays = RelayContext(
-            router=ROUTER,
+            routers=ROUTERS,
             registry=self.registry,
             settings=SettingsTable(),
             counters=self.counters,

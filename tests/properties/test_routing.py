@@ -11,7 +11,7 @@ from pglast.parser import scan
 from pgproxy.routing.classify import classify
 from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.routing.key import lexical_key
-from pgproxy.routing.router import Router
+from pgproxy.routing.router import Memory, Router
 from tests.unit.routing.corpus import read_corpus
 
 CORPUS: Final = [case.sql for case in read_corpus()]
@@ -297,7 +297,7 @@ def sessions(draw: st.DrawFn) -> list[str]:
 
 @given(sessions())
 def test_a_remembered_decision_is_the_one_that_would_be_made(sqls: list[str]) -> None:
-    router = Router(cache_size=8)
+    router = Router(Memory(cache_size=8))
     for sql in sqls + sqls:
         remembered = router.decide(sql.encode())
         made = classify(sql.encode())
@@ -307,7 +307,7 @@ def test_a_remembered_decision_is_the_one_that_would_be_made(sqls: list[str]) ->
 
 @given(st.binary(max_size=200) | st.builds(lambda a, b: a + b, texts.map(str.encode), st.binary()))
 def test_the_router_never_raises(sql: bytes) -> None:
-    router = Router(parse_limit=100)
+    router = Router(Memory(parse_limit=100))
     first = router.decide(sql)
     assert router.decide(sql).fields() == first.fields()
     assert first.target in {PRIMARY, REPLICA}

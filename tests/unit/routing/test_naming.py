@@ -2,6 +2,7 @@ from pgproxy.protocol.prepared import Statement
 from pgproxy.routing.classify import classify
 from pgproxy.routing.decision import PRIMARY, REPLICA, Decision, Pin, Reason
 from pgproxy.routing.naming import decisions_of
+from pgproxy.routing.router import Router
 
 
 def prepared(sql: str) -> Statement:
@@ -17,7 +18,7 @@ STATEMENTS = {
 
 
 def decide(sql: str) -> list[Decision]:
-    return decisions_of(classify(sql.encode()), STATEMENTS)
+    return decisions_of(classify(sql.encode()), STATEMENTS, Router())
 
 
 def target(sql: str) -> int:

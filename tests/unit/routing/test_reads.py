@@ -2,8 +2,8 @@
 
 import pglast.ast
 
-from pgproxy.routing.classify import parse
 from pgproxy.routing.decision import Pin, Reason
+from pgproxy.routing.parsing import parse
 from pgproxy.routing.reads import PLAIN_NODES, Findings, is_about_temporary, strings
 
 

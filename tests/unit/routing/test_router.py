@@ -1,12 +1,13 @@
 """What the router remembers, under which key, and how much of it."""
 
 from pgproxy.routing.decision import PRIMARY, REPLICA, Reason
-from pgproxy.routing.router import Router
+from pgproxy.routing.router import Memory, Router
 
 
 def counts(router: Router) -> tuple[int, int, int]:
     """Exact hits, key hits, misses."""
-    return int(router.hits), int(router.key_hits), int(router.misses)
+    memory = router.memory
+    return int(memory.hits), int(memory.key_hits), int(memory.misses)
 
 
 def test_a_text_is_parsed_once() -> None:
@@ -60,7 +61,7 @@ def test_a_text_that_the_parser_refuses_says_nothing_about_its_key() -> None:
 
 
 def test_what_is_longer_than_the_limit_is_not_remembered() -> None:
-    router = Router(parse_limit=20)
+    router = Router(Memory(parse_limit=20))
     assert router.decide(b"SELECT 1 AS abcdefgh").reason is Reason.READ
     assert router.decide(b"SELECT 1 AS abcdefghi").reason is Reason.TOO_LONG
     assert router.decide(b"SELECT 1 AS abcdefghi").reason is Reason.TOO_LONG
@@ -69,14 +70,14 @@ def test_what_is_longer_than_the_limit_is_not_remembered() -> None:
 
 
 def test_the_number_of_texts_remembered_is_bounded() -> None:
-    router = Router(cache_size=10)
+    router = Router(Memory(cache_size=10))
     for number in range(100):
         router.decide(b"SELECT a%d" % number)
         assert len(router) <= 10
 
 
 def test_the_bytes_remembered_are_bounded() -> None:
-    router = Router(cache_bytes=10_000)
+    router = Router(Memory(cache_bytes=10_000))
     for number in range(100):
         router.decide(b"SELECT a%d, %s" % (number, b", ".join([b"b"] * 200)))
         assert len(router) <= 12
@@ -84,7 +85,7 @@ def test_the_bytes_remembered_are_bounded() -> None:
 
 
 def test_what_is_asked_for_again_outlives_what_is_not() -> None:
-    router = Router(cache_size=10)
+    router = Router(Memory(cache_size=10))
     wanted = router.decide(b"SHOW wanted")
     key_wanted = router.decide(b"SELECT 1, wanted")
     for number in range(100):
@@ -92,11 +93,11 @@ def test_what_is_asked_for_again_outlives_what_is_not() -> None:
         assert router.decide(b"SHOW wanted") is wanted
         assert router.decide(b"SELECT %d, wanted" % number) is key_wanted
     router.decide(b"SHOW a50")
-    assert int(router.misses) == 103
+    assert int(router.memory.misses) == 103
 
 
 def test_a_router_of_no_size_still_decides() -> None:
-    router = Router(cache_size=0, cache_bytes=0)
+    router = Router(Memory(cache_size=0, cache_bytes=0))
     assert router.decide(b"SELECT 1").target == REPLICA
     assert router.decide(b"DELETE FROM t").target == PRIMARY
 

@@ -11,7 +11,7 @@ from pgproxy.servers.listening import Listening
 from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry
 from pgproxy.topology.kubernetes import Kubernetes
 from pgproxy.topology.model import Backend, Node, Role
-from tests.playbooks.stage import IDLE, INSERTED, ROUTER, SELECTED, Stage, error
+from tests.playbooks.stage import IDLE, INSERTED, ROUTERS, SELECTED, Stage, error
 from tests.support.wire import query
 
 LABELS: Final = {"backend": "p", "database": "d", "user": "u"}
@@ -50,7 +50,7 @@ def registry(stage: Stage, pods: Kubernetes) -> CollectorRegistry:
         ProxyCollector(
             stage.counters,
             stage.cluster,
-            ROUTER,
+            ROUTERS.memory,
             clients=stage.clients,
             replication=(),
             prepared=stage.registry,
@@ -143,7 +143,7 @@ def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:
     collector = ProxyCollector(
         stage.counters,
         stage.cluster,
-        ROUTER,
+        ROUTERS.memory,
         clients=stage.clients,
         replication=(),
         prepared=stage.registry,
