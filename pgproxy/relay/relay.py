@@ -243,6 +243,8 @@ class Relay(Owner):
         self.backlog.clear()
         self.group.left(self.profile)
         self.batch.forget_all()
+        if self.renews > 0:
+            self._schema_changed()  # or not: that is not known any more
         if server is None:
             return
         self.server = None
@@ -1177,10 +1179,14 @@ class Relay(Owner):
             self.context.registry.retire()
             self.carry.set_scope()
         if self.renews > 0:
-            if self.renews == DOUBTS:
-                self.routers.doubt()
-            self.renews = 0
-            self.context.on_schema_change(self.group.database)
+            self._schema_changed()
+
+    def _schema_changed(self) -> None:
+        """What is known of the database's objects is to be read again."""
+        if self.renews == DOUBTS:
+            self.routers.doubt()
+        self.renews = 0
+        self.context.on_schema_change(self.group.database)
 
     def _asks_for_more(self, server: ServerConnection) -> bool:
         """A copy has failed, and one more ReadyForQuery may come of it, which the next client must

@@ -4,6 +4,7 @@ Most schemas hold tables alone, which say nothing about where a read may run; th
 path before it is looked for, so that a thousand tenants with schemas of their own share a router.
 """
 
+from collections.abc import Callable
 from typing import Final, final
 
 from mypy_extensions import i64
@@ -89,17 +90,24 @@ class DatabaseRouters:
 
 @final
 class Routers:
-    """Those of all databases."""
+    """Those of all databases. `on_new` is told each that is used from now on."""
 
-    def __init__(self, memory: Memory, lists: FunctionLists) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        lists: FunctionLists,
+        on_new: Callable[[str], None] = lambda _database: None,
+    ) -> None:
         self.memory = memory
         self._lists = lists
+        self._on_new = on_new
         self._databases: dict[str, DatabaseRouters] = {}
 
     def of(self, database: str) -> DatabaseRouters:
         found = self._databases.get(database)
         if found is None:
             found = self._databases[database] = DatabaseRouters(self.memory, self._lists)
+            self._on_new(database)
         return found
 
     def forget(self, database: str) -> None:
