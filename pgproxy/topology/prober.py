@@ -21,6 +21,7 @@ import asyncpg
 import structlog
 
 from pgproxy.config import Health
+from pgproxy.topology.access import SecretError, connect, describe
 from pgproxy.topology.model import Backend, Probe, parse_lsn
 
 # Seconds at least between the starts of two questions to one backend, whoever wants them.
@@ -140,7 +141,7 @@ class Prober:
     def _failed(self, error: Exception) -> None:
         self._drop()
         verdict = _judge(error)
-        text = _describe(error)
+        text = describe(error)
         if isinstance(error, TimeoutError):
             text = f"no answer within {self._health.timeout:g} s"
         self._failures += 1
@@ -167,17 +168,9 @@ class Prober:
                 # A new connection will tell.
                 self._drop()
         self._drop()
-        self._connection = await asyncpg.connect(
-            host=self.backend.host,
-            port=self.backend.port,
-            user=self._health.user,
-            # Never None: asyncpg would look for PGPASSWORD and ~/.pgpass.
-            password=_password(self._health),
-            database=self._health.database,
-            ssl=False,
-            target_session_attrs="any",
-            statement_cache_size=0,
-            server_settings=_SESSION,
+        health = self._health
+        self._connection = await connect(
+            self.backend.host, self.backend.port, health, health.database, _SESSION
         )
         self._connection.add_termination_listener(self._on_termination)
         return await self._question()
@@ -208,33 +201,13 @@ class Prober:
             connection.terminate()
 
 
-class _SecretError(Exception):
-    """The monitor's own password is not to be had."""
-
-
-def _password(health: Health) -> str:
-    """Read anew for every connection, so that a rotated secret takes effect."""
-    if health.password_file is None:
-        return health.password.get_secret_value()
-    try:
-        return health.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _SecretError(f"health.password_file: {error}") from error
-
-
 def _judge(error: Exception) -> _Verdict:
     if isinstance(error, asyncpg.PostgresError):
         code = str(error.sqlstate)
         is_gone = code in _GONE or code.startswith(_GONE_CLASS)
         return _Verdict.GONE if is_gone else _Verdict.UNASKED
-    if isinstance(error, _SecretError) or getattr(error, "errno", None) in _LOCAL_SHORTAGES:
+    if isinstance(error, SecretError) or getattr(error, "errno", None) in _LOCAL_SHORTAGES:
         return _Verdict.UNASKED
     if isinstance(error, TimeoutError | socket.gaierror) or not isinstance(error, OSError):
         return _Verdict.SILENT
     return _Verdict.GONE
-
-
-def _describe(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    sqlstate = getattr(error, "sqlstate", None)
-    return f"{text} (SQLSTATE {sqlstate})" if sqlstate else text

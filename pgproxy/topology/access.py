@@ -1,0 +1,47 @@
+"""How the proxy itself logs in to a server: as `health.user`, with a session of its own making."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+
+from pgproxy.config import Health
+
+
+class SecretError(Exception):
+    """The proxy's own password is not to be had."""
+
+
+async def connect(
+    host: str, port: int, health: Health, database: str, session: Mapping[str, str]
+) -> Any:
+    """An asyncpg.Connection; `session` are its settings. Set a time limit around it."""
+    return await asyncpg.connect(
+        host=host,
+        port=port,
+        user=health.user,
+        # Never None: asyncpg would look for PGPASSWORD and ~/.pgpass.
+        password=_password(health),
+        database=database,
+        ssl=False,
+        target_session_attrs="any",
+        statement_cache_size=0,
+        server_settings=dict(session),
+    )
+
+
+def describe(error: Exception) -> str:
+    """What a server, or the way to it, said, in one line."""
+    text = str(error) or type(error).__name__
+    sqlstate = getattr(error, "sqlstate", None)
+    return f"{text} (SQLSTATE {sqlstate})" if sqlstate else text
+
+
+def _password(health: Health) -> str:
+    """Read anew for every connection, so that a rotated secret takes effect."""
+    if health.password_file is None:
+        return health.password.get_secret_value()
+    try:
+        return health.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SecretError(f"health.password_file: {error}") from error
