@@ -77,6 +77,10 @@ SecondsOrOff = Annotated[
     float,
     Field(strict=True, ge=0, allow_inf_nan=False, description="seconds, or 0 for no limit"),
 ]
+SecondsOrNever = Annotated[
+    float,
+    Field(strict=True, ge=0, allow_inf_nan=False, description="seconds, or 0 for never"),
+]
 Interval = Annotated[
     float,
     Field(strict=True, ge=0.05, allow_inf_nan=False, description="seconds, 0.05 or more"),
@@ -239,6 +243,7 @@ class Routing(_Section):
     write_functions: Patterns = ()
     parse_limit: Positive = 32_768
     cache_size: Positive = 10_000
+    catalogue_interval: SecondsOrNever = 60.0
 
 
 class Consistency(_Section):
