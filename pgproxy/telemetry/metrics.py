@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
 from pgproxy.routing.router import Memory
+from pgproxy.servers.catalogues import RESULTS, Catalogues
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import Backend
 from pgproxy.servers.listening import Listening
@@ -92,6 +93,20 @@ CATALOGUE: Final = (
     ("pgproxy_kubernetes_events_total", "counter", "type", "Events of its watches."),
     ("pgproxy_kubernetes_relists_total", "counter", "reason", "Why the pods were listed."),
     ("pgproxy_router_lookups_total", "counter", "result", "How routing decisions were found."),
+    ("pgproxy_catalogue_loads_total", "counter", "result", "Looks at databases' catalogues."),
+    (
+        "pgproxy_catalogue_load_seconds",
+        "gauge",
+        "database",
+        "How long the last look took.",
+    ),
+    (
+        "pgproxy_catalogue_age_seconds",
+        "gauge",
+        "database",
+        "Since the catalogue was last seen to be right.",
+    ),
+    ("pgproxy_catalogue_functions", "gauge", "database", "Functions in it, overloads counted."),
     ("pgproxy_draining", "gauge", "", "1 once the proxy has been told to stop."),
     ("pgproxy_drain_clients", "gauge", "state", "Clients that a drain still has to see off."),
     ("pgproxy_drain_forced_total", "counter", "", "Clients that a drain has cut off."),
@@ -150,7 +165,7 @@ class Draining(Protocol):
 class ProxyCollector(Collector):
     """Reads the proxy's plain integers. `clients` and `prepared` are asked for their length.
 
-    Without `pods` (another discovery) their metrics have no values.
+    Without `pods` (another discovery) their metrics have no values; so it is with `catalogues`.
     """
 
     def __init__(
@@ -167,6 +182,7 @@ class ProxyCollector(Collector):
         version: str,
         mode: str,
         pods: Pods | None = None,
+        catalogues: Catalogues | None = None,
     ) -> None:
         self._counters = counters
         self._cluster = cluster
@@ -179,6 +195,7 @@ class ProxyCollector(Collector):
         self._version = version
         self._mode = mode
         self._pods_watch = pods
+        self._catalogues = catalogues
 
     def describe(self) -> Iterable[Metric]:
         return []  # values are not there yet when the collector is registered
@@ -214,6 +231,8 @@ class ProxyCollector(Collector):
         yield _gauge("pgproxy_prepared_statements", len(self._prepared))
         if self._pods_watch is not None:
             yield from _discovery(self._pods_watch)
+        if self._catalogues is not None:
+            yield from _databases(self._catalogues)
         yield from self._departures()
 
     def _passthroughs(self) -> Iterator[Metric]:
@@ -407,3 +426,20 @@ def _histogram(name: str, histogram: Histogram) -> Metric:
         total += count
         buckets.append((bound, total))
     return HistogramMetricFamily(name, _help(name), buckets=buckets, sum_value=histogram.total)
+
+
+def _databases(catalogues: Catalogues) -> Iterator[Metric]:
+    loads = CounterMetricFamily(
+        "pgproxy_catalogue_loads", _help("pgproxy_catalogue_loads_total"), labels=["result"]
+    )
+    for result in RESULTS:
+        loads.add_metric([result], catalogues.results[result])
+    seconds = _labelled_gauge("pgproxy_catalogue_load_seconds", ["database"])
+    age = _labelled_gauge("pgproxy_catalogue_age_seconds", ["database"])
+    functions = _labelled_gauge("pgproxy_catalogue_functions", ["database"])
+    for database, watched in catalogues.databases.items():
+        if watched.catalogue is not None:
+            seconds.add_metric([database], watched.seconds)
+            age.add_metric([database], watched.age())
+            functions.add_metric([database], watched.functions)
+    yield from (loads, seconds, age, functions)

@@ -7,6 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pgproxy import config
+from pgproxy.routing.catalogue import Catalogue
+from pgproxy.servers.catalogues import LOADED, Catalogues
 from pgproxy.servers.listening import Listening
 from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry
 from pgproxy.topology.kubernetes import Kubernetes
@@ -45,7 +47,26 @@ def pods() -> Kubernetes:
 
 
 @pytest.fixture
-def registry(stage: Stage, pods: Kubernetes) -> CollectorRegistry:
+def catalogues() -> Catalogues:
+    catalogues = Catalogues(
+        config.Health(),
+        60,
+        primary=lambda: None,
+        is_used=lambda _database: True,
+        on_loaded=lambda _database, _catalogue: None,
+    )
+    catalogues.results[LOADED] = 2
+    for database in ("d", "unread"):
+        catalogues.want(database)
+    read = catalogues.databases["d"]
+    read.catalogue = Catalogue()
+    read.functions = 7
+    read.seconds = 0.5
+    return catalogues
+
+
+@pytest.fixture
+def registry(stage: Stage, pods: Kubernetes, catalogues: Catalogues) -> CollectorRegistry:
     return make_registry(
         ProxyCollector(
             stage.counters,
@@ -59,6 +80,7 @@ def registry(stage: Stage, pods: Kubernetes) -> CollectorRegistry:
             version="1.2.3",
             mode="interpreted",
             pods=pods,
+            catalogues=catalogues,
         )
     )
 
@@ -155,6 +177,19 @@ def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:
     names = {metric.name for metric in make_registry(collector).collect()}
     assert "pgproxy_clients" in names
     assert not {name for name in names if "kubernetes" in name or "topology_age" in name}
+
+
+def test_what_is_known_of_the_databases(registry: CollectorRegistry) -> None:
+    value = registry.get_sample_value
+    assert value("pgproxy_catalogue_loads_total", {"result": "loaded"}) == 2
+    assert value("pgproxy_catalogue_loads_total", {"result": "failed"}) == 0
+    read = {"database": "d"}
+    assert value("pgproxy_catalogue_functions", read) == 7
+    assert value("pgproxy_catalogue_load_seconds", read) == 0.5
+    age = value("pgproxy_catalogue_age_seconds", read)
+    assert age is not None
+    assert age > 0
+    assert value("pgproxy_catalogue_functions", {"database": "unread"}) is None
 
 
 def test_a_failover_is_seen(stage: Stage, registry: CollectorRegistry) -> None:
