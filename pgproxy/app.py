@@ -25,10 +25,12 @@ from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.settings import SettingsTable
 from pgproxy.relay.context import RelayContext
+from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.decision import REASONS
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
+from pgproxy.servers.catalogues import Catalogues
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.janitor import Janitor
 from pgproxy.servers.listening import Listening
@@ -143,9 +145,17 @@ class Proxy:
             ),
         )
         routing = config.routing
+        self.catalogues = Catalogues(
+            config.health,
+            routing.catalogue_interval,
+            primary=lambda: self.monitor.topology.primary,
+            is_used=self.cluster.has_clients,
+            on_loaded=self._catalogue_loaded,
+        )
         self.routers = Routers(
             Memory(parse_limit=routing.parse_limit, cache_size=routing.cache_size),
             FunctionLists(routing.read_functions, routing.write_functions),
+            on_new=self.catalogues.want,
         )
         self.registry = StatementRegistry()
         settings = SettingsTable()
@@ -166,6 +176,7 @@ class Proxy:
             rerun_limit=config.health.rerun_limit,
             listening=self.listening,
             on_statement=on_statement,
+            on_schema_change=self.catalogues.changed,
         )
         client_login = ClientLogin(
             self.cluster, self.users, keys, keyring, settings, config.auth.method
@@ -260,6 +271,7 @@ class Proxy:
                     version=pgproxy.__version__,
                     mode=_compiled.mode(),
                     pods=self.pods,
+                    catalogues=self.catalogues,
                 )
             ),
             started=self._why_not_started,
@@ -271,6 +283,7 @@ class Proxy:
             self.tasks.spawn(self._vital("discovery", self.pods.run()))
         self.tasks.spawn(self._vital("monitor", self.monitor.run()))
         self.tasks.spawn(self._vital("janitor", self.janitor.run()))
+        self.tasks.spawn(self._vital("catalogues", self.catalogues.run()))
         self.tasks.spawn(self._average())
         try:
             await self._first_round()
@@ -320,6 +333,7 @@ class Proxy:
             await self.pods.close()
         await self.server_tasks.finish(LAST_WORDS)
         await self._servers_gone()
+        await self.catalogues.close()
         await self.monitor.close()
         await close_http()
         await self.tasks.close()
@@ -403,9 +417,16 @@ class Proxy:
         self.cluster.apply(topology)
         self.passthroughs.follow_topology()
         self.listening.topology_changed()
+        self.catalogues.topology_changed()
         # For good: during a failover clients wait here rather than nowhere.
         if topology.primary is not None or topology.replicas:
             self.backend_seen = True
+
+    def _catalogue_loaded(self, database: str, catalogue: Catalogue | None) -> None:
+        if catalogue is None and not self.cluster.has_clients(database):
+            self.routers.forget(database)
+        else:
+            self.routers.take(database, catalogue)
 
     def _defaults_changed(self) -> None:
         self.cluster.renew()

@@ -67,7 +67,7 @@ class Catalogue:
         self.casts: dict[tuple[str, str], str] = {}  # volatile ones to a type
         self.relations: dict[str, dict[str, Relation]] = {}
         self.search_paths: dict[str, str] = {}  # defaults by role, "" is everybody's
-        self.why_implicit = ""
+        self.unnamed: dict[str, str] = {}  # functions called without being named, and by what
         self.count = 0
         self.digest = 0  # equal for equal contents, whatever their order
         self._overloads: dict[tuple[int, ...], tuple[int, ...]] = {}  # each once
@@ -106,10 +106,10 @@ class Catalogue:
         self._note("cast", schema, name, detail)
         self.casts[schema, name] = detail
 
-    def implicit(self, detail: str) -> None:
-        """Something volatile may be called for values of users' types where no statement shows it."""
-        self._note("implicit", detail)
-        self.why_implicit = detail
+    def implicit(self, detail: str, function: str) -> None:
+        """A volatile function may be called for values of users' types where no statement shows it."""
+        self._note("implicit", detail, function)
+        self.unnamed[function] = detail
 
     def relation(self, schema: str, name: str, kind: str, definition: str) -> None:
         self._note("relation", schema, name, kind, definition)
@@ -149,7 +149,9 @@ class Namespace(Lookup):
             for schema in self._on_path(catalogue.row_functions)
             for name in catalogue.row_functions.get(schema, ())
         }
-        self.implicit = catalogue.why_implicit
+        for function, detail in catalogue.unnamed.items():
+            if not lists.reads(function.split(".")):
+                self.implicit = detail
         for schema in self._on_path(catalogue.operators):
             names = catalogue.operators.get(schema, {})
             for name in UNNAMED_OPERATORS:

@@ -35,6 +35,24 @@ READ_SAFE: Final = frozenset(
     """.split()
 )
 
+# The same of what comes with PostgreSQL as an extension. Any schema may hold a function of these
+# names that writes, so the catalogue says which are the extension's.
+READ_SAFE_OF_EXTENSIONS: Final = frozenset(
+    {
+        ("pgcrypto", "gen_random_bytes"),
+        ("pgcrypto", "gen_random_uuid"),
+        ("pgcrypto", "gen_salt"),
+        ("pgcrypto", "pgp_pub_encrypt"),
+        ("pgcrypto", "pgp_pub_encrypt_bytea"),
+        ("pgcrypto", "pgp_sym_encrypt"),
+        ("pgcrypto", "pgp_sym_encrypt_bytea"),
+        ("tablefunc", "normal_rand"),
+        ("uuid-ossp", "uuid_generate_v1"),
+        ("uuid-ossp", "uuid_generate_v1mc"),
+        ("uuid-ossp", "uuid_generate_v4"),
+    }
+)
+
 # Volatile, no write, and yet meant for the primary: its position, its locks and transactions, the
 # session's sequences, its large object descriptors, the processes whose numbers a client knows.
 READS_OF_THE_PRIMARY: Final = frozenset(

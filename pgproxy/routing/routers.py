@@ -110,6 +110,12 @@ class Routers:
             self._on_new(database)
         return found
 
+    def take(self, database: str, catalogue: Catalogue | None) -> None:
+        """The catalogue of a database that has sessions; of others nothing is remembered."""
+        found = self._databases.get(database)
+        if found is not None:
+            found.take(catalogue)
+
     def forget(self, database: str) -> None:
         """It has no session any more."""
         found = self._databases.pop(database, None)

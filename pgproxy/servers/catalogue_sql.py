@@ -7,6 +7,8 @@ has an oid below FirstNormalObjectId and is left out, and so is what is temporar
 
 from typing import Final
 
+from pgproxy.routing.functions import READ_SAFE_OF_EXTENSIONS
+
 _FIRST_NORMAL: Final = 16_384  # access/transam.h: FirstNormalObjectId
 
 # Asked before search_path is emptied, so by full names: nothing of the database's own may run.
@@ -20,6 +22,12 @@ SESSION: Final = """
 SET search_path = '';
 SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'
 """
+
+# Pairs of an extension and a function of it.
+_SAFE: Final = ", ".join(
+    [f"('{extension}', '{name}')" for extension, name in sorted(READ_SAFE_OF_EXTENSIONS)]
+)
+_SAFE_NAMES: Final = ",".join(sorted({name for _, name in READ_SAFE_OF_EXTENSIONS}))
 
 _SCHEMAS: Final = """
 schemas AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)')
@@ -62,6 +70,11 @@ SELECT nspname::text, proname::text,
                 a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
                 a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
               WHERE a.aggfnoid = f.oid AND support.provolatile = 'v')
+            WHEN proname = ANY ('{{{_SAFE_NAMES}}}')
+              AND EXISTS (
+                SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = refobjid
+                WHERE classid = 'pg_proc'::regclass AND objid = f.oid AND deptype = 'e'
+                  AND (extname, proname) IN ({_SAFE})) THEN false
             ELSE provolatile = 'v' END,
        pronargs > 0 AND pronargs - pronargdefaults <= 1
          AND CASE WHEN provariadic <> 0 AND pronargs = 1 THEN provariadic ELSE proargtypes[0] END
@@ -154,19 +167,19 @@ comparing AS (
   WHERE amname IN ('btree', 'hash')
 )
 SELECT 'implicit cast from ' || format_type(castsource, NULL) || ' to '
-         || format_type(casttarget, NULL) || ' by function ' || function
+         || format_type(casttarget, NULL) || ' by function ' || function, function
 FROM casts WHERE castcontext = 'i'
 UNION
-SELECT 'output of type ' || format_type(t.oid, NULL) || ' by function ' || function
+SELECT 'output of type ' || format_type(t.oid, NULL) || ' by function ' || function, function
 FROM pg_type AS t, unnest(ARRAY[typoutput, typsend]) AS support
 JOIN volatile ON volatile.oid = support
 WHERE t.oid >= {_FIRST_NORMAL}
 UNION
-SELECT 'operator family ' || quote_ident(opfname) || ' by function ' || function
+SELECT 'operator family ' || quote_ident(opfname) || ' by function ' || function, function
 FROM pg_amproc JOIN comparing ON comparing.oid = amprocfamily JOIN volatile ON volatile.oid = amproc
 WHERE 'internal'::regtype <> ALL (proargtypes)
 UNION
-SELECT 'operator family ' || quote_ident(opfname) || ' by function ' || function
+SELECT 'operator family ' || quote_ident(opfname) || ' by function ' || function, function
 FROM pg_amop JOIN comparing ON comparing.oid = amopfamily
 JOIN pg_operator ON pg_operator.oid = amopopr JOIN volatile ON volatile.oid = oprcode
 """

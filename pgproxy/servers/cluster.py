@@ -270,6 +270,9 @@ class Cluster:
             group.is_paused = self.gate.holds(group.database)
         self._house()
 
+    def has_clients(self, database: str) -> bool:
+        return any(group.clients for group in self.groups_of(database))
+
     def groups_of(self, database: str) -> list[PoolGroup]:
         """Of all databases, if none is named."""
         return [

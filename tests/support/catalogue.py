@@ -38,7 +38,7 @@ class Told:
     def cast(self, schema: str, name: str, detail: str) -> None:
         self.casts.append((f"{schema}.{name}", detail))
 
-    def implicit(self, detail: str) -> None:
+    def implicit(self, detail: str, _function: str) -> None:
         self.implicits.append(detail)
 
     def relation(self, schema: str, name: str, kind: str, definition: str) -> None:

@@ -160,10 +160,12 @@ def test_a_comparison_need_not_be_written_to_be_used() -> None:
 
 def test_an_implicit_cast_may_be_anywhere() -> None:
     made = Catalogue()
-    made.implicit("implicit cast from text to public.t by function public.f")
+    made.implicit("implicit cast from text to public.t by function public.f", "public.f")
     namespace = Namespace(made, (), FunctionLists())
     assert decide("SELECT * FROM t", namespace).reason is Reason.VOLATILE_FUNCTION
     assert decide("SELECT count(*) FROM pg_catalog.pg_class", namespace).target == REPLICA
+    trusting = Namespace(made, (), FunctionLists([r"public\.f"]))
+    assert decide("SELECT * FROM t", trusting).target == REPLICA
 
 
 def test_where_the_path_is_not_known_any_schema_may_be_on_it() -> None:
