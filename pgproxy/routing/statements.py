@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from pglast.keywords import COL_NAME_KEYWORDS, RESERVED_KEYWORDS, TYPE_FUNC_NAME_KEYWORDS
+
 from pgproxy.protocol.channels import (
     COMMITS,
     LISTEN_TO,
@@ -113,6 +115,9 @@ _DDL_WORDS: Final = re.compile(r"\b(create|alter|drop|execute)\b", re.IGNORECASE
 NOTIFIED: Final[tuple[Act, ...]] = ((NOTIFIES, b""),)
 ENDS: Final = {"COMMIT": COMMITS, "ROLLBACK": ROLLS_BACK}
 SAVEPOINTS: Final = {"SAVEPOINT": SAVEPOINT, "RELEASE": RELEASE, "ROLLBACK_TO": ROLLBACK_TO}
+
+_UNQUOTED: Final = re.compile("[a-z_][a-z0-9_]*")
+_QUOTED_WORDS: Final = RESERVED_KEYWORDS | COL_NAME_KEYWORDS | TYPE_FUNC_NAME_KEYWORDS
 
 _ISOLATION: Final = "transaction_isolation"
 _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
@@ -444,8 +449,11 @@ def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effec
     if not names or name == "seed" or (local and not is_custom(name)):
         return ()
     value = None
-    if len(names) == 1 and name not in LISTS | RELATIVE and node["kind"] == "VAR_SET_VALUE":
-        value = _value(node.get("args", []))
+    if len(names) == 1 and node["kind"] == "VAR_SET_VALUE":
+        if name == "search_path":
+            value = _identifiers(node.get("args", []))
+        elif name not in LISTS | RELATIVE:
+            value = _value(node.get("args", []))
     return (Effect(names, resets=resets, local=local, value=value),)
 
 
@@ -456,6 +464,18 @@ def _value(arguments: Tree) -> str | None:
         return None
     value = _constant(arguments[0])
     return value if value.isascii() else None
+
+
+def _identifiers(arguments: Tree) -> str | None:
+    """The value of a list as SHOW tells it (quote_identifier), where no version of PostgreSQL would
+    quote another name of it."""
+    names = [_constant(argument) if "A_Const" in argument else "?" for argument in arguments]
+    if all(
+        _UNQUOTED.fullmatch(name) and name not in _QUOTED_WORDS or name in ("$user", "")
+        for name in names
+    ):
+        return ", ".join([name if name and name != "$user" else f'"{name}"' for name in names])
+    return None
 
 
 def _constant(value: Tree) -> str:
