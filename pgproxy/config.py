@@ -302,6 +302,7 @@ class Kubernetes(_Section):
     primary_values: Texts = ()
     replica_values: Texts = ()
     port: PortOrName = ""
+    zone_label: Name = "topology.kubernetes.io/zone"
     kubeconfig: OptionalFile = None
     context: Text = ""
 
