@@ -1,6 +1,7 @@
 """The composition root: builds every object, connects them, and takes them down in order."""
 
 import asyncio
+import random
 import resource
 import signal
 import time
@@ -30,6 +31,7 @@ from pgproxy.routing.decision import REASONS
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
+from pgproxy.servers.balance import Balancer
 from pgproxy.servers.catalogues import Catalogues
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.janitor import Janitor
@@ -37,6 +39,7 @@ from pgproxy.servers.listening import Listening
 from pgproxy.servers.login import ServerLogin
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, PoolContext
+from pgproxy.servers.shares import Shares
 from pgproxy.telemetry.averages import PERIOD, Averages
 from pgproxy.telemetry.columns import COLUMNS
 from pgproxy.telemetry.counters import Counters
@@ -142,6 +145,14 @@ class Proxy:
                 failover_wait=config.health.failover_wait,
                 switchover_grace=config.health.switchover_grace,
                 max_logins=config.server.max_logins_at_once,
+            ),
+            Balancer(config.routing.balance, random.random),
+            Shares(
+                zone=config.routing.zone,
+                warm_up=config.routing.warm_up,
+                interval=config.health.interval,
+                max_staleness=config.consistency.max_staleness,
+                by_speed=config.routing.balance in ("least-loaded", "sticky"),
             ),
         )
         routing = config.routing
@@ -370,6 +381,8 @@ class Proxy:
                     "timeline": node.timeline,
                     "replay_lsn": node.replay_lsn,
                     "error": node.error,
+                    "zone": node.zone,
+                    "weight": node.weight,
                 }
                 for node in (self.monitor.topology.nodes if topology is not None else ())
             ],

@@ -237,7 +237,9 @@ class Routing(_Section):
     """Which role runs a statement."""
 
     transactions: Literal["primary", "replica-until-write"] = "primary"
-    balance: Literal["least-loaded"] = "least-loaded"
+    balance: Literal["least-loaded", "weighted-random", "round-robin", "sticky"] = "least-loaded"
+    zone: Text = ""
+    warm_up: Seconds = 10.0
     read_from_primary: Literal["never", "fallback", "always"] = "fallback"
     read_functions: Patterns = ()
     write_functions: Patterns = ()
@@ -300,6 +302,7 @@ class Kubernetes(_Section):
     primary_values: Texts = ()
     replica_values: Texts = ()
     port: PortOrName = ""
+    zone_label: Name = "topology.kubernetes.io/zone"
     kubeconfig: OptionalFile = None
     context: Text = ""
 

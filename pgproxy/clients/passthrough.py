@@ -30,8 +30,8 @@ from pgproxy.errors import (
 )
 from pgproxy.frames import write
 from pgproxy.protocol.startup import StartupMessage, split_options
+from pgproxy.servers.backend import Backend
 from pgproxy.servers.cluster import Cluster
-from pgproxy.servers.connection import Backend
 from pgproxy.servers.exchange import Exchange
 from pgproxy.servers.group import REMOVED
 from pgproxy.servers.login import Greeting, ServerLogin, keep_alive

@@ -183,6 +183,7 @@ class Relay(Owner):
         self.inflight = Inflight()
         self.on_replica = False  # the lease was given for reads only
         self.leased_at = 0.0
+        self.is_timed = False  # the lease is for a read outside of a transaction
         self.server_is_full = False
         self.release_is_late = False  # but for the rest of a frame of copy data
         self.preface = b""  # hidden messages that go in front of the next batch
@@ -535,6 +536,7 @@ class Relay(Owner):
         self.server_said_goodbye = False
         server.owner = self
         self.traffic.leases += 1
+        self.is_timed = self.on_replica and len(self.front.held) == 0
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = time.perf_counter()
         if self.client.write_paused:
@@ -1237,6 +1239,8 @@ class Relay(Owner):
         seconds = time.perf_counter() - self.leased_at
         self.counters.transactions.observe(seconds)
         self.traffic.busy += seconds
+        if self.is_timed:
+            server.backend.took(seconds)
         if not server.settings.may_idle:
             self.group.pool_of(server).reset(server, transaction=False, session=True)
             return
@@ -1298,6 +1302,7 @@ class Relay(Owner):
         server = self.server
         assert server is not None
         self.counters.server_errors += 1
+        self.is_timed = False  # who fails fast is not fast
         self.front.session.broken = True
         self.carry.failed = True
         if self.pin is not None:

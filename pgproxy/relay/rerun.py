@@ -23,7 +23,8 @@ from pgproxy.protocol.states import FREE, LEASED, SETTLING, WAITING
 from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.routing.front import IN_FAILED_TRANSACTION, READY
 from pgproxy.routing.journal import ATTEMPTS, UNDONE, Journal
-from pgproxy.servers.connection import Backend, ServerConnection
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import STILL_THERE
 
 if TYPE_CHECKING:

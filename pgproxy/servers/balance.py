@@ -1,43 +1,124 @@
-"""PURE. Which replica gets the next read."""
+"""HOT, PURE. Which server gets the next read (`routing.balance`).
 
-from typing import Final
+Only servers that show everything committed before `after` come into question, and of those the best
+rank that there is: servers of the proxy's own zone before others, servers of weight 0 last. How much
+of the reads each is due, and what a statement costs it, shares.py has worked out before.
+
+- round-robin: with each choice everybody gains a credit of what it is due; who has most is chosen,
+  and pays what all have gained. So 3:1 is a a b a, never a a a b.
+- least-loaded: the same among those that are less loaded than anybody would be with one statement
+  more. With equal weights these are the ones with the fewest; while nothing is in flight, all.
+- weighted-random: a lot for each, as large as what it is due.
+- sticky: the session's last one if it is in question; else least-loaded.
+"""
+
+from collections.abc import Callable
+from typing import Final, final
 
 from mypy_extensions import i64
 
-from pgproxy.servers.connection import Backend
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.shares import WORST_RANK
 
 NONE: Final = -1
 
+LEAST_LOADED: Final = 0
+ROUND_ROBIN: Final = 1
+WEIGHTED_RANDOM: Final = 2
 
-def least_loaded(backends: list[Backend], turn: i64, after: float) -> i64:
-    """Index of the backend with the fewest statements in flight relative to its weight, among
-    those that show everything committed before `after` (0.0: any); NONE if there is none.
+_WAYS: Final = {
+    "least-loaded": LEAST_LOADED,
+    "sticky": LEAST_LOADED,
+    "round-robin": ROUND_ROBIN,
+    "weighted-random": WEIGHTED_RANDOM,
+}
 
-    Equals take turns: `turn` counts up with each call. Backends of weight 0 are chosen only if
-    there is no other.
-    """
-    count: i64 = len(backends)
-    if count == 0:
-        return NONE
-    best: i64 = NONE
-    best_cost = 0.0
-    index = turn % count
-    step: i64 = 0
-    while step < count:
-        backend = backends[index]
-        if backend.fresh_as_of >= after:
-            cost = _cost(backend)
-            if best == NONE or cost < best_cost:
-                best = index
-                best_cost = cost
-        index += 1
-        if index == count:
+_ANY_LOAD: Final = float("inf")
+
+
+@final
+class Balancer:
+    """`random` gives numbers from 0 up to 1, without 1."""
+
+    def __init__(self, balance: str, random: Callable[[], float]) -> None:
+        self.is_sticky = balance == "sticky"
+        self._way: i64 = _WAYS[balance]
+        self._random = random
+
+    def choose(self, backends: list[Backend], after: float, favourite: Backend | None) -> i64:
+        """Index of the one that gets the read; NONE if no one is fresh enough.
+
+        `favourite` is the session's if it has one.
+        """
+        count: i64 = len(backends)
+        rank: i64 = WORST_RANK + 1
+        bound = 0.0  # the load of the one that would be least loaded with one statement more
+        index: i64 = 0
+        while index < count:
+            backend = backends[index]
+            if backend.fresh_as_of >= after and backend.rank <= rank:
+                load = float(backend.load + 1) * backend.cost
+                if backend.rank < rank or load < bound:
+                    bound = load
+                rank = backend.rank
+            index += 1
+        if rank > WORST_RANK:
+            return NONE
+        if favourite is not None and favourite.rank == rank and favourite.fresh_as_of >= after:
             index = 0
-        step += 1
+            while index < count:
+                if backends[index] is favourite:
+                    return index
+                index += 1
+        if self._way == WEIGHTED_RANDOM:
+            return _draw(backends, after, rank, self._random())
+        if self._way == ROUND_ROBIN:
+            bound = _ANY_LOAD
+        return _next(backends, after, rank, bound)
+
+
+def _next(backends: list[Backend], after: float, rank: i64, bound: float) -> i64:
+    """The one with the most credit of those of that rank with a load below `bound`."""
+    count: i64 = len(backends)
+    best: i64 = NONE
+    most = 0.0
+    paid = 0.0
+    index: i64 = 0
+    while index < count:
+        backend = backends[index]
+        if (
+            backend.rank == rank
+            and backend.fresh_as_of >= after
+            and float(backend.load) * backend.cost < bound
+        ):
+            credit = backend.credit + backend.due
+            backend.credit = credit
+            paid += backend.due
+            if best == NONE or credit >= most:
+                best = index
+                most = credit
+        index += 1
+    backends[best].credit = most - paid
     return best
 
 
-def _cost(backend: Backend) -> float:
-    if backend.weight <= 0:
-        return float("inf")
-    return float(backend.load + 1) / backend.weight
+def _draw(backends: list[Backend], after: float, rank: i64, random: float) -> i64:
+    count: i64 = len(backends)
+    lot = 0.0
+    index: i64 = 0
+    while index < count:
+        backend = backends[index]
+        if backend.rank == rank and backend.fresh_as_of >= after:
+            lot += random * backend.due
+        index += 1
+    last: i64 = NONE
+    index = 0
+    while index < count:
+        backend = backends[index]
+        if backend.rank == rank and backend.fresh_as_of >= after:
+            last = index
+            lot -= backend.due
+            if lot < 0.0:
+                return index
+        index += 1
+    return last  # the sum's last digit

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import final
 
 from pgproxy.routing.decision import REPLICA
-from pgproxy.servers.connection import Backend
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.balance import Balancer
 from pgproxy.servers.gate import Gate, paused_error
 from pgproxy.servers.group import STILL_THERE, Homeless, PoolGroup
 from pgproxy.servers.ledger import Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
+from pgproxy.servers.shares import Shares
 from pgproxy.topology.model import Node, Role, Topology, is_one_history
 
 # What the owner of a connection is told when it is cut.
@@ -21,6 +23,7 @@ DEPOSED = "it is not the primary any more"
 RESTARTED = "it has become a replica"
 
 NEVER = float("inf")
+ALWAYS_FRESH = float("inf")  # the primary
 
 # Seconds in which nothing new begins on a primary that is about to be stopped, so that what runs
 # there can end; if it goes on as primary, it was not meant so.
@@ -50,9 +53,13 @@ class PoolSettings:
 
 @final
 class Cluster:
-    def __init__(self, context: PoolContext, settings: PoolSettings) -> None:
+    def __init__(
+        self, context: PoolContext, settings: PoolSettings, balancer: Balancer, shares: Shares
+    ) -> None:
         self.context = context
         self.settings = settings
+        self.balancer = balancer
+        self.shares = shares
         self.backends: dict[str, Backend] = {}
         self.primary: Backend | None = None
         self.replicas: list[Backend] = []
@@ -119,6 +126,7 @@ class Cluster:
                     node.name, node.host, node.port, float(node.weight), self.settings.max_logins
                 )
             backend.weight = float(node.weight)
+            backend.zone = node.zone
             backends[node.name] = backend
         self.backends = backends
         self.deposed = {name: end for name, end in self.deposed.items() if name in backends}
@@ -126,6 +134,12 @@ class Cluster:
         self.primary = backends[primary.name] if primary is not None else None
         self._hold(primary is not None and primary.handing_over)
         self.replicas = [backends[node.name] for node in topology.replicas]
+        for backend in backends.values():
+            if backend is self.primary:
+                backend.fresh_as_of = ALWAYS_FRESH
+            elif backend.fresh_as_of == ALWAYS_FRESH:
+                backend.fresh_as_of = 0.0
+        self.shares.follow(self.replicas, time.monotonic())
 
     def _hold(self, is_handing_over: bool) -> None:
         """Only the beginning counts: who goes on handing over does not."""

@@ -16,8 +16,8 @@ from pgproxy.frames.read import parameter_status
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
 from pgproxy.frames.write import TERMINATE
 from pgproxy.protocol.prepared import PreparedOnServer
+from pgproxy.servers.backend import Backend
 from pgproxy.servers.ledger import Profile, Slot, Waiter
-from pgproxy.servers.turns import Turns
 
 # Rows and copy data pass; of everything else at least the type matters. Those that answer a message
 # and have a body are shown whole: what they answer may be hidden, or our answer to the next message
@@ -32,25 +32,6 @@ WHOLE_FRAME = 1 << 19
 
 # Seconds in which a server that was told Terminate may close the connection itself.
 FAREWELL = 2.0
-
-
-class Backend:
-    """One PostgreSQL server of the topology. `load` counts leases and waiters of all its pools."""
-
-    def __init__(self, name: str, host: str, port: int, weight: float, max_logins: int = 8) -> None:
-        self.name = name
-        self.host = host
-        self.port = port
-        self.weight = weight
-        self.logins = Turns(max_logins)  # of all its pools
-        self.load: i64 = 0
-        self.writable = False
-        self.is_asked_for_long_keys = True  # that is, for protocol 3.2
-        self.leases: i64 = 0  # since start
-        self.fresh_as_of = 0.0  # monotonic seconds: what was committed before is visible here
-
-    def __repr__(self) -> str:
-        return f"<Backend {self.name} load={self.load}>"
 
 
 class Owner(Waiter):

@@ -11,8 +11,9 @@ from mypy_extensions import i64
 from pgproxy.errors import PgError
 from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.routing.decision import REPLICA
-from pgproxy.servers.balance import NONE, least_loaded
-from pgproxy.servers.connection import Backend, ServerConnection
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.balance import NONE
+from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.ledger import LEASED, Ledger, Profile, Slot, Waiter
 from pgproxy.servers.pool import Pool
 
@@ -55,6 +56,7 @@ class PoolGroup:
 
     def __init__(self, cluster: "Cluster", database: str, user: str) -> None:
         self.cluster = cluster
+        self.balancer = cluster.balancer
         self.database = database
         self.user = user
         self.pools: dict[str, Pool] = {}
@@ -65,7 +67,6 @@ class PoolGroup:
         self.clients: i64 = 0
         self.asks_sequences = False  # sessions have been seen to ask for their own last nextval
         self.is_paused = False  # the operator holds back whatever would begin
-        self._turn: i64 = 0
         self._stranded: list[Waiter] = []  # their pool has been closed
 
     def acquire(
@@ -86,9 +87,11 @@ class PoolGroup:
             self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
             return None
         if target == REPLICA:
-            self._turn += 1
-            chosen = least_loaded(self.replica_backends, self._turn, after)
+            backends = self.replica_backends
+            chosen = self.balancer.choose(backends, after, waiter.reads_from)
             if chosen != NONE:
+                if self.balancer.is_sticky:
+                    waiter.reads_from = backends[chosen]
                 return self.replicas[chosen].acquire(profile, waiter, settings)
             if self.replicas:
                 self.cluster.wants_fresher = True

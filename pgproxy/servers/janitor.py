@@ -12,7 +12,7 @@ TICK = 0.025
 # Seconds between questions to all backends while reads go to the primary for want of a replica
 # that shows their session's last write.
 HURRY = 0.2
-# Seconds between looks at idle connections and at the users file.
+# Seconds between looks at idle connections, at the users file and at each server's part of the reads.
 SWEEP = 1.0
 
 
@@ -46,6 +46,7 @@ class Janitor:
             if now - swept >= SWEEP:
                 swept = now
                 self._cluster.retire(now)
+                self._cluster.shares.weigh(now)
                 self._refresh_users()
                 if self._cluster.primary is None:
                     self._no_primary()

@@ -31,6 +31,7 @@ from mypy_extensions import i64
 
 from pgproxy.errors import PgError
 from pgproxy.protocol.settings import NOTHING_SET, Origin, Settings
+from pgproxy.servers.backend import Backend
 
 # Seconds. Below it a released connection goes to the oldest waiter of its own profile, even if
 # another profile has an older one: reopening costs milliseconds, handing over microseconds.
@@ -98,6 +99,8 @@ class Waiter:
         self.homeless_since = 0.0  # when it began to wait for a server to appear; 0: it has not
         # What may exist where it is served (Settings.allowed). None: anything.
         self.allowed: frozenset[str] | None = None
+        # The server that its session stays on for reads, with routing.balance = "sticky".
+        self.reads_from: Backend | None = None
 
     def granted(self, slot: Slot) -> None:
         raise NotImplementedError

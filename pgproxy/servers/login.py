@@ -9,7 +9,8 @@ from pgproxy.errors import FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION, PgError
 from pgproxy.frames import codes, read, write
 from pgproxy.protocol.authentication import Credentials, ServerAuthentication
 from pgproxy.protocol.scram import Keyring
-from pgproxy.servers.connection import Backend, ServerConnection
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.exchange import Exchange
 
 UNABLE_TO_CONNECT = "08001"

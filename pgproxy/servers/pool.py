@@ -22,7 +22,8 @@ from pgproxy.frames.codes import (
 from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.protocol.settings import NOTHING_SET, Settings
-from pgproxy.servers.connection import Backend, Keeper, Owner, ServerConnection
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.connection import Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import CLOSED, IDLE, LEASED, RESETTING, Ledger, Profile, Waiter
 from pgproxy.telemetry.counters import Counters
 

@@ -21,9 +21,9 @@ from prometheus_client.registry import Collector
 
 from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
 from pgproxy.routing.router import Memory
+from pgproxy.servers.backend import Backend
 from pgproxy.servers.catalogues import RESULTS, Catalogues
 from pgproxy.servers.cluster import Cluster
-from pgproxy.servers.connection import Backend
 from pgproxy.servers.listening import Listening
 from pgproxy.telemetry.counters import BUCKETS, Counters, Histogram
 
@@ -44,6 +44,9 @@ CATALOGUE: Final = (
     ("pgproxy_backend_fenced", "gauge", "backend", "1 if it takes writes and must get none."),
     ("pgproxy_backend_replay_lsn", "gauge", "backend", "Position replayed or written, bytes."),
     ("pgproxy_backend_load", "gauge", "backend", "Leased connections and waiters."),
+    ("pgproxy_backend_weight", "gauge", "backend", "Its weight as configured, or as its pod says."),
+    ("pgproxy_backend_share", "gauge", "backend", "Multiplies the weight: less while new or late."),
+    ("pgproxy_backend_latency_seconds", "gauge", "backend", "How long reads take, moving average."),
     ("pgproxy_leases_total", "counter", "backend", "Times a server connection was leased."),
     ("pgproxy_statements_total", "counter", "target, reason", "Routing decisions carried out."),
     ("pgproxy_transactions_seconds", "histogram", "", "How long connections were leased."),
@@ -321,17 +324,27 @@ class ProxyCollector(Collector):
             if node.replay_lsn is not None:
                 lsn.add_metric([node.name], node.replay_lsn)
         load = _labelled_gauge("pgproxy_backend_load", ["backend"])
+        weight = _labelled_gauge("pgproxy_backend_weight", ["backend"])
+        share = _labelled_gauge("pgproxy_backend_share", ["backend"])
+        latency = _labelled_gauge("pgproxy_backend_latency_seconds", ["backend"])
         leases = CounterMetricFamily(
             "pgproxy_leases", _help("pgproxy_leases_total"), labels=["backend"]
         )
         for backend in self._cluster.backends.values():
             load.add_metric([backend.name], int(backend.load))
+            weight.add_metric([backend.name], backend.weight)
+            share.add_metric([backend.name], backend.share)
+            if backend.latency > 0:
+                latency.add_metric([backend.name], backend.latency)
             leases.add_metric([backend.name], int(backend.leases))
         yield up
         yield role
         yield fenced
         yield lsn
         yield load
+        yield weight
+        yield share
+        yield latency
         yield leases
 
     def _statements(self) -> Iterator[Metric]:

@@ -336,7 +336,9 @@ class Tables:
 
     def _pool_nodes(self) -> Iterator[Row]:
         nodes = self._nodes()
-        weights = sum(node.weight for node in nodes) or 1
+        backends = self._cluster.backends
+        weights = [backends[node.name].weight * backends[node.name].share for node in nodes]
+        total = sum(weights) or 1.0
         shown = [node.replay_lsn for node in nodes if node.role is Role.PRIMARY]
         newest = shown[0] if shown else None
         for number, node in enumerate(nodes):
@@ -346,7 +348,7 @@ class Tables:
             yield [
                 *_node(number, node),
                 "up" if node.alive else "down",
-                f"{node.weight / weights:.6f}",
+                f"{weights[number] / total:.6f}",
                 _role(node),
                 _role(node),
                 None,

@@ -95,6 +95,7 @@ class Kubernetes:
         self._version_at = 0.0  # when the resource version last moved
         self._failing: Outcome | None = None
         self._last_error = ""
+        self._told: dict[str, str] = {}  # of Store.ignored
         self._task: asyncio.Task[None] | None = None
         self._stopped: Final = asyncio.Event()
         self._is_closing = False
@@ -119,6 +120,7 @@ class Kubernetes:
             "pods": self._store.pods,
             "backends": len(self.backends),
             "not_backends": self._store.reasons,
+            "ignored": dict(self._store.ignored),
         }
 
     def look_again(self) -> None:
@@ -181,6 +183,7 @@ class Kubernetes:
             self._failed(Verb.LIST, error)
             return
         self._store.replace(page.items)
+        self._tell_ignored()
         self._version_at = self._listed_at = time.monotonic()
         self._done(Verb.LIST, Outcome.OK)
         self._schedule.after_list(
@@ -248,6 +251,7 @@ class Kubernetes:
             if not line.endswith(b"\n"):
                 return  # the end; what it cut off was not said
             event, has_changed = self._store.take(line)
+            self._tell_ignored()
             self._take(event)
             if has_changed:
                 self._is_listed = False
@@ -318,6 +322,16 @@ class Kubernetes:
                 return
         self.backends = backends
         self._on_backends(backends)
+
+    def _tell_ignored(self) -> None:
+        """Each once; again if it was put right in between."""
+        ignored = self._store.ignored
+        if ignored == self._told:
+            return
+        for pod, reason in ignored.items():
+            if self._told.get(pod) != reason:
+                _log.warning("pod_weight_ignored", pod=pod, reason=reason)
+        self._told = dict(ignored)
 
     def _count(self, verb: Verb, outcome: Outcome) -> None:
         key = (verb.value, outcome.value)

@@ -14,7 +14,9 @@ from pgproxy.topology.presets import Rules
 
 # Where Patroni writes what it knows of its server, in JSON (patroni/dcs/kubernetes.py).
 PATRONI_STATUS: Final = "status"
-ZONE: Final = "topology.kubernetes.io/zone"
+# An annotation or a label: the pod's weight, as in [[discovery.backends]].
+WEIGHT: Final = "pgproxy.io/weight"
+LARGEST_WEIGHT: Final = 1000
 
 
 class _NotABackend(Exception):
@@ -36,6 +38,15 @@ def why_not(pod: object, rules: Rules) -> str:
     except _NotABackend as reason:
         return str(reason)
     return ""
+
+
+def ignored_weight(pod: object) -> str:
+    """What is wrong with the weight that the pod has; empty if nothing is. Never raises."""
+    metadata = _table(_table(pod).get("metadata"))
+    wanted = _wanted_weight(metadata)
+    if wanted is None or _weight(metadata) is not None:
+        return ""
+    return f"{WEIGHT}: {str(wanted)[:40]!r} is no whole number from 0 to {LARGEST_WEIGHT}"
 
 
 def name_of(pod: object) -> str:
@@ -70,12 +81,14 @@ def _read(pod: object, rules: Rules) -> Backend:
         for key, value in _table(metadata.get("labels")).items()
         if isinstance(key, str) and isinstance(value, str)
     }
+    weight = _weight(metadata)
     return Backend(
         name=name,
         host=host,
         port=_port(_table(whole.get("spec")), rules),
         role=rules.role(labels),
-        zone=labels.get(ZONE, ""),
+        weight=1 if weight is None else weight,
+        zone=labels.get(rules.zone_label, ""),
         uid=uid,
         hinted=bool(rules.role_label),
         ready=_is_ready(status),
@@ -84,6 +97,23 @@ def _read(pod: object, rules: Rules) -> Backend:
             _text(_table(metadata.get("annotations")).get(PATRONI_STATUS))
         ),
     )
+
+
+def _wanted_weight(metadata: Mapping[Any, Any]) -> object:
+    """As it is written; the annotation's, if there is a label too. None: nowhere."""
+    for place in ("annotations", "labels"):
+        wanted = _table(metadata.get(place)).get(WEIGHT)
+        if wanted is not None:
+            return wanted
+    return None
+
+
+def _weight(metadata: Mapping[Any, Any]) -> int | None:
+    wanted = _text(_wanted_weight(metadata))
+    if not 1 <= len(wanted) <= 4 or not (wanted.isascii() and wanted.isdigit()):
+        return None
+    weight = int(wanted)
+    return weight if weight <= LARGEST_WEIGHT else None
 
 
 def _is_handing_over(status: str) -> bool:

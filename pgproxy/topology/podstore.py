@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from pgproxy.topology.model import Backend
-from pgproxy.topology.pods import backend_of, name_of, resource_version_of, uid_of, why_not
+from pgproxy.topology.pods import (
+    backend_of,
+    ignored_weight,
+    name_of,
+    resource_version_of,
+    uid_of,
+    why_not,
+)
 from pgproxy.topology.presets import Rules
 from pgproxy.topology.schedule import Outcome
 
@@ -46,6 +53,7 @@ class Store:
         self._rules: Final = rules
         self._pods: dict[str, tuple[str, Backend | None]] = {}  # by name: uid and what it is
         self._reasons: dict[str, str] = {}  # why a pod is no backend
+        self.ignored: dict[str, str] = {}  # by pod, what of it is not taken up, and why
 
     @property
     def pods(self) -> int:
@@ -64,7 +72,7 @@ class Store:
 
     def replace(self, pods: tuple[object, ...]) -> None:
         """A list: these pods and no others."""
-        self._pods, self._reasons = {}, {}
+        self._pods, self._reasons, self.ignored = {}, {}, {}
         for pod in pods:
             name = name_of(pod)
             if name:
@@ -105,6 +113,11 @@ class Store:
             self._reasons[name] = why_not(pod, self._rules)
         else:
             self._reasons.pop(name, None)
+        ignored = ignored_weight(pod)
+        if ignored:
+            self.ignored[name] = ignored
+        else:
+            self.ignored.pop(name, None)
         return backend != before
 
     def _remove(self, name: str, pod: object) -> bool:
@@ -113,6 +126,7 @@ class Store:
             return False  # the one before; its successor of the same name is here already
         self._pods.pop(name, None)
         self._reasons.pop(name, None)
+        self.ignored.pop(name, None)
         return before is not None
 
 

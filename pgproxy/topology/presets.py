@@ -18,6 +18,8 @@ from typing import Final, final
 from pgproxy.config import Kubernetes
 
 POSTGRESQL_PORT: Final = 5432
+# Recent versions of Kubernetes copy it from the node to each pod (KEP-4742).
+ZONE: Final = "topology.kubernetes.io/zone"
 
 
 @final
@@ -38,13 +40,14 @@ class Preset:
 @final
 @dataclass(frozen=True)
 class Rules:
-    """Which pods are the cluster's, where they listen, and what their label says of the role."""
+    """Which pods are the cluster's, where they listen, and what their labels say of role and zone."""
 
     selector: str
     role_label: str = ""
     primary_values: tuple[str, ...] = ()
     replica_values: tuple[str, ...] = ()
     ports: tuple[int | str, ...] = (POSTGRESQL_PORT,)
+    zone_label: str = ZONE
 
     def role(self, labels: Mapping[str, str]) -> str:
         """`auto`, `primary`, `replica` or `none`, as in `Backend`."""
@@ -138,6 +141,7 @@ def rules_of(settings: Kubernetes) -> Rules:
         primary_values=settings.primary_values or preset.primary_values,
         replica_values=settings.replica_values or preset.replica_values,
         ports=((int(port) if port.isdigit() else port),) if port else preset.ports,
+        zone_label=settings.zone_label,
     )
 
 

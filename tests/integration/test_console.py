@@ -225,6 +225,7 @@ def test_pool_nodes_on_any_database(guarded: ProxyProcess) -> None:
         ]
         assert nodes[0]["replication_delay"] == "0"
         assert nodes[0]["select_cnt"] is None  # not counted
+        assert [node["lb_weight"] for node in nodes] == ["0.333333"] * 3
         # It took no server: in the same transaction as the rest, which goes on.
         assert client.execute("SELECT 1 AS one").fetchone() == {"one": 1}
         version = client.execute("SHOW pool_version", prepare=True).fetchone()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 import pytest_asyncio
+import structlog
 from kubernetes.aio.config import incluster_config
 
 from pgproxy import config
@@ -259,6 +260,25 @@ async def test_a_list_in_pages(kube_api: FakeKubeApi, tmp_path: Path) -> None:
             True,
             True,
         ]
+
+
+async def test_a_weight_that_is_none_is_told_once(pair: FakeKubeApi, tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as log:
+        async with following(pair, tmp_path) as watch:
+            await watch.pods.synced.wait()
+            for number, (weight, taken) in enumerate(
+                (("3", 3), ("heavy", 1), ("heavy", 1), ("7", 7))
+            ):
+                annotations = {"pgproxy.io/weight": weight, "n": str(number)}
+                await pair.patch_annotations("db-1", annotations)
+                await poll(lambda taken=taken: watch.backend("db-1").weight == taken)
+            assert watch.pods.status()["ignored"] == {}
+            await pair.patch_annotations("db-1", {"pgproxy.io/weight": "1001"})
+            await watch.until(lambda: watch.backend("db-1").weight == 1)
+            ignored = watch.pods.status()["ignored"]
+    told = [line["reason"] for line in log if line["event"] == "pod_weight_ignored"]
+    assert ["'heavy'" in told[0], "'1001'" in told[1], len(told)] == [True, True, 2]
+    assert ignored == {"db-1": told[1]}
 
 
 async def test_a_failover_is_one_snapshot(pair: FakeKubeApi, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgproxy.embedded import Cluster, find_installation
-from pgproxy.servers.connection import Backend
+from pgproxy.servers.backend import Backend
 from tests.support import wire
 from tests.support.proxy import ProxyProcess
 from tests.support.serving import (

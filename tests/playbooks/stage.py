@@ -28,11 +28,14 @@ from pgproxy.routing.decision import REASONS
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.balance import Balancer
 from pgproxy.servers.cluster import Cluster, PoolSettings
-from pgproxy.servers.connection import Backend, ServerConnection
+from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, Pool, PoolContext
+from pgproxy.servers.shares import Shares
 from pgproxy.telemetry.counters import Counters
 from pgproxy.topology.model import Node, Role, Topology
 
@@ -240,6 +243,9 @@ class Stage:
         watermark: str = "off",
         max_logins: int = 8,
         rerun_limit: int = 10_000,
+        balance: str = "least-loaded",
+        zone: str = "",
+        warm_up: float = 0.0,
     ) -> None:
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
@@ -283,6 +289,8 @@ class Stage:
                 switchover_grace=10.0,
                 max_logins=max_logins,
             ),
+            Balancer(balance, lambda: 0.0),
+            Shares(zone=zone, warm_up=warm_up),
         )
         names = ["p", *[f"r{number}" for number in range(1, replicas + 1)]]
         self.servers = {name: Server(self, name) for name in names}

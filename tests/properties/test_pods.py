@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgproxy.topology.model import Backend
-from pgproxy.topology.pods import backend_of, why_not
+from pgproxy.topology.pods import backend_of, ignored_weight, why_not
 from pgproxy.topology.podstore import Store, read_page
 from pgproxy.topology.presets import Rules
 from tests.support.operators import pod
@@ -72,6 +72,7 @@ def is_sound(backend: Backend) -> bool:
         and 0 < backend.port < 65536
         and backend.role in {"auto", "primary", "replica", "none"}
         and isinstance(backend.zone, str)
+        and 0 <= backend.weight <= 1000
         and backend.ready in {True, False}
     )
 
@@ -82,6 +83,7 @@ def test_a_pod_is_a_sound_backend_or_there_is_a_reason(one: Any) -> None:
         backend = backend_of(one, rules)
         assert (backend is None) == bool(why_not(one, rules))
         assert backend is None or is_sound(backend)
+        assert isinstance(ignored_weight(one), str)
 
 
 @given(

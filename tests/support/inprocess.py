@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from pgproxy.app import Proxy, Ready
-from pgproxy.config import Auth, Config, Health, Http, Listen, Replication
+from pgproxy.config import Auth, Config, Health, Http, Listen, Replication, Routing
 from pgproxy.config import Pool as PoolConfig
 from pgproxy.embedded import Server
 from pgproxy.topology.model import Backend, Node, Topology
@@ -84,6 +84,7 @@ async def serving(
     failover_wait: float = 30.0,
     switchover_grace: float = 10.0,
     replication: bool = False,
+    routing: Routing | None = None,
 ) -> AsyncIterator[InProcess]:
     """A proxy before pods with those role labels."""
     config = Config(
@@ -93,6 +94,7 @@ async def serving(
         health=Health(interval=0.2, failover_wait=failover_wait, switchover_grace=switchover_grace),
         pool=PoolConfig(size=size),
         replication=Replication(allow=replication),
+        routing=routing or Routing(),
     )
     proxy = Proxy(config, None)
     ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()

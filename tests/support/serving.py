@@ -12,7 +12,7 @@ import psycopg
 from pgproxy.embedded import Cluster, Installation, Server
 from pgproxy.protocol.authentication import credentials_of
 from pgproxy.protocol.scram import Keyring
-from pgproxy.servers.connection import Backend
+from pgproxy.servers.backend import Backend
 from pgproxy.servers.login import ServerLogin
 from tests.support import wire
 from tests.support.place import cluster_parent

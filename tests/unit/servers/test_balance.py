@@ -1,5 +1,12 @@
-from pgproxy.servers.balance import NONE, least_loaded
-from pgproxy.servers.connection import Backend
+from random import Random
+
+import pytest
+
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.balance import NONE, Balancer
+from pgproxy.servers.shares import Shares
+
+WAYS = ("least-loaded", "round-robin", "weighted-random", "sticky")
 
 
 def backends(*loads: int, weights: tuple[float, ...] = ()) -> list[Backend]:
@@ -8,43 +15,88 @@ def backends(*loads: int, weights: tuple[float, ...] = ()) -> list[Backend]:
         backend = Backend(f"r{number}", "localhost", 5432, weights[number] if weights else 1.0)
         backend.load = load
         made.append(backend)
+    Shares().follow(made, 0.0)
     return made
 
 
-def test_nobody_is_chosen_from_nobody() -> None:
-    assert least_loaded([], 1, 0.0) == NONE
+def balancer(way: str = "least-loaded") -> Balancer:
+    return Balancer(way, Random(1).random)
+
+
+def choices(way: str, among: list[Backend], count: int) -> list[int]:
+    chooser = balancer(way)
+    return [int(chooser.choose(among, 0.0, None)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nobody_is_chosen_from_nobody(way: str) -> None:
+    assert balancer(way).choose([], 0.0, None) == NONE
 
 
 def test_the_least_loaded_is_chosen_whoever_has_the_turn() -> None:
-    for turn in range(5):
-        assert least_loaded(backends(3, 1, 2), turn, 0.0) == 1
+    assert choices("least-loaded", backends(3, 1, 2), 5) == [1] * 5
 
 
-def test_equals_take_turns() -> None:
-    assert [least_loaded(backends(1, 1, 1), turn, 0.0) for turn in range(6)] == [0, 1, 2, 0, 1, 2]
+@pytest.mark.parametrize("way", ["least-loaded", "round-robin", "sticky"])
+def test_equals_take_turns(way: str) -> None:
+    assert choices(way, backends(1, 1, 1), 6) == [2, 1, 0, 2, 1, 0]
 
 
 def test_a_heavier_one_takes_more() -> None:
-    chosen = [0, 0]
     both = backends(0, 0, weights=(1.0, 3.0))
-    for turn in range(40):
-        index = int(least_loaded(both, turn, 0.0))
-        both[index].load += 1
-        chosen[index] += 1
-    assert chosen == [10, 30]
+    chooser = balancer()
+    for _ in range(40):
+        both[int(chooser.choose(both, 0.0, None))].load += 1
+    assert [int(backend.load) for backend in both] == [10, 30]
 
 
-def test_weight_zero_is_the_last_resort() -> None:
+@pytest.mark.parametrize("way", ["least-loaded", "round-robin"])
+def test_a_heavier_one_takes_more_while_nothing_is_in_flight(way: str) -> None:
+    chosen = choices(way, backends(0, 0, weights=(3.0, 1.0)), 8)
+    assert (chosen[:4].count(0), chosen[4:].count(0)) == (3, 3)
+
+
+def test_round_robin_does_not_look_at_the_load() -> None:
+    assert choices("round-robin", backends(50, 0), 4) == [1, 0, 1, 0]
+
+
+def test_lots_are_as_large_as_weights() -> None:
+    numbers = iter([0.0, 0.2499, 0.25, 0.9999])
+    both = backends(9, 0, weights=(1.0, 3.0))
+    chooser = Balancer("weighted-random", lambda: next(numbers))
+    assert [chooser.choose(both, 0.0, None) for _ in range(4)] == [0, 0, 1, 1]
+
+
+def test_a_lot_too_many_is_the_last_ones() -> None:
+    both = backends(0, 0)
+    assert Balancer("weighted-random", lambda: 1.0).choose(both, 0.0, None) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_weight_zero_is_the_last_resort(way: str) -> None:
     both = backends(0, 50, weights=(0.0, 1.0))
-    assert least_loaded(both, 0, 0.0) == 1
-    assert least_loaded(both[:1], 0, 0.0) == 0
+    assert choices(way, both, 5) == [1] * 5
+    assert choices(way, both[:1], 5) == [0] * 5
 
 
-def test_only_who_shows_the_last_write_is_chosen() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_only_who_shows_the_last_write_is_chosen(way: str) -> None:
     three = backends(0, 5, 9)
     for backend, seen in zip(three, (10.0, 20.0, 30.0), strict=True):
         backend.fresh_as_of = seen
-    assert least_loaded(three, 0, 10.0) == 0
-    assert least_loaded(three, 0, 10.1) == 1
-    assert least_loaded(three, 0, 30.0) == 2
-    assert least_loaded(three, 0, 31.0) == NONE
+    chooser = balancer(way)
+    assert {int(chooser.choose(three, 10.1, three[0])) for _ in range(50)} <= {1, 2}
+    assert [chooser.choose(three, 30.0, three[0]) for _ in range(5)] == [2] * 5
+    assert chooser.choose(three, 31.0, three[0]) == NONE
+
+
+def test_a_session_stays_where_it_is() -> None:
+    three = backends(0, 0, 7)
+    chooser = balancer("sticky")
+    assert [chooser.choose(three, 0.0, three[2]) for _ in range(5)] == [2] * 5
+    assert chooser.choose(three[:2], 0.0, three[2]) == 1  # it serves no more
+
+
+def test_a_session_leaves_for_a_better_rank() -> None:
+    both = backends(0, 0, weights=(0.0, 1.0))
+    assert balancer("sticky").choose(both, 0.0, both[0]) == 1

@@ -119,6 +119,10 @@ def test_the_text_can_be_read(stage: Stage, registry: CollectorRegistry) -> None
     text = generate_latest(registry).decode()
     assert 'pgproxy_build_info{mode="interpreted",version="1.2.3"} 1.0' in text
     assert 'pgproxy_backend_role{backend="p",role="primary"} 1.0' in text
+    assert 'pgproxy_backend_weight{backend="r1"} 1.0' in text
+    assert 'pgproxy_backend_share{backend="r1"} 1.0' in text
+    assert 'pgproxy_backend_latency_seconds{backend="r1"}' in text
+    assert 'pgproxy_backend_latency_seconds{backend="p"}' not in text  # not measured yet
 
 
 def test_what_was_done_is_counted(stage: Stage, registry: CollectorRegistry) -> None:

@@ -4,7 +4,15 @@ from typing import Any
 import pytest
 
 from pgproxy.topology.model import Backend
-from pgproxy.topology.pods import backend_of, name_of, resource_version_of, uid_of, why_not
+from pgproxy.topology.pods import (
+    WEIGHT,
+    backend_of,
+    ignored_weight,
+    name_of,
+    resource_version_of,
+    uid_of,
+    why_not,
+)
 from pgproxy.topology.presets import Rules
 from tests.support.operators import pod
 
@@ -37,6 +45,46 @@ def test_a_pod_as_it_should_be() -> None:
         leaving=False,
     )
     assert why_not(pod("db-1", labels), RULES) == ""
+
+
+def test_another_label_may_tell_the_zone() -> None:
+    labels = {"topology.kubernetes.io/zone": "eu-1b", "rack": "r7"}
+    backend = backend_of(pod("db-1", labels), Rules("app=db", zone_label="rack"))
+    assert backend is not None
+    assert backend.zone == "r7"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "label", "weight"),
+    [
+        (None, None, 1),
+        ("0", None, 0),
+        ("1000", None, 1000),
+        (None, "3", 3),
+        ("5", "3", 5),
+    ],
+)
+def test_a_pod_has_a_weight(annotation: str | None, label: str | None, weight: int) -> None:
+    one = changed("metadata.annotations", {WEIGHT: annotation})
+    one["metadata"]["labels"][WEIGHT] = label
+    backend = backend_of(one, RULES)
+    assert backend is not None
+    assert backend.weight == weight
+    assert ignored_weight(one) == ""
+
+
+@pytest.mark.parametrize(
+    "value", ["", "-1", "1001", "1.5", "heavy", " 1", "٣", "99999", "1" * 5000, 3, True, [], {}]
+)
+@pytest.mark.parametrize("place", ["annotations", "labels"])
+def test_a_weight_that_is_none_is_ignored(place: str, value: object) -> None:
+    one = changed(f"metadata.{place}", {WEIGHT: value})
+    backend = backend_of(one, RULES)
+    assert backend is not None
+    assert backend.weight == 1
+    assert ignored_weight(one).startswith("pgproxy.io/weight: ")
+    assert ignored_weight(one).endswith(" is no whole number from 0 to 1000")
+    assert len(ignored_weight(one)) < 120
 
 
 def test_without_a_label_it_is_no_hint() -> None:
@@ -145,6 +193,7 @@ def test_a_named_port_and_no_such_container(containers: object) -> None:
 def test_things_that_are_no_pods(thing: object) -> None:
     assert backend_of(thing, RULES) is None
     assert name_of(thing) == uid_of(thing) == resource_version_of(thing) == ""
+    assert ignored_weight(thing) == ""
 
 
 def test_what_a_pod_is_known_by() -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from pgproxy.topology.pods import WEIGHT
 from pgproxy.topology.podstore import (
     Event,
     Page,
@@ -37,6 +38,29 @@ def store() -> Store:
 
 def test_a_snapshot_is_in_the_order_of_names(store: Store) -> None:
     assert list(roles(store)) == ["db-0", "db-1"]
+
+
+def weighed(weight: str, name: str = "db-1") -> dict[str, Any]:
+    one = pod(name, REPLICA, uid="u1")
+    one["metadata"]["annotations"][WEIGHT] = weight
+    return one
+
+
+def test_a_weight_that_is_none_is_remembered_while_it_is_there(store: Store) -> None:
+    assert store.ignored == {}
+    _, has_changed = store.take(line("MODIFIED", weighed("heavy")))
+    assert not has_changed
+    assert list(store.ignored) == ["db-1"]
+    assert "'heavy'" in store.ignored["db-1"]
+    _, has_changed = store.take(line("MODIFIED", weighed("7")))
+    assert (has_changed, store.ignored) == (True, {})
+    store.take(line("MODIFIED", weighed("heavy")))
+    store.take(line("DELETED", weighed("heavy")))
+    assert store.ignored == {}
+    store.replace((weighed("heavy"),))
+    assert list(store.ignored) == ["db-1"]
+    store.replace(())
+    assert store.ignored == {}
 
 
 def test_a_list_replaces_everything(store: Store) -> None:

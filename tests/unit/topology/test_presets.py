@@ -70,6 +70,11 @@ def test_a_port_is_a_number_or_a_name() -> None:
     assert rules_of(Kubernetes(selector="a=b")).ports == (5432,)
 
 
+def test_the_label_of_the_zone() -> None:
+    assert rules_of(Kubernetes(selector="a=b")).zone_label == "topology.kubernetes.io/zone"
+    assert rules_of(Kubernetes(selector="a=b", zone_label="rack")).zone_label == "rack"
+
+
 def test_without_a_label_the_server_is_asked() -> None:
     rules = rules_of(Kubernetes(selector="app=db"))
     assert rules.role({}) == rules.role({"role": "primary"}) == "auto"
