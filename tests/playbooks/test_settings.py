@@ -33,7 +33,7 @@ from tests.support.wire import SYNC, bind, execute, parse, query
 
 SELECT = query("SELECT 1")
 INSERT = query("INSERT INTO t VALUES (1)")
-SET_PATH = query("SET search_path = a")
+SET_PATH = query('SET search_path = "A"')  # what SHOW tells of that the server is asked
 SET_MEMORY = query("SET work_mem = '5MB'")
 RESTORED = BEGUN + write.row_description([b"set_config"]) + write.data_row([b"x"])
 RESTORED += write.command_complete(b"SELECT 1") + COMMITTED + IDLE
@@ -348,7 +348,7 @@ class TestTrouble:
         stage.settle()
         assert shared.server is not None
         stage["p"].take()
-        client >> query("SET search_path = a; NOTIFY c")
+        client >> query('SET search_path = "A"; NOTIFY c')
         stage["p"].take()
         # The marker waits for the other connection, which does not answer.
         leased = client.relay.server
@@ -444,7 +444,7 @@ class TestPinsThatEnd:
         assert client.relay.pin is not None
 
     @pytest.mark.parametrize("sql", ["SELEC", "CREATE TEMP TABLE a ()"])
-    @pytest.mark.parametrize("before", ["SET search_path = a", "SELECT pg_advisory_unlock(1)"])
+    @pytest.mark.parametrize("before", ['SET search_path = "A"', "SELECT pg_advisory_unlock(1)"])
     def test_what_fails_while_the_server_is_asked_pins_nobody(
         self, stage: Stage, before: str, sql: str
     ) -> None:
