@@ -186,6 +186,7 @@ class Proxy:
             watermark=config.consistency.read_your_writes,
             rerun_limit=config.health.rerun_limit,
             listening=self.listening,
+            until_write=config.routing.transactions == "replica-until-write",
             on_statement=on_statement,
             on_schema_change=self.catalogues.changed,
         )

@@ -369,7 +369,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "timeouts.idle_in_transaction": (0.0,),
     "timeouts.transaction": (0.0,),
     "timeouts.client_idle": (0.0,),
-    "routing.transactions": ("primary",),
     "routing.read_from_primary": ("fallback",),
     "consistency.max_staleness": (10.0, 0.0),
     "discovery.mode": ("static", "kubernetes"),

@@ -64,6 +64,11 @@ class Channels:
             or self._notifies
         )
 
+    @property
+    def savepoints(self) -> list[bytes]:
+        """Those of the open transaction, oldest first; none that an answer is awaited for."""
+        return [name for name, _changes in self._savepoints]
+
     def hears(self, channel: bytes) -> bool:
         """Whether a notification that comes now is kept until the client is at rest, and then given
         if it listens to the channel. PostgreSQL too gives a session that listened to something else

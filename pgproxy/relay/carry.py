@@ -67,6 +67,7 @@ ISOLATION: Final = "default_transaction_isolation"
 SEARCH_PATH: Final = "search_path"
 # What decides which objects a name stands for: "$user" in a search_path is the current role.
 NAMING: Final = frozenset({SEARCH_PATH, *AUTHORITY})
+READ_ONLY: Final = "default_transaction_read_only"
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
@@ -108,6 +109,7 @@ class Carry:
         self.settings = origin.base
         self.reported = origin.reported  # what the client was told. A change makes a new one
         self.isolation = b""  # of transactions that do not say theirs
+        self.read_only = False  # transactions that do not say otherwise
         self.touched: dict[str, bool] = {}
         self.resetting = NO_NAMES  # settings that the last batch sets back to their first values
         self.may_unpin = False
@@ -408,6 +410,8 @@ class Carry:
         own = settings.values.get(ISOLATION)
         # Names of values count in any case, as settings of an enumeration do.
         self.isolation = self._profile.isolation if own is None else own.lower().encode()
+        own = settings.values.get(READ_ONLY)
+        self.read_only = self._profile.read_only if own is None else is_on(own)
 
     def set_router(self) -> None:
         """Which router decides: that of what names stand for in this session."""
@@ -479,6 +483,14 @@ class Carry:
         self._choose_pin()
         relay = self.relay
         relay.batch.shares_listening = relay.listening is not None and Pin.LISTEN not in self.pins
+
+
+def is_on(value: str) -> bool:
+    """Whether the value of a Boolean setting, as written, is true: parse_bool() in PostgreSQL."""
+    word = value.strip().lower()
+    return word in ("on", "1") or (
+        word != "" and ("true".startswith(word) or "yes".startswith(word))
+    )
 
 
 def _executes_once(batch: BatchReader) -> bool:

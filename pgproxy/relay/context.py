@@ -33,6 +33,7 @@ class RelayContext:
         watermark: str,
         rerun_limit: int = 0,
         listening: Listening | None = None,
+        until_write: bool = False,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
         on_schema_change: Callable[[str], None] = lambda _database: None,
     ) -> None:
@@ -45,6 +46,7 @@ class RelayContext:
         self.keeps_watermark = watermark != "off"
         self.rerun_limit = rerun_limit
         self.listening = listening
+        self.until_write = until_write  # routing.transactions = "replica-until-write"
         self.on_statement = on_statement
         self.on_schema_change = on_schema_change  # told the database when a change is committed
         self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells

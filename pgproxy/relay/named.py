@@ -93,8 +93,9 @@ class Named:
         relay.answer_error(undefined_statement(reserved))
         return True
 
-    def before(self) -> None:
-        """The batch at hand, which uses names, is about to be sent."""
+    def before(self, *, begins: bool) -> None:
+        """The batch at hand, which uses names, is about to be sent; `begins`: behind a BEGIN that was
+        held back, in front of which names can be brought in line."""
         relay = self.relay
         batch = relay.batch
         self.failure = b""
@@ -103,7 +104,7 @@ class Named:
             return
         if batch.simple:
             batch.find_needs()
-        if relay.front.status != STATUS_FAILED:
+        if relay.front.status != STATUS_FAILED or begins:
             return
         if batch.needs:
             if not batch.simple and not batch.ends:

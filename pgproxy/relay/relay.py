@@ -38,6 +38,7 @@ from pgproxy.protocol.inflight import (
     HELD_BEGIN,
     HIDE,
     LINE_UP,
+    OWED_ATTEMPT,
     OWED_BEGIN,
     OWED_COPY_END,
     OWED_QUERY,
@@ -69,6 +70,7 @@ from pgproxy.relay.cancels import Cancels
 from pgproxy.relay.carry import Carry
 from pgproxy.relay.context import RelayContext, Watermark
 from pgproxy.relay.healing import CHANGED, OTHER_COLUMNS, OUTDATED, Healing
+from pgproxy.relay.moving import Moving
 from pgproxy.relay.named import Named
 from pgproxy.relay.notifications import Notifications
 from pgproxy.relay.rerun import Rerun
@@ -167,7 +169,12 @@ class Relay(Owner):
         mode = context.modes.of(group.database, group.user)
         self.session_mode = mode == SESSION
         self.statement_mode = mode == STATEMENT
-        self.front = Front(session, holds_begin=not self.session_mode, tables=context.tables)
+        self.front = Front(
+            session,
+            holds_begin=not self.session_mode,
+            holds_extended=context.until_write,
+            tables=context.tables,
+        )
         self.routers = context.routers.of(group.database)
         self.generation: i64 = 0  # of the routers when `batch.router` was chosen
         self.batch = BatchReader(self.routers.any_path(), context.registry, self.traffic)
@@ -195,7 +202,7 @@ class Relay(Owner):
         self.pin: Pin | None = None  # one of carry.pins
         self.sequences = Sequences(self)
         self.new_pin: Pin | None = None  # by the statement in flight; an error takes it back
-        self.begun = b""  # the BEGIN of the transaction on a replica, while it can still move
+        self.moving = Moving(self, may_roam=context.until_write)
         self.server_said_goodbye = False
         self.journal = Journal(context.rerun_limit)
         self.rerun = Rerun(self, self.journal)
@@ -383,7 +390,7 @@ class Relay(Owner):
             if not inflight.settled:
                 self.enter(SETTLING)
                 return False
-            if kind != PLAIN or self._ends_here() or not self._leave_replica(server):
+            if kind != PLAIN or not self.moving.leaves(server):
                 self._send(server)
                 return True
             if self.server is not None:
@@ -437,6 +444,8 @@ class Relay(Owner):
         """Whether the batch may be sent to the leased server, whatever is still in flight."""
         if not self.on_replica or self.pin is not None:
             return True
+        if self.moving.roams:
+            return self.moving.fits()
         batch = self.batch
         if batch.anywhere and batch.ending != CUT and self.front.status != STATUS_IDLE:
             return batch.pin is None
@@ -461,11 +470,11 @@ class Relay(Owner):
         front = self.front
         if len(front.held) == 0:
             return target
-        if batch.anywhere and front.held_read_only:
-            target = REPLICA
-        if not front.held_read_only and (route != TO_REPLICA or front.held_needs_primary):
-            return PRIMARY
-        return target
+        if front.is_read_only(self.carry.read_only):
+            return REPLICA if batch.anywhere else target
+        if route == TO_REPLICA and not front.held_needs_primary:
+            return target
+        return self.moving.target()
 
     def _is_routers_word(self) -> bool:
         """Whether no client, but the router alone, sends the batch to a replica."""
@@ -474,7 +483,7 @@ class Relay(Owner):
             decision is not None
             and decision.hint == NO_HINT
             and self.front.session.route == AUTO
-            and not self.front.held_read_only
+            and not self.front.is_read_only(self.carry.read_only)
         )
 
     def _lease(self) -> bool:
@@ -590,12 +599,15 @@ class Relay(Owner):
         first = b""
         if len(front.held) > 0:
             first = front.held
-            self.begun = first if self.on_replica and self._can_move(first) else b""
             front.held = b""
         in_block = front.status == STATUS_IN_TRANSACTION and not pipelined
         if batch.is_named:
-            self.named.before()
+            self.named.before(begins=len(first) > 0)
         sent = Sent(batch, first, in_block, may_fail=pipelined or front.status == STATUS_FAILED)
+        if len(first) > 0 and (self.on_replica or self.moving.is_engaged):
+            self.moving.begins(sent)
+        if self.moving.is_engaged:
+            self.moving.sent()
         if batch.ending == CUT:
             self.journal.give_up()
         else:
@@ -612,8 +624,6 @@ class Relay(Owner):
             batch.unnamed = None
         if not batch.effects and self.carry.touched:
             self.carry.followed(batch, server)
-        if self.on_replica and batch.target == PRIMARY:
-            self.begun = b""  # what it sets in its transaction cannot move
         if batch.is_plain:
             self.transmit(server, sent, pipelined=pipelined)
             self._sent()
@@ -674,7 +684,9 @@ class Relay(Owner):
         if sent.needs is not None:
             preface += lead_in(sent.needs, server.prepared, inflight, inside=sent.inside)
         if len(first) > 0:
-            inflight.push(OWED_BEGIN)
+            if len(sent.first_on_replica) > 0 and not server.backend.writable:
+                first = sent.first_on_replica
+            inflight.push(OWED_ATTEMPT if sent.first_fails else OWED_BEGIN)
             server.prepared.unnamed = None
         if len(preface) > 0:
             first = preface + first
@@ -807,6 +819,7 @@ class Relay(Owner):
         if self.server is not None and self.front.status != STATUS_IDLE:
             self._fail_transaction(write.error_response(error))
             return
+        self.moving.clear()
         self.client.write(self.front.refuse(batch, error))
         batch.done()
 
@@ -828,51 +841,6 @@ class Relay(Owner):
                 batch.continues = True
                 server.write(FAILING_BIND + write.FLUSH)
         batch.done()
-
-    # --- a transaction on a replica -----------------------------------------------------------
-
-    def _can_move(self, begin: bytes) -> bool:
-        """Whether in a transaction begun so each statement sees its own snapshot."""
-        words = begin.lower()
-        if b"repeatable" in words or b"serializable" in words:
-            return False
-        return self.carry.isolation == b"read committed" or b"committed" in words
-
-    def _ends_here(self) -> bool:
-        """The transaction is over, or will be with this batch: no reason to move it."""
-        decision = self.batch.executed
-        return self.front.status == STATUS_FAILED or (
-            decision is not None and decision.ends_transaction
-        )
-
-    def _leave_replica(self, server: ServerConnection) -> bool:
-        """In a transaction on a replica comes a statement that needs the primary. True: it needs
-        not be sent here any more. The transaction, which only read so far, starts anew on the
-        primary; where that is not possible, session state must not be left on a replica."""
-        if self.begun:
-            self.front.held = self.begun
-            self.front.held_read_only = False
-            self.begun = b""
-            self.journal.clear()
-            self.counters.moved_transactions += 1
-            self.enter(FREE)
-            self.server = None
-            self.group.pool_of(server).reset(server, transaction=True, session=False)
-            return True
-        if self.batch.pin is None:
-            return False
-        self.answer_error(
-            PgError(
-                FEATURE_NOT_SUPPORTED,
-                "session state cannot be changed in this transaction",
-                detail=(
-                    "It is READ ONLY and runs on a replica, but the session continues on the "
-                    "primary. Change the state before BEGIN, or begin with a "
-                    "/* pgproxy: primary */ comment."
-                ),
-            )
-        )
-        return True
 
     # --- from the server ----------------------------------------------------------------------
 
@@ -1053,7 +1021,7 @@ class Relay(Owner):
                             pieces.append(batch.in_clients_words(frame, inflight.void))
                             done = splitter.end
                 elif kind == B_PORTAL_SUSPENDED:
-                    self.begun = b""  # the portal cannot move
+                    self.moving.suspended()
                 if inflight.has_void:
                     self._undo(server)
                 answers = inflight.due()
@@ -1133,6 +1101,7 @@ class Relay(Owner):
         self.new_pin = None
         if self.batch.continues:
             return
+        waited = self.phase == SETTLING
         if self.front.status == STATUS_IDLE:
             if self.inflight.doubtful and self._asks_for_more(server):
                 return
@@ -1140,7 +1109,8 @@ class Relay(Owner):
             if self.writing:
                 self.writing = False
                 self.watermark.wrote_at = time.monotonic()
-            self.begun = b""
+            if self.moving.is_engaged:
+                self.moving.clear()
             if self.front.session.touched:
                 self._session_ends_transaction()
             if self.has_chores:
@@ -1149,7 +1119,6 @@ class Relay(Owner):
             if (carry.touched or carry.may_unpin) and carry.settled(server):
                 return
             if self.pin is None:
-                waited = self.phase == SETTLING
                 if not waited and self.sequences.begins_hold(server):
                     return
                 if not waited and self.batch.input.passing:
@@ -1165,7 +1134,11 @@ class Relay(Owner):
             return
         elif self.front.status == STATUS_IN_TRANSACTION:
             self.front.session.broken = False  # a savepoint has saved it
-        if self.phase == SETTLING:
+            if self.moving.roams and self.moving.chained(server):
+                if waited:
+                    self.next_again()
+                return
+        if waited:
             self.enter(LEASED)
             self.next_again()
 
@@ -1216,7 +1189,7 @@ class Relay(Owner):
 
     def forget_transaction(self) -> None:
         """It has ended, and its server is gone."""
-        self.begun = b""
+        self.moving.clear()
         if self.writing:
             self.writing = False
             self.watermark.wrote_at = time.monotonic()

@@ -213,7 +213,7 @@ class Rerun:
             relay.client_gone()
             relay.client.close()
             return
-        relay.begun = b""
+        relay.moving.clear()
         self._tell(PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint))
         self.journal.clear()
         self._go_on()

@@ -188,7 +188,7 @@ class BatchReader:
         self.target: i64 = REPLICA
         self.decision: Decision | None = None  # the one that decided
         # All statements are plain (Decision): what stands here between this and `own` is as it was
-        # made, `known_write`, `may_write`, `again` and `anywhere` apart.
+        # made, `known_write`, `may_write`, `again`, `anywhere` and `movable` apart.
         self.is_plain = True
         self.pin: Pin | None = None
         self.unparsed = False
@@ -208,6 +208,7 @@ class BatchReader:
         self.asks_sequence = False  # what the session's own nextval gave
         self.gives_sequence = False  # it calls nextval
         self.anywhere = False  # it fits wherever its transaction runs
+        self.movable = True  # all its statements are (Decision)
         self.may_unpin = False
         self.uses_temporary = False
         self.changes_defaults = False
@@ -385,6 +386,7 @@ class BatchReader:
         self.may_write = decision.may_write
         self.again = decision.again
         self.anywhere = decision.anywhere
+        self.movable = decision.movable
         return BATCH
 
     def _special_query(self, decision: Decision) -> None:
@@ -411,6 +413,7 @@ class BatchReader:
         self.asks_sequence = decision.asks_sequence
         self.gives_sequence = decision.gives_sequence
         self.anywhere = decision.anywhere
+        self.movable = decision.movable
         self.may_unpin = decision.may_unpin
         self.uses_temporary = decision.uses_temporary
         self.changes_defaults = decision.changes_defaults
@@ -446,6 +449,7 @@ class BatchReader:
         self.may_write = False
         self.again = ALONE
         self.anywhere = True
+        self.movable = True
         if not self.is_plain:
             self._make_plain()
         if not self.continues:
@@ -597,6 +601,8 @@ class BatchReader:
             self.target = PRIMARY
             if not decision.anywhere:
                 self.anywhere = False
+        if not decision.movable:
+            self.movable = False
         if decision.is_plain:
             self.own = PLAIN
             return

@@ -20,7 +20,7 @@ from pglast.parser import ParseError
 
 from pgproxy.routing.decision import Pin, Reason
 from pgproxy.routing.functions import type_reason
-from pgproxy.routing.lookup import FunctionLists, Lookup, Verdict
+from pgproxy.routing.lookup import OF_THE_TRANSACTION, FunctionLists, Lookup, Verdict
 from pgproxy.routing.parsing import parse
 from pgproxy.routing.reads import Findings
 
@@ -191,29 +191,33 @@ class Namespace(Lookup):
         name = names[-1]
         catalogue = self.catalogue
         found = False
+        weakest: Verdict | None = None
         for schema in self._where(names, catalogue.types):
             definition = catalogue.types.get(schema, {}).get(name)
             if definition is None:
                 continue
             found = True
             verdict = self._followed("type", schema, name, definition)
-            if verdict is not None:
+            if verdict is not None and verdict.reason is not None:
                 return verdict
+            weakest = weakest or verdict
         for schema, cast in catalogue.casts:
             if cast == name and (len(names) < 2 or names[-2] == schema):
                 return Verdict(Reason.VOLATILE_FUNCTION, catalogue.casts[schema, cast])
-        return None if found else super().type(names)
+        return weakest if found else super().type(names)
 
     def relation(self, schema: str, name: str) -> Verdict | None:
         relations = self.catalogue.relations
+        weakest: Verdict | None = None
         for where in self._where([schema, name] if schema else [name], relations):
             relation = relations.get(where, {}).get(name)
             if relation is None:
                 continue
             verdict = self._relation(where, name, relation)
-            if verdict is not None:
+            if verdict is not None and verdict.reason is not None:
                 return verdict
-        return super().relation(schema, name)
+            weakest = weakest or verdict
+        return super().relation(schema, name) or weakest
 
     def attribute(self, name: str) -> Verdict | None:
         if name not in self._row_functions:
@@ -274,7 +278,7 @@ def _judge(what: str, definition: str, lookup: Lookup) -> Verdict | None:
     except (ParseError, RecursionError, ValueError) as error:
         return Verdict(Reason.UNPARSABLE, f"{what}: {error.args[0] if error.args else error}")
     if findings.reason is None:
-        return None
+        return None if findings.movable else OF_THE_TRANSACTION
     # Which settings it makes is not followed.
     pin = Pin.SET_CONFIG if findings.sets and findings.pin is None else findings.pin
     return Verdict(

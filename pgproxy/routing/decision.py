@@ -45,7 +45,9 @@ DEALLOCATE: Final = 7  # of one name or ALL, which may be the protocol's own sta
 LISTEN: Final = 8
 UNLISTEN: Final = 9  # of one channel or of all
 SHOW_CHANNELS: Final = 10  # SELECT pg_listening_channels()
-SHOW_TABLE: Final = 11  # and above: SHOW of one of OWN_TABLES, each with a number of its own
+CHAIN: Final = 11  # COMMIT AND CHAIN, ROLLBACK AND CHAIN
+SET_TRANSACTION: Final = 12  # SET TRANSACTION …, but for SNAPSHOT
+SHOW_TABLE: Final = 13  # and above: SHOW of one of OWN_TABLES, each with a number of its own
 
 # What Pgpool-II's clients may ask on any database, by SHOW.
 OWN_TABLES: Final = (
@@ -279,9 +281,10 @@ class Decision:
     code            the reason's number: its place in REASONS
     kind            PLAIN, or what the relay itself has to do
     pin             why the session keeps its server connection if the statement succeeds, or None
-    tag             for BEGIN and END: the command tag PostgreSQL answers with
-    read_only       BEGIN … READ ONLY
+    tag             for BEGIN, END, CHAIN, SET_TRANSACTION: PostgreSQL's command tag
+    read_only       BEGIN … READ ONLY, SET TRANSACTION READ ONLY
     argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT.
+                    BEGIN and SET_TRANSACTION: the isolation level, "" if none is said.
                     DDL: the database in which nobody may be, if there is one
     local           SET LOCAL
     unparsed        the text was not understood: `pin` holds only if PostgreSQL accepts it
@@ -293,7 +296,9 @@ class Decision:
     hint            PRIMARY, REPLICA or NO_HINT, from the leading comment; `target` heeds it already
     starts_transaction, ends_transaction
                     one of its statements is BEGIN …; COMMIT, ROLLBACK or PREPARE TRANSACTION
-    movable         a plain read without effect on its transaction
+    movable         in a transaction that has only read it may run on a replica, and the transaction
+                    may go on elsewhere afterwards: it leaves nothing behind but a savepoint, and what
+                    it tells is neither of the transaction (now()) nor of where that runs
     again           NEVER, IN_BLOCK or ALONE: where it may be run again
     exact           made from the literals too: may stand only for exactly this text
     effects         what it may do to the session's settings, in order
@@ -400,20 +405,27 @@ class Decision:
     def hinted(self, hint: i64, target: i64) -> "Decision":
         """This decision under a hint, which changes the target or leaves it."""
         reason = Reason.HINT if target != self.target else self.reason
-        return self._altered(target, reason, hint, int(self.again), self.names)
+        movable = self.movable and hint != PRIMARY
+        return self._altered(target, reason, hint, int(self.again), self.names, movable)
 
     def never_again(self) -> "Decision":
         """This decision for a text that acts elsewhere too, which a rollback does not undo."""
-        return self._altered(self.target, self.reason, self.hint, NEVER, self.names)
+        return self._altered(self.target, self.reason, self.hint, NEVER, self.names, self.movable)
 
     def naming(self, names: Names | None) -> "Decision":
         """This decision for a text that does so with names."""
         # What it does to names no rollback takes back.
         again = NEVER if names is not None and names.changes is not None else int(self.again)
-        return self._altered(self.target, self.reason, self.hint, again, names)
+        return self._altered(self.target, self.reason, self.hint, again, names, self.movable)
 
     def _altered(
-        self, target: i64, reason: Reason, hint: i64, again: int, names: Names | None
+        self,
+        target: i64,
+        reason: Reason,
+        hint: i64,
+        again: int,
+        names: Names | None,
+        movable: bool,
     ) -> "Decision":
         return Decision(
             target,
@@ -433,7 +445,7 @@ class Decision:
             hint=hint,
             starts_transaction=self.starts_transaction,
             ends_transaction=self.ends_transaction,
-            movable=self.movable,
+            movable=movable,
             exact=self.exact,
             again=again,
             effects=self.effects,

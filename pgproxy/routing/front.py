@@ -1,8 +1,8 @@
 """HOT, PURE. What the proxy answers itself, and the transaction as the client sees it.
 
 BEGIN is held back: it is answered at once and sent, hidden, in front of the first statement, which
-shows where the transaction has to go. So a transaction may have begun, ended or even failed
-without any server knowing. The rest that needs no server: SET and SHOW of pgproxy's own settings,
+shows where the transaction has to go; SET TRANSACTION behind it likewise. So a transaction may have
+begun, ended or even failed without any server knowing. The rest that needs no server: SET and SHOW of pgproxy's own settings,
 LISTEN, Close and Sync, and Parse of a text that some server has accepted before.
 """
 
@@ -21,20 +21,22 @@ from pgproxy.protocol.states import PARSE
 from pgproxy.routing.batch import AT_READY, CHANNEL_KINDS, CUT, BatchReader
 from pgproxy.routing.decision import (
     BEGIN,
+    CHAIN,
     DEALLOCATE,
     END,
     LISTEN,
     PLAIN,
     PRIMARY,
     REASONS,
-    REPLICA,
     SET_ROUTE,
+    SET_TRANSACTION,
     SHOW_CHANNELS,
     SHOW_ROUTE,
     SHOW_TABLE,
     UNLISTEN,
     Decision,
 )
+from pgproxy.routing.shape import is_alone, is_certain
 
 READY: Final = {
     STATUS_IDLE: write.READY_IDLE,
@@ -71,24 +73,31 @@ class LastRoute:
 @final
 class Front:
     """One session's. `status` is what the last ReadyForQuery has told the client. `tables` has the
-    RowDescription and DataRows of each of OWN_TABLES."""
+    RowDescription and DataRows of each of OWN_TABLES. `holds_begin`: BEGIN of the simple protocol is
+    held back; `holds_extended`: that of the extended protocol too, if it is alone in its batch."""
 
     def __init__(
         self,
         session: Session,
         *,
         holds_begin: bool,
+        holds_extended: bool = False,
         tables: Callable[[str], list[bytes]] | None = None,
     ) -> None:
         self.session = session
         self.channels = Channels()
         self.last_route = LastRoute()
         self.status: i64 = STATUS_IDLE
-        self.held = b""  # the frame of a BEGIN that the client believes executed
+        # The frame of a BEGIN that the client believes executed, with what SET TRANSACTION has added.
+        self.held = b""
         self.held_read_only = False
+        self.held_says_access = False  # READ ONLY or READ WRITE, or the server refuses it anyway
         self.held_needs_primary = False  # READ WRITE or SERIALIZABLE: a standby refuses it
+        self.held_for_primary = False  # by a hint, or because it comes from a replica
+        self.held_isolation = ""  # if it says one
         self.failure = IN_FAILED_TRANSACTION  # what the next statement of a failed one gets
         self._holds_begin = holds_begin
+        self._holds_extended = holds_begin and holds_extended
         self._tables = tables
 
     def answer(self, batch: BatchReader) -> bytes | None:
@@ -103,20 +112,59 @@ class Front:
             return self.answer_own(batch)
         if decision is None:
             return self._bookkeeping(batch)
-        if not batch.simple:
-            return None
         kind = decision.kind
-        if kind == BEGIN and not self.held and self._holds_begin:
-            self.held = batch.raw()
-            self.held_read_only = decision.read_only and decision.target == REPLICA
-            self.held_needs_primary = decision.known_write
+        if kind == PLAIN:
+            return None
+        if not batch.simple and not (
+            self._holds_extended and is_alone(batch) and is_certain(batch)
+        ):
+            return None
+        if len(self.held) > 0:
+            return self._behind_begin(batch, decision)
+        if kind == BEGIN and self._holds_begin:
+            self.held = batch.raw() if batch.simple else write.query(batch.sql())
+            self.held_read_only = False
+            self.held_says_access = False
+            self.held_needs_primary = False
+            self.held_for_primary = decision.hint == PRIMARY
+            self.held_isolation = ""
+            self._take_modes(decision)
             return self._tag(batch, decision.tag, STATUS_IN_TRANSACTION)
-        if kind == END and self.held:
-            self.held = b""
-            self.session.end(committed=decision.tag == b"COMMIT")
-            self.channels.end(committed=decision.tag == b"COMMIT")
-            return self._tag(batch, decision.tag, STATUS_IDLE)
         return None
+
+    def is_read_only(self, default: bool) -> bool:
+        """Whether the transaction whose BEGIN is held back can only read, and be so on a standby;
+        `default`: default_transaction_read_only."""
+        if self.held_needs_primary or self.held_for_primary:
+            return False
+        return self.held_read_only or (default and not self.held_says_access)
+
+    def _behind_begin(self, batch: BatchReader, decision: Decision) -> bytes | None:
+        """The transaction has begun, and nothing was asked in it."""
+        kind = decision.kind
+        if kind == SET_TRANSACTION:
+            # A comment at the end of BEGIN ends with the line.
+            self.held = write.query(self.held[5:-1] + b"\n;" + batch.sql())
+            self._take_modes(decision)
+            return self._tag(batch, decision.tag, STATUS_IN_TRANSACTION)
+        if kind not in (END, CHAIN):
+            return None
+        status = STATUS_IN_TRANSACTION
+        if kind == END:
+            self.held = b""
+            status = STATUS_IDLE
+        self.session.end(committed=decision.tag == b"COMMIT")
+        self.channels.end(committed=decision.tag == b"COMMIT")
+        return self._tag(batch, decision.tag, status)
+
+    def _take_modes(self, decision: Decision) -> None:
+        if decision.read_only or decision.known_write:
+            self.held_read_only = decision.read_only
+            self.held_says_access = True
+        if decision.known_write:
+            self.held_needs_primary = True
+        if decision.argument:
+            self.held_isolation = decision.argument
 
     def answer_own(self, batch: BatchReader) -> bytes:
         """SET pgproxy.route, SHOW of what is the proxy's own, DEALLOCATE, and LISTEN and its like,

@@ -125,6 +125,37 @@ PINS: Final = {
 OF_OWN_SEQUENCES: Final = frozenset({"currval", "lastval"})
 TO_OWN_SEQUENCES: Final = frozenset({"nextval", "setval"})
 
+# What they tell is of the transaction, the server process or the server: in one transaction they must
+# not be asked of two.
+OF_THE_TRANSACTION: Final = frozenset(
+    """
+    age mxid_age now transaction_timestamp
+    pg_current_snapshot pg_current_xact_id_if_assigned txid_current_if_assigned
+    txid_current_snapshot
+    inet_client_addr inet_client_port inet_server_addr inet_server_port pg_backend_pid
+    pg_conf_load_time pg_postmaster_start_time pg_cursor pg_prepared_statement
+    pg_show_all_settings
+    pg_get_wal_replay_pause_state pg_is_in_recovery pg_is_wal_replay_paused
+    pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp
+    """.split()
+)
+STATISTICS: Final = ("pg_stat_", "pg_statio_")  # each server has its own, by views and functions
+VIEWS_OF_THE_TRANSACTION: Final = frozenset("pg_cursors pg_prepared_statements pg_settings".split())
+# SQLValueFunction (nodes/primnodes.h) without those of time.
+TIMELESS: Final = frozenset(
+    """
+    SVFOP_CURRENT_ROLE SVFOP_CURRENT_USER SVFOP_USER SVFOP_SESSION_USER SVFOP_CURRENT_CATALOG
+    SVFOP_CURRENT_SCHEMA
+    """.split()
+)
+# Settings that tell one server from another.
+SERVER_SETTINGS: Final = frozenset(
+    """
+    all cluster_name config_file data_directory external_pid_file hba_file ident_file
+    listen_addresses port primary_conninfo primary_slot_name unix_socket_directories
+    """.split()
+)
+
 READS: Final = (NON_VOLATILE - NON_VOLATILE_ON_PRIMARY) | READ_SAFE
 
 # The schema information_schema is as much PostgreSQL's own; drivers ask by its functions.
@@ -165,6 +196,16 @@ def function_reason(names: list[str]) -> Reason | None:
     if name in READS_OF_THE_PRIMARY or name in NON_VOLATILE_ON_PRIMARY:
         return Reason.PRIMARY_FUNCTION
     return Reason.VOLATILE_FUNCTION if name in VOLATILE else Reason.UNKNOWN_FUNCTION
+
+
+def is_of_the_transaction(function: str) -> bool:
+    """Whether what a built-in tells is of the transaction, or of where it runs."""
+    return function in OF_THE_TRANSACTION or function.startswith(STATISTICS)
+
+
+def is_view_of_the_transaction(relation: str) -> bool:
+    """The same of a relation; one of the user's that has such a name may be meant."""
+    return relation in VIEWS_OF_THE_TRANSACTION or relation.startswith(STATISTICS)
 
 
 def is_view_of_the_primary(relation: str, schema: str) -> bool:

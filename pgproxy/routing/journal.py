@@ -50,6 +50,8 @@ class Sent:
         self.edits = batch.edits if batch.edits and not batch.simple else _NO_EDITS
         self.new_unnamed = batch.new_unnamed
         self.first = first
+        self.first_on_replica = b""  # what is sent there in place of it, if that is not the same
+        self.first_fails = False  # behind BEGIN: the transaction had failed before it moved
         self.in_block = in_block
         self.may_fail = may_fail  # what was sent before may make it fail as a whole
         self.ends = batch.ends  # it has a COMMIT or ROLLBACK

@@ -22,11 +22,12 @@ NOT_SHOWN: Final = frozenset({Reason.VOLATILE_FUNCTION, Reason.UNKNOWN_FUNCTION}
 
 @final
 class Verdict:
-    """Why what a name stands for is no read. `is_local`: no read on another server could miss what
-    it does; `pin`: what using it leaves in the session."""
+    """Why what a name stands for is no read. `reason` None: it is one, but what it tells is of the
+    transaction (Decision.movable). `is_local`: no read on another server could miss what it does;
+    `pin`: what using it leaves in the session."""
 
     def __init__(
-        self, reason: Reason, detail: str, *, is_local: bool = False, pin: Pin | None = None
+        self, reason: Reason | None, detail: str, *, is_local: bool = False, pin: Pin | None = None
     ) -> None:
         self.reason = reason
         self.detail = detail
@@ -34,7 +35,11 @@ class Verdict:
         self.pin = pin
 
     def __repr__(self) -> str:
-        return f"<Verdict {self.reason.value} {self.detail!r}>"
+        reason = "movable" if self.reason is None else self.reason.value
+        return f"<Verdict {reason} {self.detail!r}>"
+
+
+OF_THE_TRANSACTION: Final = Verdict(None, "")
 
 
 @final

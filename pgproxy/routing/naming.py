@@ -10,6 +10,7 @@ from pgproxy.protocol.prepared import Statement
 from pgproxy.routing.classify import OVERRULED
 from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
 from pgproxy.routing.router import Router
+from pgproxy.routing.statements import FIXED_READ
 
 
 def decided(statement: Statement, router: Router) -> Decision:
@@ -53,6 +54,8 @@ def decisions_of(
                 return [decision]  # it fails, or runs what nobody here has seen
             if executed.target == PRIMARY and not (use.runs and _overruled(decision, executed)):
                 inner.append(executed if use.runs else _only_explained(executed))
+            elif use.runs and not executed.movable:
+                inner.append(FIXED_READ)
     if not executes:
         return [decision]
     return [cast(Decision, names.reads), *inner]

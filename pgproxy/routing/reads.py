@@ -18,9 +18,13 @@ from pgproxy.routing.functions import (
     PINS,
     ROLE_SETTINGS,
     SEQUENCE_COLUMNS,
+    SERVER_SETTINGS,
+    TIMELESS,
     TO_OWN_SEQUENCES,
     function_reason,
+    is_of_the_transaction,
     is_temporary,
+    is_view_of_the_transaction,
     type_reason,
 )
 from pgproxy.routing.lookup import BUILT_IN, Lookup, Verdict, is_of_postgresql
@@ -35,7 +39,7 @@ PLAIN_NODES: Final = frozenset(
     CaseExpr CaseWhen CoalesceExpr CollateClause ColumnDef CommonTableExpr Float
     GroupingFunc GroupingSet Integer JoinExpr List MinMaxExpr NamedArgExpr NullTest ParamRef
     RangeFunction RangeSubselect RangeTableFunc RangeTableFuncCol ResTarget RowExpr
-    SelectStmt SortBy SQLValueFunction String SubLink TypeCast WindowDef XmlExpr XmlSerialize
+    SelectStmt SortBy String SubLink TypeCast WindowDef XmlExpr XmlSerialize
     JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor
     JsonBehavior JsonFormat JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg
     JsonObjectConstructor JsonOutput JsonParseExpr JsonReturning JsonScalarExpr JsonSerializeExpr
@@ -107,6 +111,8 @@ class Findings:
         self._others = False  # something else keeps it from a replica
         self._writes = False  # something in it may write what a later read could miss
         self.notifies = False  # calls pg_notify
+        # What it tells is not of the transaction, nor of where that runs (Decision.movable).
+        self.movable = True
 
     @property
     def is_read(self) -> bool:
@@ -191,7 +197,12 @@ class Findings:
             schema, name = node.get("schemaname", ""), node["relname"]
             if not is_of_postgresql(schema, name):
                 self._uses_users_own = True
+            if is_view_of_the_transaction(name):
+                self.movable = False
             self._heed(self._lookup.relation(schema, name))
+        elif key == "SQLValueFunction":
+            if node["op"] not in TIMELESS:
+                self.movable = False
         elif key == "FuncCall":
             self._call(node)
         elif key == "TypeName":
@@ -223,6 +234,9 @@ class Findings:
     def _heed(self, verdict: Verdict | None) -> None:
         if verdict is None:
             return
+        if verdict.reason is None:
+            self.movable = False
+            return
         self.found(verdict.reason, verdict.detail, is_local=verdict.is_local)
         if verdict.pin is not None:
             self._pin(verdict.pin)
@@ -236,13 +250,15 @@ class Findings:
         verdict = self._lookup.function(names, arity)
         if function_reason(names) is Reason.UNKNOWN_FUNCTION:
             self._uses_users_own = True
-        if verdict is not None:
-            self._function(names, arguments, verdict)
+            self.movable = False  # it may call now()
+        if verdict is not None and verdict.reason is not None:
+            self._function(names, arguments, verdict.reason, verdict.detail)
         elif names[-1] == "current_setting":
             self._current_setting(arguments)
+        elif is_of_the_transaction(names[-1]):
+            self.movable = False
 
-    def _function(self, names: list[str], arguments: Tree, verdict: Verdict) -> None:
-        reason = verdict.reason
+    def _function(self, names: list[str], arguments: Tree, reason: Reason, detail: str) -> None:
         name = names[-1]
         if reason is Reason.SESSION_STATE and name == "set_config":
             self._set_config(arguments)
@@ -251,7 +267,7 @@ class Findings:
             self.notifies = True
         is_lock = reason is Reason.WRITING_FUNCTION and "advisory" in name
         is_local = is_lock or reason is Reason.PRIMARY_FUNCTION or name == "pg_notify"
-        self.found(reason, verdict.detail, is_local=is_local)
+        self.found(reason, detail, is_local=is_local)
         if name in OF_OWN_SEQUENCES and reason is Reason.PRIMARY_FUNCTION:
             self.asks_sequence = True
         if name in TO_OWN_SEQUENCES and reason is not Reason.UNKNOWN_FUNCTION:
@@ -287,8 +303,11 @@ class Findings:
     def _current_setting(self, arguments: Tree) -> None:
         self.exact = True
         if not arguments:
+            self.movable = False
             return
         constant = setting_name(_text(arguments[:1]))
+        if not constant or constant in SERVER_SETTINGS:
+            self.movable = False
         if constant in ROLE_SETTINGS:
             self.found(Reason.SERVER_ROLE, f"setting {constant}", is_local=True)
 

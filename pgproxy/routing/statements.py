@@ -42,6 +42,7 @@ from pgproxy.protocol.settings import (
 from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
     BEGIN,
+    CHAIN,
     DEALLOCATE,
     DOUBTS,
     END,
@@ -52,6 +53,7 @@ from pgproxy.routing.decision import (
     PRIMARY,
     REPLICA,
     SET_ROUTE,
+    SET_TRANSACTION,
     SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
     SHOW_ROUTE,
@@ -62,7 +64,7 @@ from pgproxy.routing.decision import (
     Reason,
     lasting_pin,
 )
-from pgproxy.routing.functions import PINS, ROLE_SETTINGS
+from pgproxy.routing.functions import PINS, ROLE_SETTINGS, SERVER_SETTINGS
 from pgproxy.routing.lookup import BUILT_IN, Lookup
 from pgproxy.routing.reads import (
     DATA_CHANGES,
@@ -78,6 +80,8 @@ LAST_ROUTE_SETTING: Final = "pgproxy.last_route"
 
 # Most reads have this decision; decisions are never changed, so all share it.
 PLAIN_READ: Final = Decision(REPLICA, Reason.READ, movable=True)
+# And most of the others, such as SELECT now(), this one.
+FIXED_READ: Final = Decision(REPLICA, Reason.READ)
 
 # Statements that go to the primary whatever they hold, and what they are called.
 FIXED: Final = {
@@ -120,6 +124,7 @@ _UNQUOTED: Final = re.compile("[a-z_][a-z0-9_]*")
 _QUOTED_WORDS: Final = RESERVED_KEYWORDS | COL_NAME_KEYWORDS | TYPE_FUNC_NAME_KEYWORDS
 
 _ISOLATION: Final = "transaction_isolation"
+_SERIALIZABLE: Final = "serializable"
 _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
 
 
@@ -240,8 +245,8 @@ def _read(tree: Tree, reason: Reason, lookup: Lookup) -> Decision:
 def _from_findings(findings: Findings, read: Reason) -> Decision:
     if findings.reason is None:
         if read is Reason.READ and not findings.exact:
-            return PLAIN_READ
-        return Decision(REPLICA, read, movable=True, exact=findings.exact)
+            return PLAIN_READ if findings.movable else FIXED_READ
+        return Decision(REPLICA, read, movable=findings.movable, exact=findings.exact)
     pin = findings.pin
     if findings.makes_temporary and pin is None:
         pin = Pin.TEMP_TABLE  # SELECT INTO TEMP
@@ -301,8 +306,13 @@ def _explain(node: Tree, lookup: Lookup) -> Decision:
         inner = decide_statement(query, lookup)
         if inner.target == PRIMARY:
             return inner
-        return Decision(REPLICA, Reason.EXPLAIN, detail="ANALYZE of a read", movable=True,
-                        exact=inner.exact)  # fmt: skip
+        return Decision(
+            REPLICA,
+            Reason.EXPLAIN,
+            detail="ANALYZE of a read",
+            movable=inner.movable,
+            exact=inner.exact,
+        )
     executed = _executed(query)
     if executed is not None:
         return _execute(executed, lookup, runs=False)
@@ -346,9 +356,9 @@ def _transaction(node: Tree) -> Decision:
         return Decision(
             PRIMARY,
             Reason.TRANSACTION_CONTROL,
-            kind=PLAIN if chain else END,
+            kind=CHAIN if chain else END,
             detail=f"{kind} AND CHAIN" if chain else kind,
-            tag=b"" if chain else kind.encode(),
+            tag=kind.encode(),
             starts_transaction=chain,
             ends_transaction=True,
             may_unpin=kind == "ROLLBACK",
@@ -367,33 +377,43 @@ def _transaction(node: Tree) -> Decision:
         )
     savepoint = SAVEPOINTS.get(kind)
     acts: tuple[Act, ...] = ()
+    name = str(node.get("savepoint_name", ""))
     if savepoint is not None:
-        acts = ((savepoint, str(node.get("savepoint_name", "")).encode()),)
+        acts = ((savepoint, name.encode()),)
     return Decision(
         PRIMARY,
         Reason.TRANSACTION_CONTROL,
         detail=words,
         acts=acts,
         may_unpin=words in {"ROLLBACK TO", "ROLLBACK PREPARED"},
+        # What bytes another name has depends on the encoding.
+        movable=savepoint is not None and name.isascii(),
     )
 
 
-def _begin(kind: str, options: Tree) -> Decision:
+def _modes(options: Tree) -> tuple[bool, bool, str]:
+    """Of BEGIN or SET TRANSACTION: whether it says READ ONLY, whether a standby refuses it, and the
+    isolation level ("" if it says none)."""
     read_only = False
-    read_write = False
-    serializable = False
+    refused = False
+    isolation = ""
     for option in options:
         constant = option["DefElem"].get("arg", {}).get("A_Const", {})
         if _name(option) == "transaction_read_only":
             read_only = constant.get("ival", {}).get("ival", 0) != 0  # the last one holds, but
-            read_write = read_write or not read_only  # a standby refuses READ WRITE anywhere
+            refused = refused or not read_only  # a standby refuses READ WRITE anywhere
         elif _name(option) == _ISOLATION:
-            serializable = constant.get("sval", {}).get("sval") == "serializable"
+            isolation = str(constant.get("sval", {}).get("sval", ""))
+    return read_only, refused or isolation == _SERIALIZABLE, isolation
+
+
+def _begin(kind: str, options: Tree) -> Decision:
+    read_only, refused, isolation = _modes(options)
     target = PRIMARY
     reason = Reason.TRANSACTION_CONTROL
-    if serializable:
+    if isolation == _SERIALIZABLE:
         reason = Reason.SERIALIZABLE
-    elif read_only and not read_write:
+    elif read_only and not refused:
         target = REPLICA
         reason = Reason.BEGIN_READ_ONLY
     return Decision(
@@ -403,7 +423,8 @@ def _begin(kind: str, options: Tree) -> Decision:
         detail="BEGIN" if kind == "BEGIN" else "START TRANSACTION",
         tag=b"BEGIN" if kind == "BEGIN" else b"START TRANSACTION",
         read_only=read_only,
-        known_write=serializable or read_write,  # no hint or route makes a standby accept it
+        argument=isolation,
+        known_write=refused,  # no hint or route makes a standby accept it
         starts_transaction=True,
     )
 
@@ -416,6 +437,18 @@ def _set(node: Tree) -> Decision:
         values = [_constant(value) for value in node.get("args", [])]
         argument = ", ".join(values).lower()
         return Decision(PRIMARY, Reason.SET_ROUTE, kind=SET_ROUTE, argument=argument, local=local)
+    if kind == "VAR_SET_MULTI" and name == "TRANSACTION":
+        read_only, refused, isolation = _modes(node.get("args", []))
+        return Decision(
+            PRIMARY,
+            Reason.TRANSACTION_CONTROL,
+            kind=SET_TRANSACTION,
+            detail="SET TRANSACTION",
+            tag=b"SET",
+            read_only=read_only,
+            argument=isolation,
+            known_write=refused,
+        )
     if kind == "VAR_SET_MULTI" and name != "SESSION CHARACTERISTICS":
         return Decision(PRIMARY, Reason.TRANSACTION_CONTROL, detail=f"SET {name}")
     resets = kind in {"VAR_RESET", "VAR_RESET_ALL", "VAR_SET_DEFAULT"}
@@ -499,7 +532,7 @@ def _show(node: Tree) -> Decision:
         return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=kind, detail=name)
     if name in ROLE_SETTINGS:
         return Decision(PRIMARY, Reason.SERVER_ROLE, detail=f"setting {name}")
-    return Decision(REPLICA, Reason.SHOW, movable=True)
+    return Decision(REPLICA, Reason.SHOW, movable=name not in SERVER_SETTINGS)
 
 
 def _declare(node: Tree, lookup: Lookup) -> Decision:

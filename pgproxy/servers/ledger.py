@@ -56,6 +56,7 @@ class Profile:
 
     reported   what a server reports at a log-in without settings
     isolation  default_transaction_isolation of such a session
+    read_only  default_transaction_read_only
     origins    what is known of sessions that begin with these settings
     """
 
@@ -63,6 +64,7 @@ class Profile:
         self.parameters = parameters
         self.reported: dict[bytes, bytes] = {}
         self.isolation = b""
+        self.read_only = False
         self.origins: dict[Settings, Origin] = {}
         self.clients: i64 = 0
 

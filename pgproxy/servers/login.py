@@ -64,7 +64,7 @@ class ServerLogin:
             server.backend, user, [(b"database", name), *profile.parameters]
         )
         async with _in_time(exchange, server.backend):
-            profile.isolation = await _default_isolation(exchange)
+            profile.isolation, profile.read_only = await _defaults(exchange)
             reported = greeting.reported
             if reported != profile.reported and (server.backend.writable or not profile.reported):
                 profile.reported = reported
@@ -190,17 +190,20 @@ def _check_version(backend: Backend, body: bytes) -> None:
         )
 
 
-async def _default_isolation(exchange: Exchange) -> bytes:
-    """What the role and the database make of default_transaction_isolation: no ParameterStatus
-    tells, and a standby refuses SERIALIZABLE. b"" if it cannot be had."""
-    exchange.write(write.query(b"SHOW default_transaction_isolation"))
-    found = b""
+async def _defaults(exchange: Exchange) -> tuple[bytes, bool]:
+    """What the role and the database make of default_transaction_isolation (b"" if it cannot be
+    had) and default_transaction_read_only: no ParameterStatus tells, and they decide where a
+    transaction may run."""
+    exchange.write(
+        write.query(b"SHOW default_transaction_isolation;SHOW default_transaction_read_only")
+    )
+    found = []
     while True:
         kind, body = await read_frame(exchange)
         if kind == codes.B_DATA_ROW:
-            found = body[6:]  # int16 one column, int32 its length
+            found.append(body[6:])  # int16 one column, int32 its length
         elif kind == codes.B_READY_FOR_QUERY:
-            return found
+            return (found[0], found[1] == b"on") if len(found) == 2 else (b"", False)
 
 
 async def read_frame(exchange: Exchange, limit: int = MAX_LOGIN_FRAME) -> tuple[int, bytes]:

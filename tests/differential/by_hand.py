@@ -1,7 +1,7 @@
 """Scripts for what must be known to be tried, by what they are about.
 
 Names begin with the part of transaction pooling that they are about: prepared statements,
-settings, pins, and that no connection carries one client's state to the next.
+settings, transactions, pins, and that no connection carries one client's state to the next.
 """
 
 from typing import Final
@@ -25,6 +25,7 @@ from tests.differential.script import (
     say,
 )
 from tests.differential.settings_by_hand import SETTINGS
+from tests.differential.transactions_by_hand import TRANSACTIONS
 from tests.differential.vocabulary import CUSTOM, EVERY_SETTING, WHO
 
 PINS: Final = {
@@ -198,4 +199,4 @@ CLEAN: Final = {
     ),
 }
 
-SCRIPTS: Final = PREPARED | SETTINGS | PINS | CLEAN
+SCRIPTS: Final = PREPARED | SETTINGS | TRANSACTIONS | PINS | CLEAN

@@ -5,6 +5,7 @@ who change every setting, use the same names, fail, and disconnect in the middle
 each step of a script some of them act.
 """
 
+import re
 from collections.abc import Iterator
 
 import hypothesis
@@ -58,6 +59,18 @@ def pool_of_two(cluster: Cluster, stage: Stage) -> Iterator[ProxyProcess]:
 
 
 @pytest.fixture(scope="module")
+def roaming(cluster: Cluster, stage: Stage) -> Iterator[ProxyProcess]:
+    """Transactions begin on a replica and go on on the primary."""
+    with ProxyProcess.start(
+        cluster.servers,
+        pool={"size": 2, "wait_timeout": 20},
+        routing={"transactions": "replica-until-write"},
+        consistency={"read_your_writes": "global"},
+    ) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
 def noise(pool_of_two: ProxyProcess) -> Iterator[Neighbours]:
     with Neighbours(pool_of_two, OTHER, without=PINS_FOR_GOOD) as neighbours:
         neighbours.act(40)
@@ -79,6 +92,28 @@ def test_by_hand_alone(stage: Stage, pool_of_two: ProxyProcess, name: str) -> No
 @hypothesis.given(script=scripts())
 def test_generated_alone(stage: Stage, pool_of_two: ProxyProcess, script: Script) -> None:
     stage.check(script, pool_of_two)
+
+
+# --- alone, and transactions roam
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_by_hand_roaming(stage: Stage, roaming: ProxyProcess, name: str) -> None:
+    stage.check(SCRIPTS[name], roaming)
+
+
+@pytest.mark.timeout(600)
+@hypothesis.settings(max_examples=EXAMPLES // 5, derandomize=IS_SAME, database=None)
+@hypothesis.given(script=scripts())
+def test_generated_roaming(stage: Stage, roaming: ProxyProcess, script: Script) -> None:
+    stage.check(script, roaming)
+
+
+def test_transactions_have_moved(roaming: ProxyProcess) -> None:
+    """Else the tests above have shown nothing."""
+    found = re.search(r"^pgproxy_moved_transactions_total (\d+)", roaming.get("/metrics")[1], re.M)
+    assert found
+    assert int(found[1]) > 100
 
 
 # --- among neighbours, who are never twice where they were: nothing is made smaller
