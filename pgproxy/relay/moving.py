@@ -23,6 +23,7 @@ from pgproxy.protocol.session import AUTO, TO_PRIMARY
 from pgproxy.protocol.states import FREE
 from pgproxy.routing.batch import AT_READY
 from pgproxy.routing.decision import CHAIN, EMPTY, END, PRIMARY, REPLICA, Decision
+from pgproxy.routing.front import QUERIED
 from pgproxy.routing.journal import Sent
 from pgproxy.routing.shape import is_alone, leaves_nothing
 from pgproxy.servers.connection import ServerConnection
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 # On a replica a transaction that roams needs no more of its BEGIN, which may say READ WRITE.
 ROAMING: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED"
-# Takes a snapshot: from then on the isolation level cannot be set. Rows would pass to the client.
-QUERIED: Final = b"\n;SELECT WHERE false"
 # Fails, whatever savepoints there are.
 FAILING: Final = b"\n;SELECT 1 OPERATOR(pg_catalog./) 0"
 # In a transaction that has failed they are more than refused.

@@ -45,6 +45,12 @@ READY: Final = {
 }
 
 
+# Behind BEGIN: a query was made, so that the isolation level cannot be set any more. It has no rows,
+# which would pass to the client.
+QUERIED: Final = b"\n;SELECT WHERE false"
+# What the proxy answers, and PostgreSQL takes a snapshot for.
+WITH_SNAPSHOT: Final = (DEALLOCATE, SHOW_CHANNELS)
+
 IN_FAILED_TRANSACTION: Final = PgError(
     "25P02",
     "current transaction is aborted, commands ignored until end of transaction block",
@@ -95,6 +101,7 @@ class Front:
         self.held_needs_primary = False  # READ WRITE or SERIALIZABLE: a standby refuses it
         self.held_for_primary = False  # by a hint, or because it comes from a replica
         self.held_isolation = ""  # if it says one
+        self._has_queried = False  # behind it, as far as the client knows
         self.failure = IN_FAILED_TRANSACTION  # what the next statement of a failed one gets
         self._holds_begin = holds_begin
         self._holds_extended = holds_begin and holds_extended
@@ -128,6 +135,7 @@ class Front:
             self.held_needs_primary = False
             self.held_for_primary = decision.hint == PRIMARY
             self.held_isolation = ""
+            self._has_queried = False
             self._take_modes(decision)
             return self._tag(batch, decision.tag, STATUS_IN_TRANSACTION)
         return None
@@ -142,7 +150,7 @@ class Front:
     def _behind_begin(self, batch: BatchReader, decision: Decision) -> bytes | None:
         """The transaction has begun, and nothing was asked in it."""
         kind = decision.kind
-        if kind == SET_TRANSACTION:
+        if kind == SET_TRANSACTION and not self._has_queried:
             # A comment at the end of BEGIN ends with the line.
             self.held = write.query(self.held[5:-1] + b"\n;" + batch.sql())
             self._take_modes(decision)
@@ -203,6 +211,9 @@ class Front:
             rows = self.session.show_last_route(self.last_route.fields())
         if batch.simple:
             batch.unnamed = None  # a simple Query drops it
+        if len(self.held) > 0 and batch.own in WITH_SNAPSHOT and not self._has_queried:
+            self._has_queried = True
+            self.held = write.query(self.held[5:-1] + QUERIED)
         return batch.own_answer(rows, tag, READY[int(self.status)])
 
     def _table(self, name: str) -> list[bytes]:

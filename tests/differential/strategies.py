@@ -93,6 +93,21 @@ STATEMENTS: Final = st.one_of(
 )
 
 
+# What a transaction is made of that reads, and writes now and then.
+IN_TRANSACTIONS: Final = st.one_of(
+    _one_of(*vocabulary.READS),
+    _one_of(*vocabulary.READS),
+    _one_of(*vocabulary.READS),
+    _one_of(*vocabulary.TRANSACTIONS),
+    _one_of(*vocabulary.SAVEPOINTS),
+    _one_of(*vocabulary.SAVEPOINTS),
+    _one_of(*vocabulary.ERRORS),
+    _one_of(*vocabulary.MODES),
+    _one_of(*vocabulary.DATA),
+    STATEMENTS,
+)
+
+
 @st.composite
 def queries(draw: st.DrawFn) -> tuple[Message, ...]:
     """One simple query, of several statements now and then."""
@@ -190,6 +205,34 @@ def steps(draw: st.DrawFn, clients: int) -> Step:
         return Connect(draw(logins()), client)
     said = st.one_of(queries(), queries(), queries(), batches(), batches(), pipelines(), copies())
     return Say(draw(said), client)
+
+
+@st.composite
+def parts_of_transactions(draw: st.DrawFn) -> tuple[Message, ...]:
+    """One or a few statements, in either protocol."""
+    texts = draw(st.lists(IN_TRANSACTIONS, min_size=1, max_size=3))
+    form = draw(_one_of("queries", "queries", "query", "batches", "batch"))
+    if form == "queries":
+        return tuple(Query(text) for text in texts)
+    if form == "query":
+        return (Query("; ".join(texts)),)
+    if form == "batches":
+        return tuple(message for text in texts for message in (*run(text), SYNC))
+    return (*(message for text in texts for message in run(text)), SYNC)
+
+
+@st.composite
+def transactions(draw: st.DrawFn) -> Script:
+    """Of one client, of whose transactions most begin with reads."""
+    parameters = draw(st.lists(st.sampled_from(vocabulary.PARAMETERS), max_size=1))
+    taken: list[Step] = [Connect(Login(draw(st.sampled_from(USERS)), tuple(parameters)), 0)]
+    for _ in range(draw(st.integers(1, 4))):
+        begin = draw(_one_of("BEGIN", "BEGIN", *vocabulary.BEGINS))
+        taken.append(Say(draw(st.sampled_from(((Query(begin),), (*run(begin), SYNC))))))
+        taken += map(Say, draw(st.lists(parts_of_transactions(), min_size=1, max_size=7)))
+        taken.append(Say((Query(draw(_one_of("COMMIT", "ROLLBACK", "COMMIT AND CHAIN"))),)))
+    looks = ("ROLLBACK", *vocabulary.READS[:2], vocabulary.EVERY_SETTING, vocabulary.WHO)
+    return Script(*taken, *(Say((Query(text),)) for text in looks))
 
 
 @st.composite

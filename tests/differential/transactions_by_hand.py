@@ -87,6 +87,14 @@ TRANSACTIONS: Final = {
             + ask("BEGIN", "SAVEPOINT a", READ, "ROLLBACK TO a", change, READ, "ROLLBACK")
         ]
     ),
+    "transactions: modes set behind what the proxy answers": Script(
+        *ask(
+            "BEGIN", "DEALLOCATE ALL", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "ROLLBACK"
+        ),
+        *ask("BEGIN", "DEALLOCATE ALL", READ, MODES, WRITE, READ, "ROLLBACK"),
+        *ask("BEGIN", "SELECT pg_listening_channels()", *MODE_CHANGES[3:4], "ROLLBACK"),
+        *ask("BEGIN", "LISTEN c", *MODE_CHANGES[3:4], MODES, "ROLLBACK"),
+    ),
     "transactions: modes set outside": Script(
         *[step for change in MODE_CHANGES for step in ask(change, READ, MODES)]
     ),
@@ -148,7 +156,9 @@ TRANSACTIONS: Final = {
         *ask("BEGIN ISOLATION LEVEL REPEATABLE READ", READ, "COMMIT AND CHAIN", MODES, "ROLLBACK"),
         *ask("BEGIN", "SAVEPOINT a", READ, "COMMIT AND CHAIN", READ, "ROLLBACK TO a", "ROLLBACK"),
         *ask("COMMIT AND CHAIN", "ROLLBACK AND CHAIN"),
-        say(Query("BEGIN"), Query(READ), Query("COMMIT AND CHAIN"), Query(WRITE), Query("ROLLBACK")),
+        say(
+            Query("BEGIN"), Query(READ), Query("COMMIT AND CHAIN"), Query(WRITE), Query("ROLLBACK")
+        ),
     ),
     "transactions: begun twice, ended twice": Script(
         *ask("BEGIN", "BEGIN", READ, "COMMIT", "COMMIT"),
@@ -262,14 +272,18 @@ TRANSACTIONS: Final = {
         say(Query("BEGIN"), Query(READ), Query(WRITE), Query(READ), Query("ROLLBACK"), Query(READ)),
         say(Query("BEGIN"), Query("SAVEPOINT a"), Query("SELECT 1/0"), Query("ROLLBACK TO a")),
         say(Query(READ), Query(WRITE), Query("ROLLBACK TO a"), Query(READ), Query("COMMIT")),
-        say(Query("BEGIN"), Query(READ), Query("COMMIT"), Query(TIME), Query("BEGIN"), Query(WRITE)),
+        say(
+            Query("BEGIN"), Query(READ), Query("COMMIT"), Query(TIME), Query("BEGIN"), Query(WRITE)
+        ),
         say(Query("ROLLBACK"), Query("BEGIN"), *run("SAVEPOINT a"), SYNC, *run("SELECT 1/0"), SYNC),
         say(*run("ROLLBACK TO a"), SYNC, *run(WRITE), SYNC, *run("ROLLBACK TO a"), SYNC),
         say(Query(READ), Query("COMMIT")),
         say(Query("BEGIN"), *run(READ), *run("SAVEPOINT a"), *run("SELECT 1/0"), SYNC),
         say(Query("ROLLBACK TO a"), Query(WRITE), Query("COMMIT"), Query(READ)),
         say(*run("BEGIN"), SYNC, *run(READ), SYNC, *run(WRITE), SYNC, *run("ROLLBACK"), SYNC),
-        say(*run("BEGIN"), *run(READ), *run("COMMIT"), SYNC, *run("BEGIN"), *run("SELECT 1/0"), SYNC),
+        say(
+            *run("BEGIN"), *run(READ), *run("COMMIT"), SYNC, *run("BEGIN"), *run("SELECT 1/0"), SYNC
+        ),
         say(*run("COMMIT"), SYNC, Query(READ)),
     ),
 }

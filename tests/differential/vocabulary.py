@@ -124,6 +124,54 @@ TRANSACTIONS: Final = (
     "PREPARE TRANSACTION 'x'",
 )
 
+BEGINS: Final = (
+    "BEGIN",
+    "START TRANSACTION READ WRITE",
+    "BEGIN ISOLATION LEVEL READ COMMITTED",
+    "BEGIN -- comment",
+    "BEGIN ISOLATION LEVEL READ UNCOMMITTED, READ WRITE, DEFERRABLE",
+    "BEGIN READ ONLY",
+    "BEGIN ISOLATION LEVEL REPEATABLE READ",
+    "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
+)
+
+READS: Final = (
+    "SELECT id, owner, v FROM items ORDER BY id",
+    "SELECT * FROM sink ORDER BY n, s",
+    "SELECT count(*) FROM items WHERE owner = '@me'",
+    "SELECT place FROM place",
+    "SELECT body FROM secrets ORDER BY id",
+    "SELECT now() = transaction_timestamp()",
+    "EXPLAIN (COSTS OFF) SELECT id FROM items WHERE id = 1",
+    "COPY (SELECT id FROM items ORDER BY id) TO STDOUT",
+)
+
+SAVEPOINTS: Final = (
+    "SAVEPOINT a",
+    "SAVEPOINT a",
+    "SAVEPOINT b",
+    'SAVEPOINT "A""b"',
+    "RELEASE a",
+    "RELEASE b",
+    "ROLLBACK TO a",
+    "ROLLBACK TO a",
+    "ROLLBACK TO b",
+    'ROLLBACK TO "A""b"',
+)
+
+MODES: Final = (
+    "SET TRANSACTION READ ONLY",
+    "SET TRANSACTION READ WRITE",
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "SET TRANSACTION NOT DEFERRABLE, ISOLATION LEVEL READ COMMITTED",
+    "SHOW transaction_isolation",
+    "SHOW transaction_read_only",
+    "SET LOCAL transaction_isolation = 'read committed'",
+    "SET default_transaction_read_only = on",
+    "SET default_transaction_read_only = off",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+)
+
 ERRORS: Final = (
     "SELECT 1/0",
     "SELECT 1/0",
