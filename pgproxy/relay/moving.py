@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pgproxy.relay.relay import Relay
 
 # On a replica a transaction that roams needs no more of its BEGIN, which may say READ WRITE.
-ROAMING: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+ROAMING: Final = write.query(b"BEGIN ISOLATION LEVEL READ COMMITTED")
 # Fails, whatever savepoints there are.
 FAILING: Final = b"\n;SELECT 1 OPERATOR(pg_catalog./) 0"
 # In a transaction that has failed they are more than refused.
@@ -126,8 +126,7 @@ class Moving:
         if self.is_engaged:
             sent.first_fails = front.status == STATUS_FAILED
             past = self._past()
-        if past:
-            sent.first = write.query(held[5:-1] + past)
+            sent.first = _with(held, past)
         if not relay.on_replica:
             self._clear()
             return
@@ -138,7 +137,7 @@ class Moving:
             and not front.is_read_only(relay.carry.read_only)
         )
         if self.roams:
-            sent.first_on_replica = write.query(ROAMING + past)
+            sent.first_on_replica = _with(ROAMING, past)
         self.begun = held if self.roams or self._is_read_committed() else b""
 
     def _past(self) -> bytes:
@@ -240,3 +239,8 @@ class Moving:
         self.is_engaged = False
         self._has_queried = False
         self._end = None
+
+
+def _with(begin: bytes, past: bytes) -> bytes:
+    """A Query of both. A comment at the end of BEGIN ends with the line."""
+    return write.query(begin[5:-1] + past) if past else begin

@@ -52,8 +52,8 @@ def is_certain(batch: BatchReader) -> bool:
     no parameters."""
     if batch.simple:
         return True
-    if batch.is_named:
-        return False  # it waits for what is in flight
+    if batch.needs:
+        return False  # of what the server has under the client's own names
     for owed in batch.owed:
         if owed.kind == PARSE and (owed.statement is None or owed.statement.number < 0):
             return False  # the name is taken

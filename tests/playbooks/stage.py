@@ -246,6 +246,7 @@ class Stage:
         balance: str = "least-loaded",
         zone: str = "",
         warm_up: float = 0.0,
+        until_write: bool = False,
     ) -> None:
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
@@ -267,6 +268,7 @@ class Stage:
             modes=PoolModes(mode),
             watermark=watermark,
             rerun_limit=rerun_limit,
+            until_write=until_write,
         )
         self.cluster = Cluster(
             PoolContext(
