@@ -78,7 +78,7 @@ class Moving:
             return False
         if relay.front.status == STATUS_FAILED:
             return self._is_refused() or self._is_control()
-        if relay.front.session.route == TO_PRIMARY:
+        if relay.front.session.route == TO_PRIMARY or relay.routers.in_doubt:
             return False
         if batch.ends:
             return self._is_control()
