@@ -22,7 +22,7 @@ from pgproxy.protocol.channels import COMMITS, ROLLBACK_TO, ROLLS_BACK
 from pgproxy.protocol.session import AUTO, TO_PRIMARY
 from pgproxy.protocol.states import FREE
 from pgproxy.routing.batch import AT_READY
-from pgproxy.routing.decision import CHAIN, EMPTY, END, PRIMARY, REPLICA, Decision
+from pgproxy.routing.decision import CHAIN, EMPTY, END, PRIMARY, REPLICA
 from pgproxy.routing.front import QUERIED
 from pgproxy.routing.journal import Sent
 from pgproxy.routing.shape import is_alone, leaves_nothing
@@ -57,7 +57,8 @@ class Moving:
         self.is_engaged = False
         self._may_roam = may_roam
         self._has_queried = False
-        self._end: Decision | None = None  # of the transaction, sent last
+        self._turns = False  # what was sent last ends it, or a failure in it
+        self._chains = False  # and begins another one
 
     # --- where it goes ------------------------------------------------------------------------
 
@@ -74,8 +75,8 @@ class Moving:
         """Whether the batch may run where the transaction roams, whatever is still in flight."""
         relay = self.relay
         batch = relay.batch
-        if self._end is not None and not relay.inflight.settled:
-            return False
+        if self._turns and not relay.inflight.settled:
+            return False  # what comes of it decides what the batch at hand does
         if relay.front.status == STATUS_FAILED:
             return self._is_refused() or self._is_control()
         if relay.front.session.route == TO_PRIMARY or relay.routers.in_doubt:
@@ -156,7 +157,8 @@ class Moving:
             if batch.target == PRIMARY:
                 self.begun = b""  # what it sets in its transaction cannot move
             return
-        self._end = decision if batch.ends else None
+        self._turns = any(act in ENDING_FAILURE for act, _name in batch.acts)
+        self._chains = decision is not None and decision.kind == CHAIN
         if batch.decision is not None and not batch.acts and batch.decision.kind != EMPTY:
             self._has_queried = True
 
@@ -204,7 +206,8 @@ class Moving:
         relay.front.held = self.begun
         self.begun = b""
         self.roams = False
-        self._end = None
+        self._turns = False
+        self._chains = False
         relay.journal.clear()
         relay.counters.moved_transactions += 1
         relay.enter(FREE)
@@ -219,8 +222,7 @@ class Moving:
     def chained(self, server: ServerConnection) -> bool:
         """All is answered, and a transaction is open. True: it is a new one, begun by AND CHAIN, which
         is held back as its predecessor was; the replica is left."""
-        end = self._end
-        if end is None or end.kind != CHAIN:
+        if not self._chains:
             return False
         moved = self.relay.counters.moved_transactions
         self._leave(server)
@@ -238,7 +240,8 @@ class Moving:
         self.roams = False
         self.is_engaged = False
         self._has_queried = False
-        self._end = None
+        self._turns = False
+        self._chains = False
 
 
 def _with(begin: bytes, past: bytes) -> bytes:

@@ -384,15 +384,33 @@ class TestPipelines:
         stage["r1"] << ROLLBACK
         stage["p"] << anew(QUERIED) + INSERT + SELECT
 
-    def test_nothing_follows_the_end_that_is_not_answered(self, stage: Stage) -> None:
+    def test_the_next_transaction_waits_for_the_end_of_this(self, stage: Stage) -> None:
         client = begun(stage)
-        client >> COMMIT + query("SELECT now()") + BEGIN + INSERT
+        client >> COMMIT + SELECT + BEGIN + INSERT
         stage["r1"] << COMMIT
         stage["r1"] >> COMMITTED + IDLE
-        stage["r1"] << query("SELECT now()")
+        stage["r1"] << SELECT
+        stage["p"] << b""
         stage["r1"] >> SELECTED + IDLE
         stage["p"] << BEGIN + INSERT
         client << COMMITTED + IDLE + SELECTED + IDLE + BEGUN + IN_BLOCK
+
+    def test_a_write_waits_for_the_end_of_a_failure(self, stage: Stage) -> None:
+        client = begun(stage)
+        on_replica(stage, client, query("SAVEPOINT a"), SAVED + IN_BLOCK)
+        on_replica(stage, client, query("SELECT 1/0"), error() + FAILED)
+        client >> query("ROLLBACK TO a") + INSERT
+        stage["r1"] << query("ROLLBACK TO a")
+        stage["r1"] >> ROLLED_BACK + IN_BLOCK
+        stage["p"] << anew(QUERIED, 'SAVEPOINT "a"') + INSERT
+
+    def test_nothing_follows_a_chain(self, stage: Stage) -> None:
+        client = begun(stage)
+        client >> query("COMMIT AND CHAIN") + SELECT
+        stage["r1"] << query("COMMIT AND CHAIN")
+        stage["r1"] >> COMMITTED + IN_BLOCK
+        stage["r1"] << ROAMING + SELECT
+        client << COMMITTED + IN_BLOCK
 
 
 def test_a_route_set_in_it(stage: Stage) -> None:

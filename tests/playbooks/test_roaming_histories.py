@@ -62,7 +62,7 @@ class Process:
         return answers + write.ready_for_query(self.status)
 
     def _execute(self, statement: str) -> bytes:
-        word = statement.split()[0].upper()
+        word = statement.split(maxsplit=1)[0].upper()
         if self.status == STATUS_FAILED and word not in ("COMMIT", "ROLLBACK"):
             return error("aborted", "25P02")
         if word == "BEGIN":
@@ -79,7 +79,9 @@ class Process:
             client, number = map(int, re.findall(r"\d+", statement))
             self.pending.append((client, number))
             return write.command_complete(b"INSERT 0 1")
-        return self._end(word, statement) or self._savepoint(word, statement.split()[-1].strip('"'))
+        return self._end(word, statement) or self._savepoint(
+            word, statement.rsplit(maxsplit=1)[-1].strip('"')
+        )
 
     def _select(self, statement: str) -> bytes:
         if "/" in statement:
@@ -191,19 +193,29 @@ READS: Final = ("SELECT n FROM t{c}", "SELECT n FROM t{c}", "SELECT n FROM t{c}"
 WRITES: Final = ("INSERT INTO t{c} VALUES ({n})",)
 ENDS: Final = ("COMMIT", "COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN")
 OTHERS: Final = (
-    *("SAVEPOINT a", "SAVEPOINT b", "RELEASE a", "ROLLBACK TO a", "ROLLBACK TO b", "SELECT 1/0"),
+    *("SAVEPOINT a", "SAVEPOINT b", "RELEASE a", "ROLLBACK TO a", "ROLLBACK TO a", "ROLLBACK TO b"),
+    *("SELECT 1/0", "SELECT 1/0"),
     "ROLLBACK TO a; INSERT INTO t{c} VALUES ({n})",
     "ROLLBACK; INSERT INTO t{c} VALUES ({n})",
+    "COMMIT; INSERT INTO t{c} VALUES ({n})",
     "SAVEPOINT a; SELECT 1/0",
 )
-STATEMENTS: Final = st.one_of(
-    st.sampled_from(READS), st.sampled_from(OTHERS), st.sampled_from(WRITES + READS)
+# What is drawn together is told apart from a wrong answer more often than what is drawn alone.
+PARTS: Final = st.one_of(
+    *(
+        st.sampled_from(texts).map(lambda text: (text,))
+        for texts in (READS, OTHERS, READS + WRITES)
+    ),
+    st.just(("SAVEPOINT a", READS[0])),
+    st.just((WRITES[0], "ROLLBACK TO a", READS[0])),
+    st.just((READS[0], "SELECT 1/0", "COMMIT; INSERT INTO t{c} VALUES ({n})")),
 )
 
 
 @st.composite
 def transactions(draw: st.DrawFn) -> list[str]:
-    inner = draw(st.lists(STATEMENTS, max_size=6))
+    parts = draw(st.lists(PARTS, max_size=6))
+    inner = [text for part in parts for text in part]
     return [draw(st.sampled_from(BEGINS)), *inner, draw(st.sampled_from(ENDS)), "ROLLBACK"]
 
 
