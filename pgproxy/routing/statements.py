@@ -504,7 +504,7 @@ def _identifiers(arguments: Tree) -> str | None:
     quote another name of it."""
     names = [_constant(argument) if "A_Const" in argument else "?" for argument in arguments]
     if all(
-        _UNQUOTED.fullmatch(name) and name not in _QUOTED_WORDS or name in ("$user", "")
+        (_UNQUOTED.fullmatch(name) and name not in _QUOTED_WORDS) or name in ("$user", "")
         for name in names
     ):
         return ", ".join([name if name and name != "$user" else f'"{name}"' for name in names])
