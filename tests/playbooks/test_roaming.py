@@ -6,6 +6,7 @@ import pytest
 
 from pgproxy.frames import write
 from pgproxy.frames.codes import B_BIND_COMPLETE, B_PARSE_COMPLETE
+from pgproxy.relay.carry import is_on
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -442,3 +443,14 @@ def test_run_again_on_the_primary_it_begins_as_the_client_wrote_it() -> None:
     client >> INSERT
     stage["p"] << INSERT
     stage.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((value, True) for value in ("on", "ON", "t", "tr", "true", "yes", "y", "1", " on ")),
+        *((value, False) for value in ("off", "of", "false", "f", "no", "0", "o", "", "2")),
+    ],
+)
+def test_values_of_a_boolean_setting(value: str, *, expected: bool) -> None:
+    assert is_on(value) is expected

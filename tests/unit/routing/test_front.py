@@ -84,3 +84,34 @@ def test_the_last_route_in_words(front: Front) -> None:
     last.decision = Router().decide(b"SELECT nextval('s')")
     last.code, last.backend = last.decision.code, "pg-0"
     assert last.fields() == ["primary", "writing_function", "pg-0", last.decision.detail]
+
+
+def test_modes_are_kept_with_begin(front: Front) -> None:
+    ask(front, query("BEGIN -- x"))
+    assert not front.is_read_only(False)
+    assert front.is_read_only(True)  # default_transaction_read_only
+    assert (
+        ask(front, query("SET TRANSACTION READ ONLY")) == write.command_complete(b"SET") + IN_BLOCK
+    )
+    assert front.is_read_only(False)
+    ask(front, query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+    assert not front.is_read_only(False)  # for a standby refuses that
+    assert front.held_isolation == "serializable"
+    assert front.held.count(b"\n;SET TRANSACTION") == 2
+    ask(front, query("COMMIT"))
+    assert ask(front, query("SET TRANSACTION READ ONLY")) is None
+    ask(front, query("BEGIN READ WRITE"))
+    assert not front.is_read_only(True)
+
+
+def test_a_hint_on_begin_outweighs_read_only(front: Front) -> None:
+    ask(front, query("/* pgproxy: primary */ BEGIN READ ONLY"))
+    assert not front.is_read_only(True)
+
+
+def test_a_chain_is_held_as_what_it_follows(front: Front) -> None:
+    ask(front, query("BEGIN READ ONLY"))
+    answer = ask(front, query("ROLLBACK AND CHAIN"))
+    assert answer == write.command_complete(b"ROLLBACK") + IN_BLOCK
+    assert front.held == query("BEGIN READ ONLY")
+    assert front.is_read_only(False)

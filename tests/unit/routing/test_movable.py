@@ -4,7 +4,10 @@ import pytest
 
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.routing.batch import BATCH, BatchReader
+from pgproxy.routing.catalogue import Catalogue, Namespace
 from pgproxy.routing.classify import classify
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
+from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Router
 from tests.support.wire import query
 
@@ -95,3 +98,39 @@ def test_execute_is_as_movable_as_what_it_executes(prepared: str, movable: bool)
     batch.feed(query("EXECUTE a"))
     assert batch.read() == BATCH
     assert batch.movable is movable
+
+
+def in_catalogue(sql: str) -> Decision:
+    """With views and functions of the user's own."""
+    made = Catalogue()
+    made.function("public", "f", 0, 0, volatile=False, takes_row=False)
+    made.function("app", "writes", 0, 0, volatile=True, takes_row=False)
+    made.relation("public", "plain", "view", "SELECT a FROM public.t")
+    made.relation("public", "clock", "view", "SELECT pg_catalog.now() AS a")
+    made.relation("public", "outside", "view", "SELECT a FROM public.clock")
+    made.relation("public", "both", "view", "SELECT a FROM public.clock")
+    made.relation("app", "both", "view", "SELECT app.writes()")
+    made.relation("public", "recent", "policy", "SELECT 1 WHERE made > CURRENT_TIMESTAMP")
+    made.type("public", "lately", "SELECT NULL::pg_catalog.date WHERE value > CURRENT_DATE")
+    return classify(sql.encode(), lookup=Namespace(made, ("public", "app"), FunctionLists()))
+
+
+@pytest.mark.parametrize(
+    ("sql", "movable"),
+    [
+        ("SELECT a FROM plain", True),
+        ("SELECT f()", False),  # which may call now()
+        ("SELECT a FROM clock", False),
+        ("SELECT a FROM outside", False),
+        ("SELECT a FROM recent", False),
+        ("SELECT '2024-02-29'::lately", False),
+    ],
+)
+def test_what_names_stand_for(sql: str, *, movable: bool) -> None:
+    decision = in_catalogue(sql)
+    assert decision.target == REPLICA
+    assert decision.movable is movable
+
+
+def test_the_worst_that_a_name_may_stand_for_counts() -> None:
+    assert in_catalogue("SELECT a FROM both").target == PRIMARY
