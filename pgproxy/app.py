@@ -185,6 +185,7 @@ class Proxy:
             modes=modes,
             watermark=config.consistency.read_your_writes,
             rerun_limit=config.health.rerun_limit,
+            safety_net=config.routing.safety_net,
             listening=self.listening,
             until_write=config.routing.transactions == "replica-until-write",
             on_statement=on_statement,

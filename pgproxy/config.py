@@ -243,6 +243,7 @@ class Routing(_Section):
     read_from_primary: Literal["never", "fallback", "always"] = "fallback"
     read_functions: Patterns = ()
     write_functions: Patterns = ()
+    safety_net: Switch = True
     parse_limit: Positive = 32_768
     cache_size: Positive = 10_000
     catalogue_interval: SecondsOrNever = 60.0
@@ -385,6 +386,11 @@ def notices(config: Config) -> tuple[str, ...]:
         )
     if config.server.tls_mode != "disable":
         found.append("server.tls_mode: no TLS yet, connections to PostgreSQL are in plain text")
+    if config.routing.safety_net and config.health.rerun_limit == 0:
+        found.append(
+            "routing.safety_net: not in effect with health.rerun_limit = 0, for nothing is kept that "
+            "could be run again"
+        )
     discovery = config.discovery
     if discovery.mode != "kubernetes" and discovery.kubernetes != Kubernetes():
         found.append(

@@ -260,6 +260,17 @@ def ready_status(body: bytes) -> int:
     return status
 
 
+def sqlstate(frame: bytes) -> bytes:
+    """The SQLSTATE of an ErrorResponse or NoticeResponse; b"" if it has none."""
+    field = frame.find(b"\x00C", 5)
+    return frame[field + 2 : field + 7] if field >= 0 else b""
+
+
+def is_fatal(frame: bytes) -> bool:
+    """Whether an ErrorResponse is the last word on its connection."""
+    return b"\x00VFATAL\x00" in frame or b"\x00VPANIC\x00" in frame
+
+
 def is_shutdown(frame: bytes) -> bool:
     """Whether an ErrorResponse says FATAL 57P01: the server ends the connection, and what was in
     progress on it is undone."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, final
 
 from pgproxy.errors import PgError
 from pgproxy.protocol.states import WAITING
+from pgproxy.routing.journal import Sent
 from pgproxy.servers.connection import ServerConnection
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Cancels:
     def __init__(self, relay: "Relay") -> None:
         self.relay = relay
         self.due: list[Callable[[], None]] = []
+        self.meant: Sent | None = None  # the batch that the last one was sent for, if that is kept
 
     def ask(self, done: Callable[[], None] | None = None) -> None:
         """The client asks to cancel what it is doing now. `done` is called once that can hit
@@ -37,6 +39,7 @@ class Cancels:
                 # A Query of ours waits for nobody: the client's own is next.
                 self.due.append(_nothing if done is None else done)
             else:
+                self.meant = relay.journal.oldest
                 relay.group.pool_of(server).cancel_query(server, done)
             return
         elif relay.phase == WAITING:

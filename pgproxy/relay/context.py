@@ -32,6 +32,7 @@ class RelayContext:
         modes: PoolModes | None = None,
         watermark: str,
         rerun_limit: int = 0,
+        safety_net: bool = True,
         listening: Listening | None = None,
         until_write: bool = False,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
@@ -45,6 +46,7 @@ class RelayContext:
         self.shared_watermark = Watermark() if watermark == "global" else None
         self.keeps_watermark = watermark != "off"
         self.rerun_limit = rerun_limit
+        self.safety_net = safety_net
         self.listening = listening
         self.until_write = until_write  # routing.transactions = "replica-until-write"
         self.on_statement = on_statement

@@ -201,7 +201,21 @@ class Moving:
             decision is not None and decision.ends_transaction
         )
 
+    def anew(self) -> bytes:
+        """What brings the transaction to where it stands on another server."""
+        return _with(self.begun, self._past())
+
+    def hold_again(self) -> None:
+        """The replica is gone, with nothing in flight. The transaction, which can move, begins anew on
+        the primary with its next batch."""
+        self._let_go()
+        self.relay.front.held_for_primary = True
+
     def _leave(self, server: ServerConnection) -> None:
+        self._let_go()
+        self.relay.group.pool_of(server).reset(server, transaction=True, session=False)
+
+    def _let_go(self) -> None:
         relay = self.relay
         relay.front.held = self.begun
         self.begun = b""
@@ -212,7 +226,6 @@ class Moving:
         relay.counters.moved_transactions += 1
         relay.enter(FREE)
         relay.server = None
-        relay.group.pool_of(server).reset(server, transaction=True, session=False)
 
     def suspended(self) -> None:
         """A portal was left open."""

@@ -23,6 +23,7 @@ from pgproxy.frames.codes import (
     B_COMMAND_COMPLETE,
     B_DATA_ROW,
     B_ERROR_RESPONSE,
+    B_NOTICE_RESPONSE,
     B_PARAMETER_DESCRIPTION,
     B_PARAMETER_STATUS,
     B_PORTAL_SUSPENDED,
@@ -72,6 +73,7 @@ from pgproxy.relay.context import RelayContext, Watermark
 from pgproxy.relay.healing import CHANGED, OTHER_COLUMNS, OUTDATED, Healing
 from pgproxy.relay.moving import Moving
 from pgproxy.relay.named import Named
+from pgproxy.relay.net import Net
 from pgproxy.relay.notifications import Notifications
 from pgproxy.relay.rerun import Rerun
 from pgproxy.relay.sequences import Sequences
@@ -211,6 +213,7 @@ class Relay(Owner):
         self.batch.shares_listening = self.listening is not None
         self.named = Named(self)
         self.healing = Healing(self)
+        self.net = Net(self, is_on=context.safety_net)
         self.writing = False  # since the last watermark something may have been written
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
@@ -352,11 +355,14 @@ class Relay(Owner):
                 return
 
     def _pass(self, end: i64) -> None:
-        """Copy data, and the rest of frames too large to hold, follow what went before."""
+        """Copy data, and the rest of frames too large to hold, follow what went before; also Flush
+        behind a whole batch."""
         splitter = self.batch.input
-        self.journal.give_up()  # copy data is not kept
+        data = splitter.data[splitter.keep : end]
+        if data != write.FLUSH:
+            self.journal.give_up()  # copy data is not kept
         if self.server is not None:
-            self.server.write(splitter.data[splitter.keep : end])
+            self.server.write(data)
         splitter.keep = end
 
     def _dispatch(self) -> bool:
@@ -608,10 +614,14 @@ class Relay(Owner):
             self.moving.begins(sent)
         if self.moving.is_engaged:
             self.moving.sent()
+        journal = self.journal
         if batch.ending == CUT:
-            self.journal.give_up()
-        else:
-            self.journal.sent(sent)
+            journal.give_up()
+        elif journal.is_kept:
+            journal.sent(sent)
+        elif not pipelined and self.moving.begun:
+            journal.take_up()
+            journal.sent(sent)
         self._account(server, pipelined=pipelined)
         self.new_pin = None  # an error may be this batch's
         if batch.asks_sequence and not batch.continues:
@@ -654,6 +664,12 @@ class Relay(Owner):
             return b""
         alone = self.front.status == STATUS_IDLE and not self.inflight.owes_client
         return self.carry.sent(batch, server, alone=alone)
+
+    def wrote(self) -> None:
+        """What was taken for a read is sent to the primary, where it may write."""
+        self.sequences.wrote()
+        if self.context.keeps_watermark:
+            self.writing = True
 
     def send_preface(self, server: ServerConnection) -> None:
         """Sends what would go in front of the next batch by itself."""
@@ -860,6 +876,8 @@ class Relay(Owner):
         done: i64 = 0
         ready = False
         ready_at: i64 = -1  # the end of the last ReadyForQuery for the client
+        ready_done: i64 = 0  # what `done` and the number of pieces were then
+        ready_pieces: i64 = 0
         completed = False  # a CommandComplete has come since
         traffic = self.traffic
         traffic.sent += len(chunk)
@@ -899,13 +917,17 @@ class Relay(Owner):
                         pieces = []
                     pieces.append(splitter.data[done : splitter.start])
                     pieces.append(write.READY_IDLE)
-                    done = ready_at = splitter.end
+                    done = ready_done = ready_at = splitter.end
+                    ready_pieces = len(pieces)
                     continue
-                if kind == B_ERROR_RESPONSE and self.rerun.may_hide(server, ready_at, completed):
-                    if ready_at >= 0 and not journal.is_checking:
-                        self.forward(
-                            self.pieces_until(splitter, pieces, done, ready_at), ready_at, ready_at
-                        )
+                if kind == B_ERROR_RESPONSE and self.on_replica and self.net.is_on:
+                    is_told = journal.is_partial and ready_at < 0
+                    if self.net.catches_end(server, told=is_told, completed=completed):
+                        self._give_answers(splitter, pieces, ready_pieces, ready_done, ready_at)
+                        self.net.go_on(server, ended=True)
+                        return
+                elif kind == B_ERROR_RESPONSE and self.rerun.may_hide(server, ready_at, completed):
+                    self._give_answers(splitter, pieces, ready_pieces, ready_done, ready_at)
                     self.rerun.leave(server)
                     return
                 verdict = inflight.reply(kind)
@@ -986,11 +1008,21 @@ class Relay(Owner):
                                 pieces.append(splitter.data[done : splitter.start])
                                 pieces.append(news)
                                 done = splitter.end if notifications.holds else splitter.start
+                        ready_done = done
+                        ready_pieces = 0 if pieces is None else len(pieces)
                 elif kind == B_COMMAND_COMPLETE:
                     completed = verdict == FORWARD
                     if inflight.names_done:
                         self.named.done(server)
                 elif kind == B_ERROR_RESPONSE:
+                    if (
+                        self.on_replica
+                        and verdict == FORWARD
+                        and self.net.catches(server, told=journal.is_partial and ready_at < 0)
+                    ):
+                        self._give_answers(splitter, pieces, ready_pieces, ready_done, ready_at)
+                        self.net.go_on(server, ended=False)
+                        return
                     if verdict == FORWARD or inflight.role < ASK:
                         self._server_error()
                     if verdict == FORWARD and splitter.end <= splitter.size:
@@ -1022,6 +1054,14 @@ class Relay(Owner):
                             done = splitter.end
                 elif kind == B_PORTAL_SUSPENDED:
                     self.moving.suspended()
+                elif (
+                    kind == B_NOTICE_RESPONSE
+                    and self.on_replica
+                    and self.net.catches_farewell(server, told=journal.is_partial and ready_at < 0)
+                ):
+                    self._give_answers(splitter, pieces, ready_pieces, ready_done, ready_at)
+                    self.net.go_on(server, ended=True)
+                    return
                 if inflight.has_void:
                     self._undo(server)
                 answers = inflight.due()
@@ -1068,6 +1108,21 @@ class Relay(Owner):
         if end > done:
             pieces.append(splitter.data[done:end])
         return b"".join(pieces)
+
+    def _give_answers(
+        self,
+        splitter: Splitter,
+        pieces: list[bytes] | None,
+        ready_pieces: i64,
+        ready_done: i64,
+        ready_at: i64,
+    ) -> None:
+        """Gives the client the whole answers in a chunk, and not the beginning of the next one."""
+        if ready_at < 0 or self.journal.is_checking:
+            return
+        whole = [] if pieces is None else pieces[: int(ready_pieces)]
+        whole.append(splitter.data[ready_done:ready_at])
+        self.forward(b"".join(whole), ready_at, ready_at)
 
     def forward(self, data: bytes, ready_at: i64, end: i64) -> None:
         """Gives the client what came up to `end`, the last ReadyForQuery in it ending at
@@ -1240,7 +1295,10 @@ class Relay(Owner):
             self.enter(FREE)
             return
         said_goodbye = self.server_said_goodbye
-        if not said_goodbye and self.rerun.may_begin(
+        if self.on_replica and self.net.is_on:
+            if not said_goodbye and self.net.is_survived(server):
+                return
+        elif not said_goodbye and self.rerun.may_begin(
             CUT_OFF if server.cut_because else UNKNOWN, completed=False
         ):
             if not server.cut_because:
@@ -1297,6 +1355,12 @@ class Relay(Owner):
 
     def _undo(self, server: ServerConnection) -> None:
         void = self.inflight.take_void()
+        self.undo_there(server, void)
+        if not self.journal.is_checking and not self.healing.is_on:
+            self.batch.undo([owed for owed in void if not owed.hidden])
+
+    def undo_there(self, server: ServerConnection, void: list[Owed]) -> None:
+        """The server has not done what these messages told it."""
         for owed in reversed(void):
             if owed.role >= LINE_UP:
                 self.named.was_not_done(owed, server)
@@ -1311,8 +1375,6 @@ class Relay(Owner):
                     server.prepared.restore(owed.name)
                 else:
                     server.prepared.doubt(owed.statement)
-        if not self.journal.is_checking and not self.healing.is_on:
-            self.batch.undo([owed for owed in void if not owed.hidden])
 
     def _begin_failed(self) -> PgError:
         return PgError(

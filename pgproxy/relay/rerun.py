@@ -52,9 +52,11 @@ class Rerun:
         self._has_next = False  # the relay's next batch waits for the replies of those before
         self._lost: Backend | None = None  # is not to be trusted yet to have gone
         self._farewell = b""  # its last words, if it stays after all
+        self._avoided: Backend | None = None  # a replica that was not able to do it
 
-    def may_begin(self, end: int, *, completed: bool) -> bool:
-        """Whether the client need not hear that its server is gone (as Journal.may_run_again)."""
+    @property
+    def is_possible(self) -> bool:
+        """Only the journal can stand against it."""
         relay = self.relay
         return (
             relay.pin is None
@@ -62,8 +64,11 @@ class Rerun:
             and not relay.batch.continues
             and not relay.inflight.copying
             and not relay.inflight.skipping
-            and self.journal.may_run_again(end, completed)
         )
+
+    def may_begin(self, end: int, *, completed: bool) -> bool:
+        """Whether the client need not hear that its server is gone (as Journal.may_run_again)."""
+        return self.is_possible and self.journal.may_run_again(end, completed)
 
     def may_hide(self, server: ServerConnection, ready_at: i64, completed: bool) -> bool:
         """Whether the ErrorResponse at hand is a FATAL 57P01 that the client need not see. What is
@@ -121,8 +126,14 @@ class Rerun:
         relay.group.pool_of(server).discard(server)
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, avoided: Backend | None = None) -> None:
         """The server is gone; its connection is not the relay's any more."""
+        self.abandon()
+        self._avoided = avoided
+        self.lease()
+
+    def abandon(self) -> None:
+        """Nothing is leased any more, and the client waits."""
         relay = self.relay
         if not self.is_on:
             self.is_on = True
@@ -134,7 +145,6 @@ class Rerun:
             relay.server_is_full = False
             relay.read_client()
         relay.enter(FREE)
-        self.lease()
 
     def lease(self) -> None:
         """Asks for another server."""
@@ -143,7 +153,10 @@ class Rerun:
         after = relay.watermark.wrote_at
         relay.allowed = relay.carry.settings.allowed
         lost, self._lost = self._lost, None
-        if lost is None:
+        avoided, self._avoided = self._avoided, None
+        if avoided is not None:
+            server = relay.group.acquire_elsewhere(avoided, relay.profile, relay, after)
+        elif lost is None:
             server = relay.group.acquire(target, relay.profile, relay, after)
         else:
             server = relay.group.succeed(lost, target, relay.profile, relay, after)
@@ -177,7 +190,10 @@ class Rerun:
             return
         self.is_on = False
         relay.front.session.broken = relay.front.status == STATUS_FAILED
-        relay.counters.reruns += 1
+        if relay.net.cause:
+            relay.net.arrived(server)
+        else:
+            relay.counters.reruns += 1
         relay.enter(LEASED)
         pipelined = False
         for sent in journal.unanswered:
@@ -204,6 +220,7 @@ class Rerun:
         relay = self.relay
         self.is_on = False
         self.journal.is_checking = False
+        relay.net.cause = ""
         relay.inflight.clear()
         relay.counters.reruns_failed += 1
         if relay.cancels.due:

@@ -36,6 +36,10 @@ class Sequences:
         if batch.gives_sequence:
             self._called_nextval = True
 
+    def wrote(self) -> None:
+        """What was sent for a read may write after all."""
+        self._wrote = True
+
     def used(self, server: ServerConnection) -> None:
         """It is sent to this one, the second time perhaps."""
         server.writer = self.relay

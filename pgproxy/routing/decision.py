@@ -12,7 +12,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.protocol.channels import Act
-from pgproxy.protocol.named import Names
+from pgproxy.protocol.named import Names, NameUse
 from pgproxy.protocol.settings import Effect
 
 # Targets.
@@ -120,6 +120,9 @@ class Reason(Enum):
     NO_REPLICA = "no_replica"
     NOT_FRESH = "not_fresh"
     SCHEMA_CHANGED = "schema_changed"
+    # Learned from a replica that could not run it.
+    LEARNED = "learned"
+    RETRIED = "retried"
 
 
 SENTENCES: Final = {
@@ -178,6 +181,8 @@ SENTENCES: Final = {
     Reason.NO_REPLICA: "It is a read, but no replica can serve it now.",
     Reason.NOT_FRESH: "No replica has replayed yet what this session wrote last.",
     Reason.SCHEMA_CHANGED: "The schema has just changed, and is being read again.",
+    Reason.LEARNED: "A replica has refused it before: it writes.",
+    Reason.RETRIED: "A replica has not been able to answer it, so it was run again on the primary.",
 }
 
 
@@ -270,6 +275,20 @@ def lasting_pin(pins: list[Pin]) -> Pin | None:
         if pin in (Pin.SET, Pin.SET_CONFIG):
             return pin
     return pins[0] if pins else None
+
+
+def _learned_use(use: NameUse) -> NameUse:
+    prepared = use.decision
+    if not isinstance(prepared, Decision):
+        return use
+    return NameUse(
+        int(use.kind),
+        use.name,
+        decision=prepared.learned(),
+        runs=use.runs,
+        index=int(use.index),
+        sql=use.sql,
+    )
 
 
 @final
@@ -411,6 +430,17 @@ class Decision:
     def never_again(self) -> "Decision":
         """This decision for a text that acts elsewhere too, which a rollback does not undo."""
         return self._altered(self.target, self.reason, self.hint, NEVER, self.names, self.movable)
+
+    def learned(self) -> "Decision":
+        """This decision for a text that a replica has refused to run, or that prepares such a one."""
+        if self.names is not None:
+            uses = tuple([_learned_use(use) for use in self.names.uses])
+            return self.naming(Names(uses, self.names.reads))
+        found = self._altered(PRIMARY, Reason.LEARNED, self.hint, int(self.again), None, False)
+        found.known_write = True
+        found.may_write = True
+        found.anywhere = False
+        return found
 
     def naming(self, names: Names | None) -> "Decision":
         """This decision for a text that does so with names."""

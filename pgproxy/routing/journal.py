@@ -91,6 +91,7 @@ class Journal:
     def __init__(self, limit: int) -> None:
         self.limit: i64 = limit
         self.is_kept = limit > 0  # and not given up in this transaction
+        self.is_headless = False  # what the transaction began with is not kept
         self.is_partial = False  # since the last ReadyForQuery the client has been given something
         self.is_checking = False  # the answers that come are compared, not given
         self.attempts: i64 = 0
@@ -105,8 +106,7 @@ class Journal:
     # --- keeping ------------------------------------------------------------------------------
 
     def sent(self, entry: Sent) -> None:
-        if not self.is_kept:
-            return
+        """It has been sent; to be called while `is_kept`."""
         # The whole chunk is kept for the batch's sake, once for all its batches.
         if not self._entries or self._entries[-1].data is not entry.data:
             self._size += len(entry.data)
@@ -149,8 +149,20 @@ class Journal:
         self._answered = 0
         self._is_behind_commit = False
         self._given.clear()
+        self.is_headless = False
         if self.is_partial:
             self.give_up()
+
+    def moved(self, begin: bytes) -> None:
+        """The transaction goes on on another server, where `begin` opens it: what the client has the
+        answers of need not be done again."""
+        del self._entries[: int(self._answered)]
+        self._answered = 0
+        self._given.clear()
+        self.is_headless = False
+        oldest = self._entries[0]
+        oldest.first = begin
+        oldest.in_block = True
 
     def clear(self) -> None:
         """No transaction is open and nothing is in flight."""
@@ -159,6 +171,7 @@ class Journal:
         self._is_behind_commit = False
         self._size = 0
         self.is_kept = self.limit > 0
+        self.is_headless = False
         self.is_partial = False
         self.attempts = 0
         if self._given:
@@ -170,12 +183,27 @@ class Journal:
         self._entries.clear()
         self._given.clear()
 
+    def take_up(self) -> None:
+        """Nothing is in flight in a transaction that was given up, and need not be run again from
+        its beginning: what follows can be kept."""
+        self.is_kept = self.limit > 0
+        self.is_headless = True
+        self._answered = 0
+        self._is_behind_commit = False
+        self._size = 0
+
     # --- running again ------------------------------------------------------------------------
 
     @property
     def history(self) -> list[Sent]:
         """Batches whose answers the client has."""
         return self._entries[: int(self._answered)]
+
+    @property
+    def oldest(self) -> Sent | None:
+        """Of those in flight."""
+        at = self._answered
+        return self._entries[at] if at < len(self._entries) else None
 
     @property
     def unanswered(self) -> list[Sent]:
@@ -187,7 +215,7 @@ class Journal:
         `end` is UNKNOWN, UNDONE or CUT_OFF; `completed`: since the last ReadyForQuery a
         CommandComplete has come, of which the client does not know yet.
         """
-        if not self.is_kept or not self._entries or self.attempts >= ATTEMPTS:
+        if not self.is_kept or not self._entries or self.attempts >= ATTEMPTS or self.is_headless:
             return False
         unanswered = self.unanswered
         if not unanswered or self.is_checking:

@@ -11,6 +11,8 @@ The memory is bounded by two generations in place of a list in order of use: wha
 old one moves to the young one, and when the young one is full it becomes the old one and the old
 one is forgotten, for all routers at once. Nothing is written when a decision is found in the young
 one.
+
+What a replica has refused to run is remembered apart (`learn`), and outlives both generations.
 """
 
 from typing import Final, final
@@ -18,12 +20,14 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.routing.classify import PARSE_LIMIT, classify, classify_beginning
-from pgproxy.routing.decision import Decision
+from pgproxy.routing.decision import Decision, Reason
 from pgproxy.routing.key import lexical_key
 from pgproxy.routing.lookup import BUILT_IN, Lookup
 
 # What an entry costs beside its key: a decision, and its place in the dictionary.
 _ENTRY_BYTES: Final = 400
+# Bytes of the keys that were learned for one database, at most: the oldest are forgotten first.
+LEARNED_BYTES: Final = 1 << 16
 
 
 @final
@@ -56,8 +60,12 @@ class Memory:
         self._epoch: i64 = 0
 
     def join(self, router: "Router") -> None:
-        """A new router, with a number that none had before."""
+        """A new router."""
         self._routers.append(router)
+        self.renew(router)
+
+    def renew(self, router: "Router") -> None:
+        """It may decide otherwise than before, and so gets a number that none had before."""
         self._epoch += 1
         router.epoch = self._epoch
 
@@ -80,16 +88,50 @@ class Memory:
 
 
 @final
+class Learned:
+    """Keys of the texts that a replica has refused to run. All routers of a database share it, so
+    that it outlives them."""
+
+    def __init__(self) -> None:
+        self._keys: dict[bytes, None] = {}
+        self._bytes: i64 = 0
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._keys
+
+    def add(self, key: bytes) -> None:
+        if key in self._keys:
+            return
+        while self._keys and self._bytes + len(key) > LEARNED_BYTES:
+            oldest = next(iter(self._keys))
+            del self._keys[oldest]
+            self._bytes -= len(oldest)
+        self._keys[key] = None
+        self._bytes += len(key)
+
+    def clear(self) -> None:
+        """The schema is another one."""
+        self._keys.clear()
+        self._bytes = 0
+
+
+@final
 class Router:
     """The decisions for those who mean the same by the same names. `epoch` is its own."""
 
-    def __init__(self, memory: Memory | None = None, lookup: Lookup = BUILT_IN) -> None:
+    def __init__(
+        self,
+        memory: Memory | None = None,
+        lookup: Lookup = BUILT_IN,
+        learned: Learned | None = None,
+    ) -> None:
         self.memory = Memory() if memory is None else memory
         self.epoch: i64 = 0
         self._lookup = lookup
         self._parse_limit: i64 = self.memory.parse_limit
         self._young: dict[bytes, Decision] = {}
         self._old: dict[bytes, Decision] = {}
+        self._learned = Learned() if learned is None else learned
         self.memory.join(self)
 
     def decide(self, sql: bytes) -> Decision:
@@ -123,8 +165,25 @@ class Router:
         # What the parser refused, or what its literals decided, says nothing about another text.
         if key is None or decision.unparsed or decision.exact:
             key = sql
+        if key in self._learned:
+            decision = decision.learned()
         self._remember(key, decision)
         return decision
+
+    def learn(self, sql: bytes) -> None:
+        """A replica has refused to run this text: it writes, and so do those that have its key. Who
+        has prepared one of them asks anew, since the router has another number from now on."""
+        if len(sql) > self._parse_limit:
+            return
+        decision = self.decide(sql)
+        key = None if decision.unparsed or decision.exact else lexical_key(sql)
+        if key is None:
+            key = sql
+        if decision.reason is Reason.LEARNED:
+            return
+        self._learned.add(key)
+        self._remember(key, decision.learned())
+        self.memory.renew(self)
 
     def decide_beginning(self, sql: bytes) -> Decision:
         """The decision for a text of which `sql` is only the beginning. Never raises."""

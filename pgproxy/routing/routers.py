@@ -11,7 +11,7 @@ from mypy_extensions import i64
 
 from pgproxy.routing.catalogue import Catalogue, Namespace
 from pgproxy.routing.lookup import FunctionLists, Lookup
-from pgproxy.routing.router import Memory, Router
+from pgproxy.routing.router import Learned, Memory, Router
 
 # Routers of one database. Beyond them a session has the one for which any schema may be on the path.
 MAX_PATHS: Final = 64
@@ -32,7 +32,8 @@ class DatabaseRouters:
         self._lists = lists
         self._catalogue: Catalogue | None = None
         self._schemas: set[str] = set()
-        self._built_in = Router(memory, Lookup(lists))
+        self._learned = Learned()
+        self._built_in = Router(memory, Lookup(lists), self._learned)
         self._by_path: dict[tuple[str, ...] | None, Router] = {}
 
     def choose(self, path: str | None, user: str) -> Router:
@@ -65,6 +66,8 @@ class DatabaseRouters:
         if before is not None and catalogue is not None and before.digest == catalogue.digest:
             self._catalogue = before
             return
+        if before is not None:
+            self._learned.clear()  # what writes may be a read now
         for router in self._by_path.values():
             self._memory.leave(router)
         self._by_path.clear()
@@ -83,7 +86,7 @@ class DatabaseRouters:
             schemas = None
         found = self._by_path.get(schemas)
         if found is None:
-            found = Router(self._memory, Namespace(catalogue, schemas, self._lists))
+            found = Router(self._memory, Namespace(catalogue, schemas, self._lists), self._learned)
             self._by_path[schemas] = found
         return found
 

@@ -10,7 +10,7 @@ from mypy_extensions import i64
 
 from pgproxy.errors import PgError
 from pgproxy.protocol.settings import NOTHING_SET, Settings
-from pgproxy.routing.decision import REPLICA
+from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.balance import NONE
 from pgproxy.servers.connection import ServerConnection
@@ -99,6 +99,20 @@ class PoolGroup:
             return self.primary.acquire(profile, waiter, settings)
         self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
         return None
+
+    def acquire_elsewhere(
+        self, avoided: Backend, profile: Profile, waiter: Waiter, after: float
+    ) -> ServerConnection | None:
+        """As `acquire` for a read, of another replica than `avoided`, or else of the primary; of
+        that replica only if there is nothing else."""
+        if not self.is_paused:
+            others = [backend for backend in self.replica_backends if backend is not avoided]
+            chosen = self.balancer.choose(others, after, waiter.reads_from)
+            if chosen != NONE:
+                return self.pools[others[chosen].name].acquire(profile, waiter)
+            if self.primary is not None:
+                return self.acquire(PRIMARY, profile, waiter, after)
+        return self.acquire(REPLICA, profile, waiter, after)
 
     def succeed(
         self, lost: Backend, target: i64, profile: Profile, waiter: Waiter, after: float

@@ -80,6 +80,8 @@ class Counters:
         self.moved_transactions: i64 = 0
         self.reruns: i64 = 0  # transactions that went on on another server
         self.reruns_failed: i64 = 0
+        # Why what a replica was asked was run again elsewhere (relay/net.py).
+        self.replica_retries = {"read_only": 0, "conflict": 0, "lost": 0}
         self.healed: i64 = 0  # batches run again because a table had other columns
         self.replication_total: i64 = 0  # connections passed through
         self.replication_cut: i64 = 0  # of them: ended because of their server's role

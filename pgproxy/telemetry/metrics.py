@@ -59,6 +59,7 @@ CATALOGUE: Final = (
     ("pgproxy_moved_transactions_total", "counter", "", "Moved from a replica to the primary."),
     ("pgproxy_reruns_total", "counter", "", "Run again on another server, unnoticed."),
     ("pgproxy_reruns_failed_total", "counter", "", "Could not be: other answers, or no server."),
+    ("pgproxy_replica_retries_total", "counter", "cause", "Run again: a replica could not do it."),
     ("pgproxy_listening_connections", "gauge", "backend, database", "Shared by all who listen."),
     ("pgproxy_listeners", "gauge", "database", "Clients that listen on those."),
     ("pgproxy_listened_channels", "gauge", "database", "Different channels they listen to."),
@@ -223,6 +224,7 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_moved_transactions_total", counters.moved_transactions)
         yield _counter("pgproxy_reruns_total", counters.reruns)
         yield _counter("pgproxy_reruns_failed_total", counters.reruns_failed)
+        yield _counters("pgproxy_replica_retries_total", "cause", counters.replica_retries)
         yield from self._listeners()
         yield _counter("pgproxy_plans_remade_total", counters.healed)
         yield _counter("pgproxy_servers_opened_total", counters.servers_opened)
@@ -364,10 +366,7 @@ class ProxyCollector(Collector):
         errors.add_metric(["server"], int(counters.server_errors))
         errors.add_metric(["proxy"], int(counters.proxy_errors))
         yield errors
-        pins = CounterMetricFamily("pgproxy_pins", _help("pgproxy_pins_total"), labels=["reason"])
-        for reason_name, count in counters.pins.items():
-            pins.add_metric([reason_name], count)
-        yield pins
+        yield _counters("pgproxy_pins_total", "reason", counters.pins)
         lookups = CounterMetricFamily(
             "pgproxy_router_lookups", _help("pgproxy_router_lookups_total"), labels=["result"]
         )
@@ -430,6 +429,13 @@ def _labelled_gauge(name: str, labels: list[str]) -> GaugeMetricFamily:
 
 def _counter(name: str, value: i64) -> Metric:
     return CounterMetricFamily(name.removesuffix("_total"), _help(name), value=int(value))
+
+
+def _counters(name: str, label: str, counts: dict[str, int]) -> Metric:
+    found = CounterMetricFamily(name.removesuffix("_total"), _help(name), labels=[label])
+    for value, count in counts.items():
+        found.add_metric([value], count)
+    return found
 
 
 def _histogram(name: str, histogram: Histogram) -> Metric:

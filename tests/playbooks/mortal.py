@@ -19,6 +19,8 @@ READY: Final = {
     STATUS_IN_TRANSACTION: write.READY_IN_TRANSACTION,
     STATUS_FAILED: write.READY_FAILED,
 }
+# A function that writes here, and of which the router does not know that.
+HIDDEN_WRITE: Final = "SELECT abs("
 REPORT: Final = write.frame(B_PARAMETER_STATUS, b"search_path\0a\0")
 
 
@@ -41,6 +43,7 @@ class Truth:
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.primary = "p"
+        self.misled: list[str] = []  # what a replica was asked that is no read
 
 
 class Postgres:
@@ -59,6 +62,8 @@ class Postgres:
         self.savepoint: int | None = None
         self.prepared: dict[bytes, bytes] = {}
         self.portal = b""
+        self.read_only = False  # the transaction
+        self.conflict = ""  # what the next read gets that is run here
         self.last_words: bytes | None = None  # it has ended; what is still in its socket
 
     def read(self) -> None:
@@ -148,13 +153,20 @@ class Postgres:
             return write.command_complete(b"ROLLBACK")
         if self.status == STATUS_FAILED:
             raise Failure("25P02")
-        if word == "INSERT":
-            if self.truth.primary != self.name:
+        if self.conflict and word == "SELECT":
+            sqlstate, self.conflict = self.conflict, ""
+            raise Failure(sqlstate)
+        is_replica = self.truth.primary != self.name
+        if is_replica and not self.read_only and (word == "INSERT" or "n()" in text):
+            self.truth.misled.append(text)
+        if word == "INSERT" or text.startswith(HIDDEN_WRITE):
+            if is_replica or self.read_only:
                 raise Failure("25006")
             self.pending.append(int(text.split("(")[1][:-1]))
-            return write.command_complete(b"INSERT 0 1")
+            return write.command_complete(b"INSERT 0 1" if word == "INSERT" else b"SELECT 1")
         if word == "BEGIN":
             self.status = STATUS_IN_TRANSACTION
+            self.read_only = self.read_only or "READ ONLY" in text
         elif word == "SAVEPOINT":
             if self.status == STATUS_IDLE:
                 raise Failure("25P01")
@@ -181,6 +193,7 @@ class Postgres:
         self.pending = []
         self.savepoint = None
         self.status = STATUS_IN_TRANSACTION if chains else STATUS_IDLE
+        self.read_only = self.read_only and chains
         return write.command_complete(word.encode())
 
     def _end_of_implicit(self) -> bytes:

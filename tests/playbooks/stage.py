@@ -39,7 +39,9 @@ from pgproxy.servers.shares import Shares
 from pgproxy.telemetry.counters import Counters
 from pgproxy.topology.model import Node, Role, Topology
 
-ROUTERS: Final = Routers(Memory(), FunctionLists())  # pure: true for every stage
+# Pure: what they remember is true for every stage, but what they learn.
+ROUTERS: Final = Routers(Memory(), FunctionLists())
+
 
 # What servers answer.
 IDLE: Final = write.READY_IDLE
@@ -247,6 +249,8 @@ class Stage:
         zone: str = "",
         warm_up: float = 0.0,
         until_write: bool = False,
+        safety_net: bool = True,
+        routers: Routers = ROUTERS,
     ) -> None:
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
@@ -261,7 +265,7 @@ class Stage:
         self.counters = Counters(len(REASONS))
         self.registry = StatementRegistry()
         self.relays = RelayContext(
-            routers=ROUTERS,
+            routers=routers,
             registry=self.registry,
             settings=SettingsTable(),
             counters=self.counters,
@@ -269,6 +273,7 @@ class Stage:
             watermark=watermark,
             rerun_limit=rerun_limit,
             until_write=until_write,
+            safety_net=safety_net,
         )
         self.cluster = Cluster(
             PoolContext(

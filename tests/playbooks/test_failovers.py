@@ -13,15 +13,20 @@ from hypothesis import strategies as st
 from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
+from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.router import Memory
+from pgproxy.routing.routers import Routers
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.topology.model import Node, Role
-from tests.playbooks.mortal import Postgres, Truth, frames
+from tests.playbooks.mortal import HIDDEN_WRITE, Postgres, Truth, frames
 from tests.playbooks.stage import Client, Stage, error, fields
 from tests.support.wire import FLUSH, SYNC, bind, close, execute, parse, query
 
 FAREWELL: Final = error("terminating connection", "57P01", "FATAL")
+CONFLICT: Final = error("terminating connection", "40001", "FATAL")
 NAMES: Final = ("p", "r1", "r2")
 INSERT: Final = "INSERT INTO t VALUES ($1)"
+HIDDEN: Final = HIDDEN_WRITE + "$1)"
 
 
 class Unit:
@@ -37,7 +42,7 @@ class Unit:
         for at, text in enumerate(texts):
             run = execute() if form != "flush" else FLUSH + execute()
             if form == "again":
-                values = [str(value + at).encode()] if text == INSERT else []
+                values = [str(value + at).encode()] if text in (INSERT, HIDDEN) else []
                 self.sent += close("S", "s") + parse(text, "s") + bind(*values, statement="s") + run
             else:
                 self.sent += parse(self.texts[at]) + bind() + run
@@ -48,7 +53,8 @@ class Unit:
 
 
 def value_of(text: str) -> list[int]:
-    return [int(text.split("(")[1][:-1])] if text.startswith("INSERT") else []
+    is_write = text.startswith(("INSERT", HIDDEN_WRITE))
+    return [int(text.split("(")[1][:-1])] if is_write else []
 
 
 class Witness:
@@ -147,7 +153,12 @@ class MovingStage(Stage):
 class World(Truth):
     def __init__(self, scripts: list[list[Unit]], *, size: int, max_prepared: int) -> None:
         super().__init__()
-        self.stage = MovingStage(size=size, max_prepared=max_prepared, replicas=2)
+        self.stage = MovingStage(
+            size=size,
+            max_prepared=max_prepared,
+            replicas=2,
+            routers=Routers(Memory(), FunctionLists()),
+        )
         self.down: set[str] = set()
         self.fenced: set[str] = set()  # of those
         self.stage.down = self.down
@@ -203,6 +214,17 @@ class World(Truth):
         self.fenced.discard(to)
         self.primary = to
 
+    def conflicts(self, random: Random) -> None:
+        """With what a replica has to replay."""
+        replicas = [one for one in self.running() if one.name != self.primary]
+        if not replicas:
+            return
+        replica = random.choice([one for one in replicas if one.messages] or replicas)
+        if random.random() < 0.3:
+            replica.dies(random, CONFLICT)
+        else:
+            replica.conflict = "40001"
+
     def is_seen(self, *, handing_over: bool = False) -> None:
         """The monitor sees how things are."""
         self.fenced &= self.down
@@ -230,6 +252,8 @@ class World(Truth):
             self.answers(random.choice(busy), random.randint(1, 6), cut)
         elif step in ("fatal", "crash") and running:
             random.choice(busy or running).dies(random, FAREWELL if step == "fatal" else b"")
+        elif step == "conflict" and running:
+            self.conflicts(random)
         elif step == "move":
             words = random.choice([FAREWELL, FAREWELL, b""])
             frozen = random.random() < 0.3
@@ -316,6 +340,7 @@ TEXTS: Final = (
     + ["COMMIT"] * 4
     + ["ROLLBACK", "COMMIT AND CHAIN", "SAVEPOINT a", "ROLLBACK TO a", "SELECT 1", "SELECT n()"]
     + ["SET LOCAL search_path = a", "DEALLOCATE ALL", "fail"]
+    + ["BEGIN READ ONLY", "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"]
 )
 FORMS: Final = ["simple"] * 3 + ["unnamed", "again", "flush"]
 STEPS: Final = {
@@ -326,6 +351,7 @@ STEPS: Final = {
     "move": 2,
     "fatal": 1,
     "crash": 1,
+    "conflict": 1,
     "return": 1,
     "time": 0.3,
     "cancel": 0.1,

@@ -432,7 +432,7 @@ def test_a_commit_of_another_session_is_seen_by_the_next_statement() -> None:
 
 
 def test_run_again_on_the_primary_it_begins_as_the_client_wrote_it() -> None:
-    stage = Stage(until_write=True, replicas=1)
+    stage = Stage(until_write=True, replicas=1, safety_net=False)
     begin = query("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
     client = begun(stage, begin)
     stage["r1"] >> error("terminating connection", "57P01", "FATAL")
@@ -443,6 +443,44 @@ def test_run_again_on_the_primary_it_begins_as_the_client_wrote_it() -> None:
     client >> INSERT
     stage["p"] << INSERT
     stage.close()
+
+
+CONFLICT = error("canceling statement due to conflict with recovery", "40001")
+
+
+class TestTheSafetyNet:
+    def test_a_conflict(self, stage: Stage) -> None:
+        """Its savepoints are made again."""
+        client = begun(stage)
+        on_replica(stage, client, query('SAVEPOINT "a"'), SAVED + IN_BLOCK)
+        client >> SELECT
+        stage["r1"] << SELECT
+        stage["r1"] >> CONFLICT + FAILED
+        stage["p"] << anew(QUERIED, 'SAVEPOINT "a"') + SELECT
+        stage["p"] >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+        client << SELECTED + IN_BLOCK
+        client >> INSERT
+        stage["p"] << INSERT
+
+    def test_the_replica_is_lost_between_two_statements(self, stage: Stage) -> None:
+        client = begun(stage)
+        stage["r1"].leaves()
+        client << b""
+        client >> SELECT
+        stage["p"] << anew(QUERIED) + SELECT
+
+    def test_at_its_first_statement(self) -> None:
+        stage = Stage(until_write=True, replicas=1)
+        begin = query("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+        client = stage.client()
+        assert client.asks(begin) == BEGUN + IN_BLOCK
+        client >> SELECT
+        stage["r1"] << ROAMING + SELECT
+        stage["r1"] >> BEGUN + IN_BLOCK + CONFLICT + FAILED
+        stage["p"] << begin + SELECT
+        stage["p"] >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+        client << SELECTED + IN_BLOCK
+        stage.close()
 
 
 @pytest.mark.parametrize(

@@ -321,3 +321,21 @@ def test_what_is_read_as_one_statement_has_no_second(one: str, other: str) -> No
     decision = classify(sql, 0)
     if not decision.unparsed:
         assert "multi" not in classify(sql).reason.value
+
+
+@given(sessions(), st.lists(made_texts, max_size=5))
+def test_what_was_learned_never_goes_to_a_replica(sqls: list[str], others: list[str]) -> None:
+    """Nor by a hint or a route that the client has set; and nothing else is learned with it."""
+    router = Router(Memory(cache_size=8))
+    texts_sent = [sql.encode() for sql in sqls if classify(sql.encode()).names is None]
+    for sql in texts_sent:
+        router.learn(sql)
+    keys = {*texts_sent, *map(lexical_key, texts_sent)}
+    for sql in texts_sent:
+        decision = router.decide(sql)
+        assert decision.target == PRIMARY
+        assert decision.known_write
+    for sql in map(str.encode, others):
+        made = classify(sql)
+        if not made.unparsed and keys.isdisjoint({sql, lexical_key(sql)} - {None}):
+            assert router.decide(sql).fields() == made.fields()

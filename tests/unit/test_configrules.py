@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pgproxy.config import Kubernetes, notices
+from pgproxy.config import Config, Health, Kubernetes, Routing, notices
 from pgproxy.configfile import load
 from pgproxy.errors import ConfigError
 
@@ -157,3 +157,10 @@ def test_replication_goes_to_a_server_that_there_is(path: Path) -> None:
     # Of pods nobody knows the names beforehand.
     path.write_text(HEAD + SELECTOR + '[replication]\nbackend = "main-2"\n')
     assert load(path, {}).replication.backend == "main-2"
+
+
+def test_the_safety_net_needs_what_is_kept() -> None:
+    config = Config(health=Health(rerun_limit=0))
+    assert any(told.startswith("routing.safety_net: ") for told in notices(config))
+    off = Config(health=Health(rerun_limit=0), routing=Routing(safety_net=False))
+    assert not any(told.startswith("routing.safety_net: ") for told in notices(off))

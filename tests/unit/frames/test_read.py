@@ -217,3 +217,21 @@ def test_texts_are_given_without_their_nul(text: bytes) -> None:
     assert read.query_text(write.query(text)[5:]) == text
     assert read.command_tag(write.command_complete(text)[5:]) == text
     assert read.parameter_status(write.parameter_status(text, text)[5:]) == (text, text)
+
+
+@given(
+    state=st.text("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=5, max_size=5),
+    message=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=80),
+    severity=st.sampled_from(["ERROR", "FATAL", "PANIC"]),
+)
+@example(state="25006", message="C25006", severity="ERROR")
+def test_the_sqlstate_of_an_error_whatever_its_length(
+    state: str, message: str, severity: str
+) -> None:
+    frame = write.error_response(PgError(state, message, severity=severity))
+    assert read.sqlstate(frame) == state.encode()
+    assert read.is_fatal(frame) == (severity != "ERROR")
+
+
+def test_an_error_without_a_sqlstate() -> None:
+    assert read.sqlstate(write.frame(codes.B_ERROR_RESPONSE, b"SERROR\0Mno\0\0")) == b""

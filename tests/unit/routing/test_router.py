@@ -1,6 +1,6 @@
 """What the router remembers, under which key, and how much of it."""
 
-from pgproxy.routing.decision import PRIMARY, REPLICA, Reason
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision, Reason
 from pgproxy.routing.router import Memory, Router
 
 
@@ -107,3 +107,62 @@ def test_of_a_text_without_an_end_nothing_is_remembered() -> None:
     decision = router.decide_beginning(b"INSERT INTO t VALUES ('x")
     assert (decision.reason, decision.unparsed) == (Reason.TOO_LONG, True)
     assert len(router) == 0
+
+
+class TestLearn:
+    def test_texts_of_the_same_key_write(self) -> None:
+        router = Router()
+        assert router.decide(b"SELECT abs(1)").target == REPLICA
+        epoch = router.epoch
+        router.learn(b"SELECT abs(1)")
+        assert router.epoch != epoch  # or who has prepared one would not ask
+        for text in (b"SELECT abs(1)", b"SELECT abs(22)"):
+            decision = router.decide(text)
+            assert (decision.target, decision.reason) == (PRIMARY, Reason.LEARNED)
+            assert decision.known_write
+            assert decision.may_write
+        assert router.decide(b"SELECT abs(a)").target == REPLICA
+
+    def test_where_a_literal_decides_it_is_learned_for_its_text_alone(self) -> None:
+        router = Router()
+        router.learn(b"SELECT current_setting('work_mem')")
+        assert router.decide(b"SELECT current_setting('work_mem')").target == PRIMARY
+        assert router.decide(b"SELECT current_setting('search_path')").target == REPLICA
+
+    def test_a_hint_that_is_known_better(self) -> None:
+        router = Router()
+        hinted = b"/* pgproxy: replica */ SELECT f(1)"
+        assert router.decide(hinted).target == REPLICA
+        router.learn(hinted)
+        assert router.decide(hinted).target == PRIMARY
+
+    def test_it_outlives_the_cache(self) -> None:
+        router = Router(Memory(cache_size=4))
+        router.learn(b"SELECT abs(1)")
+        for number in range(20):
+            router.decide(b"SELECT a%d FROM t" % number)
+        assert router.decide(b"SELECT abs(2)").reason is Reason.LEARNED
+
+    def test_it_is_bounded(self) -> None:
+        router = Router(Memory(cache_size=4))
+        texts = [b"SELECT " + b"a" * 1000 + b"%d" % number for number in range(100)]
+        for text in texts:
+            router.learn(text)
+        assert router.decide(texts[0]).target == REPLICA
+        assert router.decide(texts[50]).reason is Reason.LEARNED
+        assert router.decide(texts[-1]).reason is Reason.LEARNED
+
+    def test_what_it_prepares_writes(self) -> None:
+        router = Router()
+        prepare = b"PREPARE a AS SELECT abs(1)"
+        router.learn(prepare)
+        names = router.decide(prepare).names
+        assert names is not None
+        prepared = names.uses[0].decision
+        assert isinstance(prepared, Decision)
+        assert (prepared.target, prepared.reason) == (PRIMARY, Reason.LEARNED)
+
+    def test_a_text_that_is_too_long_is_not_kept(self) -> None:
+        router = Router(Memory(parse_limit=10))
+        router.learn(b"SELECT abs(1)")
+        assert router.decide(b"SELECT abs(1)").reason is Reason.TOO_LONG

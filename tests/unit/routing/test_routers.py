@@ -3,7 +3,7 @@
 import pytest
 
 from pgproxy.routing.catalogue import Catalogue
-from pgproxy.routing.decision import PRIMARY, REPLICA
+from pgproxy.routing.decision import PRIMARY, REPLICA, Reason
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import MAX_PATHS, Routers, path_names
@@ -100,3 +100,13 @@ def test_a_database_without_sessions_is_forgotten() -> None:
     routers.forget("shop")
     assert len(memory) == 0
     assert routers.of("shop") is not shop
+
+
+def test_what_was_learned_holds_until_the_schema_changes() -> None:
+    routers = Routers(Memory(), FunctionLists()).of("shop")
+    routers.any_path().learn(b"SELECT a FROM v WHERE b = 1")
+    routers.take(catalogue("public"))
+    found = routers.choose("public", "bob").decide(b"SELECT a FROM v WHERE b = 2")
+    assert found.reason is Reason.LEARNED
+    routers.take(catalogue("public", volatile=True))
+    assert routers.choose("public", "bob").decide(b"SELECT a FROM v WHERE b = 2").target == REPLICA

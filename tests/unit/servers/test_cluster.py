@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 
 from pgproxy.errors import PgError
+from pgproxy.frames import write
 from pgproxy.protocol.settings import NOTHING_SET
 from pgproxy.routing.decision import PRIMARY
 from pgproxy.servers.group import MAX_PROFILES
@@ -257,6 +258,9 @@ def test_a_server_that_leaves_the_list_leaves_nothing_behind(pair: Stage) -> Non
     reader = pair.client()
     reader >> SELECT
     pair["r1"] << SELECT
+    beginning = write.row_description([b"n"])
+    pair["r1"] >> beginning
+    reader << beginning
     pair.apply(P)
     assert "does not belong to the cluster" in reasons(reader)
     assert list(pair.cluster.backends) == list(pair.group.pools) == ["p"]
