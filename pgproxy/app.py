@@ -39,6 +39,7 @@ from pgproxy.servers.listening import Listening
 from pgproxy.servers.login import ServerLogin
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, PoolContext
+from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
 from pgproxy.telemetry.averages import PERIOD, Averages
 from pgproxy.telemetry.columns import COLUMNS
@@ -145,6 +146,11 @@ class Proxy:
                 failover_wait=config.health.failover_wait,
                 switchover_grace=config.health.switchover_grace,
                 max_logins=config.server.max_logins_at_once,
+                reads=ReadRules(
+                    max_staleness=config.consistency.max_staleness,
+                    wait=config.consistency.wait,
+                    from_primary=config.routing.read_from_primary,
+                ),
             ),
             Balancer(config.routing.balance, random.random),
             Shares(
@@ -154,6 +160,7 @@ class Proxy:
                 max_staleness=config.consistency.max_staleness,
                 by_speed=config.routing.balance in ("least-loaded", "sticky"),
             ),
+            self.monitor.freshness,
         )
         routing = config.routing
         self.catalogues = Catalogues(
@@ -255,7 +262,7 @@ class Proxy:
             self.cluster,
             self.clock,
             refresh_users=self.users.refresh,
-            probe_all=self.monitor.probe_all,
+            ask_positions=self.monitor.ask_positions,
             no_primary=self._no_primary,
         )
 

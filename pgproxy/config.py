@@ -254,6 +254,7 @@ class Consistency(_Section):
 
     read_your_writes: Literal["session", "global", "off"] = "session"
     max_staleness: SecondsOrOff = 10.0
+    wait: Seconds = 0.0
 
 
 class Health(_Section):
@@ -370,8 +371,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "timeouts.idle_in_transaction": (0.0,),
     "timeouts.transaction": (0.0,),
     "timeouts.client_idle": (0.0,),
-    "routing.read_from_primary": ("fallback",),
-    "consistency.max_staleness": (10.0, 0.0),
     "discovery.mode": ("static", "kubernetes"),
 }
 
@@ -379,11 +378,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
 def notices(config: Config) -> tuple[str, ...]:
     """What a default promises and this version does not keep yet; empty when all is in effect."""
     found = []
-    if config.consistency.max_staleness > 0:
-        found.append(
-            "consistency.max_staleness: not in effect yet, a replica serves however far it lags "
-            "behind (but never a session that wrote what it has not replayed); 0 says so too"
-        )
     if config.server.tls_mode != "disable":
         found.append("server.tls_mode: no TLS yet, connections to PostgreSQL are in plain text")
     if config.routing.safety_net and config.health.rerun_limit == 0:

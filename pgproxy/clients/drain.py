@@ -60,11 +60,11 @@ class Door(asyncio.Protocol):
         asked_at = self._asked_at
         if relay.pin is None:  # else it was given a connection long ago
             asked_at = max(asked_at, relay.leased_at)
-        return time.perf_counter() - asked_at
+        return time.monotonic() - asked_at
 
     def data_received(self, chunk: bytes) -> None:
         client = self._client
-        self._asked_at = time.perf_counter()
+        self._asked_at = time.monotonic()
         if chunk[0] in ASKING:
             now = asyncio.get_running_loop().time()
             begins = BEGIN.match(chunk) is not None

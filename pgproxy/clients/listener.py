@@ -21,7 +21,6 @@ from pgproxy.errors import (
     PgError,
 )
 from pgproxy.frames import write
-from pgproxy.protocol.session import Session
 from pgproxy.protocol.startup import StartupMessage
 from pgproxy.relay.context import RelayContext
 from pgproxy.relay.relay import Relay
@@ -186,7 +185,7 @@ class Listener:
             found.group,
             found.profile,
             found.origin,
-            Session(found.route),
+            found.session,
         )
         self.clients.add(client)
         self._counters.clients_total += 1

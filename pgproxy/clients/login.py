@@ -11,7 +11,7 @@ from pgproxy.frames import codes, write
 from pgproxy.protocol import startup
 from pgproxy.protocol.authentication import ClientAuthentication
 from pgproxy.protocol.scram import Keyring
-from pgproxy.protocol.session import AUTO, parse_route
+from pgproxy.protocol.session import AUTO, Session, parse_min_lsn, parse_route
 from pgproxy.protocol.settings import (
     NOTHING_SET,
     Origin,
@@ -34,6 +34,7 @@ from pgproxy.servers.login import read_frame
 from pgproxy.servers.origin import Introduction
 
 ROUTE: Final = "pgproxy.route"
+MIN_LSN: Final = "pgproxy.min_lsn"
 
 # Sets of start-up settings that are remembered for each profile.
 MAX_ORIGINS: Final = 1000
@@ -48,13 +49,13 @@ class LoggedIn:
         group: PoolGroup,
         profile: Profile,
         origin: Origin,
-        route: int,
+        session: Session,
     ) -> None:
         self.message = message
         self.group = group
         self.profile = profile
         self.origin = origin
-        self.route = route
+        self.session = session
 
 
 class ClientLogin:
@@ -111,19 +112,19 @@ class ClientLogin:
         if message.database in CONSOLE_DATABASES:
             return None
         self._cluster.gate.let_in(message.database)
-        route, settings = session_settings(message)
+        session, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)
         given = [(name.encode(), text.encode()) for name, text in settings.items()]
         try:
             base = self._settings.get(settings)
             profile, origin = await self._begin(group, [], base)
-            return LoggedIn(message, group, profile, origin, route)
+            return LoggedIn(message, group, profile, origin, session)
         except PgError as error:
             if error.sqlstate != "55P02":  # cannot be set after connection start
                 raise
         # Then the connection is begun with them, and serves those alone who ask for the same.
         profile, origin = await self._begin(group, given, NOTHING_SET)
-        return LoggedIn(message, group, profile, origin, route)
+        return LoggedIn(message, group, profile, origin, session)
 
     async def _begin(
         self, group: PoolGroup, parameters: list[tuple[bytes, bytes]], base: Settings
@@ -193,30 +194,34 @@ class ClientLogin:
         return origin
 
 
-def session_settings(message: StartupMessage) -> tuple[int, dict[str, str]]:
-    """The route that a client asks for, and its settings by name.
+def session_settings(message: StartupMessage) -> tuple[Session, dict[str, str]]:
+    """What a client asks of the proxy itself, and its settings by name.
 
-    Raises `PgError` FATAL: 22023 for an impossible route or a text that is not UTF-8, 42601 for
-    `options` that are not settings.
+    Raises `PgError` FATAL: 22023 for an impossible value of one of ours or a text that is not
+    UTF-8, 42601 for `options` that are not settings.
     """
     # PostgreSQL takes `options` first, so what has a field of its own counts.
     given = startup.split_options(message.options) if message.options else []
     for raw_name, raw_value in message.settings:
         given.append((_text(raw_name), _text(raw_value)))
     route = AUTO
+    min_lsn = 0
     settings: dict[str, str] = {}
     for written, value in given:
         name = setting_name(written)
-        if name == ROUTE:
-            try:
+        try:
+            if name == ROUTE:
                 route = parse_route(value.lower())
-            except PgError as error:
-                error.severity = "FATAL"
-                raise
-            continue
+                continue
+            if name == MIN_LSN:
+                min_lsn = parse_min_lsn(value)
+                continue
+        except PgError as error:
+            error.severity = "FATAL"
+            raise
         settings.pop(name, None)
         settings[name] = value
-    return route, settings
+    return Session(route, min_lsn), settings
 
 
 def _text(value: bytes) -> str:

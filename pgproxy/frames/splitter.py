@@ -162,6 +162,14 @@ class Splitter:
         """Shows the frames from `pos` (a frame's start, not before `keep`) again."""
         self.pos = pos
 
+    def replace(self, frame: bytes) -> None:
+        """Puts another one in place of the frame shown, all of which is here."""
+        self.data = self.data[: self.start] + frame + self.data[self.end :]
+        more = len(frame) - (self.end - self.start)
+        self.end += more
+        self.pos += more
+        self.size += more
+
     def __repr__(self) -> str:
         return (
             f"<Splitter pos={self.pos} keep={self.keep} size={self.size} held={self._parts_size}>"

@@ -185,10 +185,13 @@ class Notifications(Hearer):
             relay.client.write(news)
 
     def _take(self) -> bytes:
+        relay = self.relay
         active = self.channels.active
         news = b"".join([frame for channel, frame in self._waiting if channel in active])
         self._waiting.clear()
         self._size = 0
+        if news and relay.context.keeps_watermark:
+            relay.note_writes()  # who is told of a change must find it
         return news
 
     # --- batches that a server runs -----------------------------------------------------------

@@ -53,7 +53,7 @@ from pgproxy.protocol.inflight import (
 )
 from pgproxy.protocol.leadin import lead_in
 from pgproxy.protocol.prepared import SERVER_PREFIX
-from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA, Session
+from pgproxy.protocol.session import AUTO, NOT_KNOWN, TO_PRIMARY, TO_REPLICA, Session
 from pgproxy.protocol.settings import TEMP_BUFFERS, TEMPORARY, Origin
 from pgproxy.protocol.states import (
     CLOSE,
@@ -132,6 +132,7 @@ NO_REPLICA: Final = CODES[Reason.NO_REPLICA]
 SERIALIZABLE: Final = CODES[Reason.SERIALIZABLE]
 NOT_FRESH: Final = CODES[Reason.NOT_FRESH]
 SCHEMA_CHANGED: Final = CODES[Reason.SCHEMA_CHANGED]
+READ_FROM_PRIMARY: Final = CODES[Reason.READ_FROM_PRIMARY]
 
 
 class Sink:
@@ -215,8 +216,10 @@ class Relay(Owner):
         self.healing = Healing(self)
         self.net = Net(self, is_on=context.safety_net)
         self.writing = False  # since the last watermark something may have been written
+        self.writing_for_all = False  # the same, where all sessions must see it
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
+        self.after = 0.0  # what was committed before then the lease must show
 
     # --- from the client ----------------------------------------------------------------------
 
@@ -281,7 +284,17 @@ class Relay(Owner):
         # In the middle of something: stop it, and trust the connection no more.
         if not said_goodbye:
             pool.cancel_query(server)
-        pool.discard(server, at_work=not said_goodbye)
+        lingers = said_goodbye
+        if self.writing_for_all:
+            # It may be committing: only its end, which is waited for, is known to be behind that.
+            self.note_writes()
+            server.on_end = self.note_writes
+            lingers = True
+        pool.discard(server, at_work=not lingers)
+
+    def note_writes(self) -> None:
+        """Whatever was sent to be written has been by now, if ever."""
+        self.watermark.wrote_at = time.monotonic()
 
     def client_writable(self, writable: bool) -> None:
         """The client's write buffer has room (again), or has none."""
@@ -455,11 +468,32 @@ class Relay(Owner):
         batch = self.batch
         if batch.anywhere and batch.ending != CUT and self.front.status != STATUS_IDLE:
             return batch.pin is None
-        return self._target() == REPLICA and batch.pin is None
+        return self._target() == REPLICA and batch.pin is None and self._is_fresh()
+
+    def _is_fresh(self) -> bool:
+        """Whether the leased replica shows what others have written since it was leased."""
+        server = self.server
+        return (
+            server is None
+            or self.front.status != STATUS_IDLE
+            or server.backend.fresh_as_of >= self.as_of()
+        )
+
+    def as_of(self) -> float:
+        """What was committed before then the session's reads must see."""
+        after = self.watermark.wrote_at
+        session = self.front.session
+        if session.shown_as_of > after:
+            if session.shown_as_of == NOT_KNOWN:
+                freshness = self.group.cluster.freshness
+                session.shown_as_of = freshness.written_at(session.min_lsn.value)
+            if session.shown_as_of > after:
+                return session.shown_as_of
+        return after
 
     def _target(self) -> i64:
         batch = self.batch
-        route = self.front.session.route
+        route = self.front.session.route.value
         if self.carry.isolation == b"serializable":
             return PRIMARY  # which a standby refuses
         if self.session_mode:
@@ -488,7 +522,7 @@ class Relay(Owner):
         return (
             decision is not None
             and decision.hint == NO_HINT
-            and self.front.session.route == AUTO
+            and self.front.session.route.value == AUTO
             and not self.front.is_read_only(self.carry.read_only)
         )
 
@@ -499,21 +533,26 @@ class Relay(Owner):
         self.allowed = carry.allowed(self.batch) if self.batch.effects else carry.settings.allowed
         if self.batch.asks_sequence and self.sequences.take_back():
             return True
-        server = self.group.acquire(
-            target, self.profile, self, self.watermark.wrote_at, carry.settings
-        )
+        now = time.monotonic()
+        self.after = self.as_of()
+        server = self.group.acquire(target, self.profile, self, self.after, carry.settings, now)
         if server is None:
             self.enter(WAITING)
             return False
-        self.take(server)
+        self.take(server, now)
         return True
 
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
         resumes = not self.rerun.is_on  # which goes on by itself
-        self.traffic.waited += time.monotonic() - self.waiting_since
+        now = time.monotonic()
+        self.traffic.waited += now - self.waiting_since
+        if self.on_replica and slot.backend.fresh_as_of < self.after:
+            self.group.give_back(slot)  # it was started anew, from an older state
+            self.reroute()
+            return
         try:
-            self.take(slot)
+            self.take(slot, now)
             if resumes:
                 self.resume()
         except PgError as error:
@@ -544,7 +583,7 @@ class Relay(Owner):
         except PgError as error:
             self.fail(error)
 
-    def take(self, server: ServerConnection) -> None:
+    def take(self, server: ServerConnection, now: float) -> None:
         self.enter(LEASED)
         self.server = server
         self.server_is_full = server.write_paused
@@ -553,7 +592,7 @@ class Relay(Owner):
         self.traffic.leases += 1
         self.is_timed = self.on_replica and len(self.front.held) == 0
         self.on_replica = self.on_replica and not server.backend.writable
-        self.leased_at = time.perf_counter()
+        self.leased_at = now
         if self.client.write_paused:
             server.set_reading(False)
         if self.server_is_full:
@@ -630,6 +669,7 @@ class Relay(Owner):
             self.sequences.sent(batch)
             if self.context.keeps_watermark:
                 self.writing = True
+                self.writing_for_all = self.context.shared_watermark is not None
         if batch.simple:
             batch.unnamed = None
         if not batch.effects and self.carry.touched:
@@ -784,7 +824,7 @@ class Relay(Owner):
             return IN_TRANSACTION
         if self.carry.isolation == b"serializable":
             return SERIALIZABLE
-        if self.front.session.route != AUTO:
+        if self.front.session.route.value != AUTO:
             return ROUTE_SET
         if target == REPLICA:
             return IN_TRANSACTION
@@ -794,7 +834,10 @@ class Relay(Owner):
             return BEHIND_WRITE
         if self.routers.in_doubt:
             return SCHEMA_CHANGED
-        return NOT_FRESH if self.group.has_replicas else NO_REPLICA
+        group = self.group
+        if group.cluster.settings.reads.always_from_primary:
+            return READ_FROM_PRIMARY
+        return NOT_FRESH if group.has_replicas else NO_REPLICA
 
     def _set_pin(self) -> None:
         pin = self.batch.pin if self.batch.pin is not None else Pin.UNPARSED
@@ -1128,6 +1171,11 @@ class Relay(Owner):
         """Gives the client what came up to `end`, the last ReadyForQuery in it ending at
         `ready_at`."""
         journal = self.journal
+        if self.writing_for_all and (
+            self.front.status == STATUS_IDLE or self.batch.continues or not self.inflight.settled
+        ):
+            # A commit may be among what is told, long before the last answer.
+            self.note_writes()
         if len(data) > 0:
             self.client.write(data)
         if ready_at >= 0:
@@ -1162,7 +1210,7 @@ class Relay(Owner):
                 return
             self.journal.clear()
             if self.writing:
-                self.writing = False
+                self.writing = self.writing_for_all = False
                 self.watermark.wrote_at = time.monotonic()
             if self.moving.is_engaged:
                 self.moving.clear()
@@ -1246,8 +1294,8 @@ class Relay(Owner):
         """It has ended, and its server is gone."""
         self.moving.clear()
         if self.writing:
-            self.writing = False
-            self.watermark.wrote_at = time.monotonic()
+            self.writing = self.writing_for_all = False
+            self.note_writes()
         if self.front.session.touched:
             self._session_ends_transaction()
 
@@ -1264,7 +1312,7 @@ class Relay(Owner):
             # Of a copy that has failed; the server reads and ignores it.
             self.server_is_full = False
             self.read_client()
-        seconds = time.perf_counter() - self.leased_at
+        seconds = time.monotonic() - self.leased_at
         self.counters.transactions.observe(seconds)
         self.traffic.busy += seconds
         if self.is_timed:
@@ -1294,6 +1342,8 @@ class Relay(Owner):
             self.sequences.end_hold(server)
             self.enter(FREE)
             return
+        if self.writing:
+            self.note_writes()  # whether it was done is not known
         said_goodbye = self.server_said_goodbye
         if self.on_replica and self.net.is_on:
             if not said_goodbye and self.net.is_survived(server):

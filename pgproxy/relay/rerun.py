@@ -11,6 +11,7 @@ Which transactions may be run again is the journal's to say (routing/journal.py)
    the client gets one error, and its transaction has failed.
 """
 
+import time
 from typing import TYPE_CHECKING, Final, final
 
 from mypy_extensions import i64
@@ -150,20 +151,21 @@ class Rerun:
         """Asks for another server."""
         relay = self.relay
         target: i64 = REPLICA if relay.on_replica else PRIMARY
-        after = relay.watermark.wrote_at
+        after = relay.after = relay.as_of()
+        now = time.monotonic()
         relay.allowed = relay.carry.settings.allowed
         lost, self._lost = self._lost, None
         avoided, self._avoided = self._avoided, None
         if avoided is not None:
-            server = relay.group.acquire_elsewhere(avoided, relay.profile, relay, after)
+            server = relay.group.acquire_elsewhere(avoided, relay.profile, relay, after, now)
         elif lost is None:
-            server = relay.group.acquire(target, relay.profile, relay, after)
+            server = relay.group.acquire(target, relay.profile, relay, after, now=now)
         else:
             server = relay.group.succeed(lost, target, relay.profile, relay, after)
         if server is None:
             relay.enter(WAITING)
         else:
-            relay.take(server)
+            relay.take(server, now)
 
     def start(self, server: ServerConnection) -> None:
         """The transaction so far, once more, on `server`, which the relay has leased."""

@@ -6,6 +6,7 @@ such questions come at all, a session that has written keeps its connection for 
 next statement is done or others have waited for a while (`Pool.hold`).
 """
 
+import time
 from typing import TYPE_CHECKING, Final, final
 
 from pgproxy.frames import write
@@ -54,7 +55,7 @@ class Sequences:
             return False
         if not relay.group.pool_of(server).take_back(server, relay):
             return False
-        relay.take(server)
+        relay.take(server, time.monotonic())
         return True
 
     def hide(self, server: ServerConnection) -> None:

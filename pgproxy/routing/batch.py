@@ -73,9 +73,12 @@ from pgproxy.routing.decision import (
     PLAIN,
     PRIMARY,
     REPLICA,
+    SET_MIN_LSN,
     SET_ROUTE,
     SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
+    SHOW_LSN,
+    SHOW_MIN_LSN,
     SHOW_ROUTE,
     SHOW_TABLE,
     UNLISTEN,
@@ -127,9 +130,12 @@ PLANNED: Final = frozenset(
 )
 
 # What the proxy answers itself.
-OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE)
+OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE, SET_MIN_LSN, SHOW_MIN_LSN)
 # And what it answers where listening is shared.
 CHANNEL_KINDS: Final = (LISTEN, UNLISTEN, SHOW_CHANNELS)
+
+# What the primary is asked where a client says SHOW pgproxy.lsn.
+LSN_QUESTION: Final = b'SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS "pgproxy.lsn"'
 
 # FunctionCall names its function by OID: those of large objects, for which libpq and pgjdbc use it,
 # leave nothing in the session. Any other may be set_config().
@@ -391,6 +397,9 @@ class BatchReader:
 
     def _special_query(self, decision: Decision) -> None:
         self.is_plain = False
+        if decision.kind == SHOW_LSN and self.fixed is None:
+            self.input.replace(write.query(LSN_QUESTION))
+            self.end = self.input.end
         self.own = self._own_kind(decision)
         parts: list[Decision] = []
         if decision.names is not None:
@@ -726,6 +735,12 @@ class BatchReader:
         sql_end = self._string_end(name_end + 1)
         sql = data[name_end + 1 : sql_end]
         decision = self.router.decide(sql) if self.fixed is None else self.fixed
+        if decision.kind == SHOW_LSN:
+            sql = LSN_QUESTION
+            splitter.replace(write.parse(data[body:name_end], sql, data[sql_end + 1 : end]))
+            data = splitter.data
+            end = splitter.end
+            sql_end = name_end + 1 + len(sql)
         if decision.names is None:
             self._note(decision)
         else:

@@ -24,6 +24,7 @@ from pgproxy.routing.decision import (
     PLAIN,
     PRIMARY,
     REPLICA,
+    SET_MIN_LSN,
     SET_ROUTE,
     UNLISTEN,
     Decision,
@@ -243,7 +244,7 @@ def combine(decisions: list[Decision]) -> Decision:
 
 def _pin_among_others(decision: Decision) -> Pin | None:
     """Among other statements the relay does not answer SET pgproxy.route: the server is set."""
-    if decision.kind == SET_ROUTE and decision.argument and not decision.local:
+    if decision.kind in (SET_ROUTE, SET_MIN_LSN) and decision.argument and not decision.local:
         return Pin.SET
     return decision.pin
 

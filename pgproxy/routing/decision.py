@@ -47,7 +47,10 @@ UNLISTEN: Final = 9  # of one channel or of all
 SHOW_CHANNELS: Final = 10  # SELECT pg_listening_channels()
 CHAIN: Final = 11  # COMMIT AND CHAIN, ROLLBACK AND CHAIN
 SET_TRANSACTION: Final = 12  # SET TRANSACTION …, but for SNAPSHOT
-SHOW_TABLE: Final = 13  # and above: SHOW of one of OWN_TABLES, each with a number of its own
+SET_MIN_LSN: Final = 13  # SET [LOCAL | SESSION] pgproxy.min_lsn, RESET pgproxy.min_lsn
+SHOW_MIN_LSN: Final = 14  # SHOW pgproxy.min_lsn
+SHOW_LSN: Final = 15  # SHOW pgproxy.lsn, which the primary is asked instead
+SHOW_TABLE: Final = 16  # and above: SHOW of one of OWN_TABLES, each with a number of its own
 
 # What Pgpool-II's clients may ask on any database, by SHOW.
 OWN_TABLES: Final = (
@@ -120,6 +123,7 @@ class Reason(Enum):
     NO_REPLICA = "no_replica"
     NOT_FRESH = "not_fresh"
     SCHEMA_CHANGED = "schema_changed"
+    READ_FROM_PRIMARY = "read_from_primary"
     # Learned from a replica that could not run it.
     LEARNED = "learned"
     RETRIED = "retried"
@@ -179,10 +183,11 @@ SENTENCES: Final = {
     Reason.UNKNOWN_STATEMENT: "It executes a statement that this session did not prepare.",
     Reason.PINNED: "The session keeps the server connection that holds its state.",
     Reason.NO_REPLICA: "It is a read, but no replica can serve it now.",
-    Reason.NOT_FRESH: "No replica has replayed yet what this session wrote last.",
     Reason.SCHEMA_CHANGED: "The schema has just changed, and is being read again.",
     Reason.LEARNED: "A replica has refused it before: it writes.",
     Reason.RETRIED: "A replica has not been able to answer it, so it was run again on the primary.",
+    Reason.NOT_FRESH: "It is a read, but no replica is as fresh as it must be.",
+    Reason.READ_FROM_PRIMARY: "It is a read, and the primary serves reads like a replica.",
 }
 
 
@@ -302,7 +307,8 @@ class Decision:
     pin             why the session keeps its server connection if the statement succeeds, or None
     tag             for BEGIN, END, CHAIN, SET_TRANSACTION: PostgreSQL's command tag
     read_only       BEGIN … READ ONLY, SET TRANSACTION READ ONLY
-    argument        SET_ROUTE: the value as written, in lower case; "" for RESET and DEFAULT.
+    argument        SET_ROUTE, SET_MIN_LSN: the value as written, in lower case; "" for RESET and
+                    DEFAULT.
                     BEGIN and SET_TRANSACTION: the isolation level, "" if none is said.
                     DDL: the database in which nobody may be, if there is one
     local           SET LOCAL

@@ -28,9 +28,11 @@ from pgproxy.routing.decision import (
     PLAIN,
     PRIMARY,
     REASONS,
+    SET_MIN_LSN,
     SET_ROUTE,
     SET_TRANSACTION,
     SHOW_CHANNELS,
+    SHOW_MIN_LSN,
     SHOW_ROUTE,
     SHOW_TABLE,
     UNLISTEN,
@@ -175,20 +177,16 @@ class Front:
             self.held_isolation = decision.argument
 
     def answer_own(self, batch: BatchReader) -> bytes:
-        """SET pgproxy.route, SHOW of what is the proxy's own, DEALLOCATE, and LISTEN and its like,
-        whose acts are the caller's. Raises `PgError`."""
+        """SET of the proxy's own settings, SHOW of what is its own, DEALLOCATE, and LISTEN and its
+        like, whose acts are the caller's. Raises `PgError`."""
         decision = batch.executed if batch.executed is not None else batch.decision
         assert decision is not None
         rows: list[bytes] = []
         tag = b"SHOW"
-        if batch.own == SET_ROUTE:
+        if batch.own in (SET_ROUTE, SET_MIN_LSN):
             tag = b"SET" if decision.argument else b"RESET"
             if batch.executes:
-                self.session.set_route(
-                    decision.argument,
-                    local=decision.local,
-                    in_transaction=self.status != STATUS_IDLE,
-                )
+                self._set(decision)
         elif batch.own == DEALLOCATE:
             assert decision.names is not None
             use = decision.names.uses[0]
@@ -197,6 +195,8 @@ class Front:
                 batch.name_done(use)
         elif batch.own == SHOW_ROUTE:
             rows = self.session.show_route()
+        elif batch.own == SHOW_MIN_LSN:
+            rows = self.session.show_min_lsn()
         elif batch.own == LISTEN:
             tag = b"LISTEN"
         elif batch.own == UNLISTEN:
@@ -215,6 +215,18 @@ class Front:
             self._has_queried = True
             self.held = write.query(self.held[5:-1] + QUERIED)
         return batch.own_answer(rows, tag, READY[int(self.status)])
+
+    def _set(self, decision: Decision) -> None:
+        session = self.session
+        in_transaction = self.status != STATUS_IDLE
+        if decision.kind == SET_ROUTE:
+            session.set_route(
+                decision.argument, local=decision.local, in_transaction=in_transaction
+            )
+        else:
+            session.set_min_lsn(
+                decision.argument, local=decision.local, in_transaction=in_transaction
+            )
 
     def _table(self, name: str) -> list[bytes]:
         if self._tables is None:

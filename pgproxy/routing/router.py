@@ -20,7 +20,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.routing.classify import PARSE_LIMIT, classify, classify_beginning
-from pgproxy.routing.decision import Decision, Reason
+from pgproxy.routing.decision import SET_MIN_LSN, Decision, Reason
 from pgproxy.routing.key import lexical_key
 from pgproxy.routing.lookup import BUILT_IN, Lookup
 
@@ -162,6 +162,8 @@ class Router:
                 return found
         memory.misses += 1
         decision = classify(sql, self._parse_limit, self._lookup)
+        if decision.kind == SET_MIN_LSN:
+            return decision  # each has another text, and would drive out those that come again
         # What the parser refused, or what its literals decided, says nothing about another text.
         if key is None or decision.unparsed or decision.exact:
             key = sql

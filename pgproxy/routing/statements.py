@@ -52,10 +52,13 @@ from pgproxy.routing.decision import (
     PLAIN,
     PRIMARY,
     REPLICA,
+    SET_MIN_LSN,
     SET_ROUTE,
     SET_TRANSACTION,
     SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
+    SHOW_LSN,
+    SHOW_MIN_LSN,
     SHOW_ROUTE,
     SHOW_TABLE,
     UNLISTEN,
@@ -77,6 +80,11 @@ from pgproxy.routing.reads import (
 
 ROUTE_SETTING: Final = "pgproxy.route"
 LAST_ROUTE_SETTING: Final = "pgproxy.last_route"
+MIN_LSN_SETTING: Final = "pgproxy.min_lsn"
+LSN_SETTING: Final = "pgproxy.lsn"
+
+# The proxy's own settings that a session may set.
+OWN_SETTINGS: Final = {ROUTE_SETTING: SET_ROUTE, MIN_LSN_SETTING: SET_MIN_LSN}
 
 # Most reads have this decision; decisions are never changed, so all share it.
 PLAIN_READ: Final = Decision(REPLICA, Reason.READ, movable=True)
@@ -433,10 +441,11 @@ def _set(node: Tree) -> Decision:
     kind = node["kind"]
     name = str(node.get("name", ""))
     local = bool(node.get("is_local"))
-    if name.lower() == ROUTE_SETTING and kind != "VAR_SET_CURRENT":
+    own = OWN_SETTINGS.get(name.lower())
+    if own is not None and kind != "VAR_SET_CURRENT":
         values = [_constant(value) for value in node.get("args", [])]
         argument = ", ".join(values).lower()
-        return Decision(PRIMARY, Reason.SET_ROUTE, kind=SET_ROUTE, argument=argument, local=local)
+        return Decision(PRIMARY, Reason.SET_ROUTE, kind=own, argument=argument, local=local)
     if kind == "VAR_SET_MULTI" and name == "TRANSACTION":
         read_only, refused, isolation = _modes(node.get("args", []))
         return Decision(
@@ -527,6 +536,17 @@ def _show(node: Tree) -> Decision:
         return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_LAST_ROUTE, detail=name)
     if name == ROUTE_SETTING:
         return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_ROUTE, detail=name)
+    if name == MIN_LSN_SETTING:
+        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_MIN_LSN, detail=name)
+    if name == LSN_SETTING:
+        return Decision(
+            PRIMARY,
+            Reason.PRIMARY_FUNCTION,
+            kind=SHOW_LSN,
+            detail=name,
+            known_write=True,  # no hint sends it to a replica
+            writes=0,
+        )
     if name in OWN_TABLES:
         kind = SHOW_TABLE + OWN_TABLES.index(name)
         return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=kind, detail=name)

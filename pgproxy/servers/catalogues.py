@@ -139,8 +139,10 @@ class Catalogues:
         for watched in self.databases.values():
             limit = watched.limit
             if limit is not None:
-                if watched.asked != origin and not limit.expired():
-                    limit.reschedule(asyncio.get_running_loop().time())
+                if watched.asked != origin:
+                    watched.limit = None
+                    with contextlib.suppress(RuntimeError):  # it has run out by itself
+                        limit.reschedule(asyncio.get_running_loop().time())
             elif origin is not None and (watched.origin != origin or watched.failures):
                 watched.wake.set()
 
@@ -233,6 +235,7 @@ class Catalogues:
         try:
             async with asyncio.timeout(LONGEST) as watched.limit:
                 reading = await session.read(catalogue, known, proceed)
+            watched.limit = None
             await session.close()
         except TimeoutError:
             proceed()

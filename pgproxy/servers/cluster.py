@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import final
 
+from pgproxy.protocol.settings import NOTHING_SET
 from pgproxy.routing.decision import REPLICA
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.balance import Balancer
@@ -15,14 +16,16 @@ from pgproxy.servers.gate import Gate, paused_error
 from pgproxy.servers.group import STILL_THERE, Homeless, PoolGroup
 from pgproxy.servers.ledger import Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
+from pgproxy.servers.reads import ReadRules, no_replica_error, position_gap
 from pgproxy.servers.shares import Shares
+from pgproxy.telemetry.counters import LEFT, REFUSED, TO_PRIMARY, TO_REPLICA
+from pgproxy.topology.freshness import NEVER, UNKNOWN, Freshness
 from pgproxy.topology.model import Node, Role, Topology, is_one_history
 
 # What the owner of a connection is told when it is cut.
 DEPOSED = "it is not the primary any more"
 RESTARTED = "it has become a replica"
 
-NEVER = float("inf")
 ALWAYS_FRESH = float("inf")  # the primary
 
 # Seconds in which nothing new begins on a primary that is about to be stopped, so that what runs
@@ -41,6 +44,7 @@ class PoolSettings:
         failover_wait: float,
         switchover_grace: float = 10.0,
         max_logins: int = 8,
+        reads: ReadRules | None = None,
     ) -> None:
         self.size = size
         self.min_size = min_size
@@ -49,20 +53,30 @@ class PoolSettings:
         self.failover_wait = failover_wait
         self.switchover_grace = switchover_grace
         self.max_logins = max_logins
+        self.reads = ReadRules() if reads is None else reads
 
 
 @final
 class Cluster:
     def __init__(
-        self, context: PoolContext, settings: PoolSettings, balancer: Balancer, shares: Shares
+        self,
+        context: PoolContext,
+        settings: PoolSettings,
+        balancer: Balancer,
+        shares: Shares,
+        freshness: Freshness | None = None,
     ) -> None:
+        """`freshness` is the monitor's, to be read only."""
         self.context = context
         self.settings = settings
         self.balancer = balancer
         self.shares = shares
+        self.max_staleness = settings.reads.max_staleness
+        self.freshness = Freshness() if freshness is None else freshness
         self.backends: dict[str, Backend] = {}
         self.primary: Backend | None = None
         self.replicas: list[Backend] = []
+        self.readers: list[Backend] = []  # the replicas, and the primary if it serves reads too
         self.groups: dict[tuple[str, str], PoolGroup] = {}
         self.homeless: list[Homeless] = []
         self.topology: Topology | None = None
@@ -76,7 +90,8 @@ class Cluster:
         self.gate = Gate()
         # Told the name of a server and the reason when all connections to it end now.
         self.on_cut: Callable[[str, str], None] | None = None
-        self.wants_fresher = False  # a read went to the primary for want of a fresh replica
+        self.wants_fresher = False  # a read has found a replica not fresh enough, or waits for one
+        self._asked_at = 0.0  # the last time that `wants_positions` said so
 
     def group(self, database: str, user: str) -> PoolGroup:
         found = self.groups.get((database, user))
@@ -91,7 +106,7 @@ class Cluster:
         """Takes over a new snapshot: roles first, then those who waited on the wrong backend."""
         if self.topology is not None and not is_one_history(self.topology, topology):
             for known in self.backends.values():
-                known.fresh_as_of = 0.0
+                known.fresh_as_of = UNKNOWN
         before, self.topology = self.topology, topology
         self._take_over(before, topology)
         fit: set[str] = set()  # backends whose waiters may stay
@@ -138,8 +153,15 @@ class Cluster:
             if backend is self.primary:
                 backend.fresh_as_of = ALWAYS_FRESH
             elif backend.fresh_as_of == ALWAYS_FRESH:
-                backend.fresh_as_of = 0.0
-        self.shares.follow(self.replicas, time.monotonic())
+                backend.fresh_as_of = UNKNOWN
+        self._choose_readers()
+
+    def _choose_readers(self) -> None:
+        self.readers = self.replicas
+        reads_primary = self.settings.reads.always_from_primary and not self.is_holding
+        if reads_primary and self.primary is not None:
+            self.readers = [*self.replicas, self.primary]
+        self.shares.follow(self.readers, time.monotonic())
 
     def _hold(self, is_handing_over: bool) -> None:
         """Only the beginning counts: who goes on handing over does not."""
@@ -179,11 +201,27 @@ class Cluster:
         waiter.waiting_since = now
         waiter.homeless_since = since
         entry.is_paused = entry.group.is_paused
+        if entry.target == REPLICA and self.settings.reads.never_from_primary:
+            entry.for_replica = True
         patience = self.settings.failover_wait
         if entry.is_paused:
             patience = self.context.wait_timeout
+        elif entry.for_replica and not self.settings.reads.never_from_primary:
+            patience = self.settings.reads.wait
         entry.deadline = since + patience
         self.homeless.append(entry)
+
+    def oldest(self, after: float, now: float) -> float:
+        """As of when a replica must be fresh for a read at `now` that must see what was committed
+        before `after`.
+
+        While there is no primary nobody writes, and replicas are as stale as they were when it was
+        heard of last.
+        """
+        if self.primary is None and now > self.freshness.asked_at:
+            now = self.freshness.asked_at
+        oldest = now - self.max_staleness
+        return oldest if oldest > after else after
 
     def renew(self) -> None:
         """The defaults of roles or databases have changed."""
@@ -193,17 +231,32 @@ class Cluster:
     def fresh(self, name: str, fresh_as_of: float) -> None:
         """A replica has been seen to show everything committed before that time."""
         backend = self.backends.get(name)
-        if backend is None:
+        if backend is None or backend.writable:
             return
         backend.fresh_as_of = fresh_as_of
         if self.homeless:
             self._house()
+
+    def wants_positions(self, now: float) -> bool:
+        """Whether the backends are to be asked for their positions out of turn."""
+        if not self.wants_fresher:
+            return False
+        freshest = max([backend.fresh_as_of for backend in self.replicas], default=UNKNOWN)
+        if now - self._asked_at < position_gap(now - freshest):
+            return False
+        self.wants_fresher = False
+        self._asked_at = now
+        return True
 
     def serves(self, backend: Backend) -> bool:
         """It has a role."""
         return backend is self.primary or backend in self.replicas
 
     def leave(self, waiter: Waiter) -> None:
+        for entry in self.homeless:
+            if entry.waiter is waiter and entry.for_replica:
+                waited = time.monotonic() - waiter.homeless_since
+                self.context.counters.fresh_waits.ended(LEFT, waited)
         self.homeless = [entry for entry in self.homeless if entry.waiter is not waiter]
 
     def tick(self, now: float) -> None:
@@ -218,9 +271,14 @@ class Cluster:
                 self._cut(name, DEPOSED, at_rest=end > now)
         if self.is_holding and self._held_until <= now:
             self.is_holding = False
+            self._choose_readers()
+            for group in self.groups.values():
+                group.rebuild()
             self._house()
         if not self.homeless:
             return
+        if any(entry.for_replica for entry in self.homeless):
+            self.wants_fresher = True
         patient = [entry for entry in self.homeless if entry.lost and entry.patience <= now]
         for entry in patient:
             self.leave(entry.waiter)
@@ -229,14 +287,29 @@ class Cluster:
         if late:
             self.homeless = [entry for entry in self.homeless if entry.deadline > now]
             for entry in late:
-                if entry.is_paused:
-                    self.context.counters.wait_timeouts += 1
-                    entry.waiter.refused(
-                        paused_error(entry.group.database, self.context.wait_timeout)
-                    )
-                    continue
-                self.context.counters.failover_timeouts += 1
-                entry.waiter.refused(no_primary_error(self.settings.failover_wait))
+                self._too_late(entry, now)
+
+    def _too_late(self, entry: Homeless, now: float) -> None:
+        counters = self.context.counters
+        if entry.is_paused:
+            counters.wait_timeouts += 1
+            entry.waiter.refused(paused_error(entry.group.database, self.context.wait_timeout))
+            return
+        patience = self.settings.failover_wait
+        if not entry.for_replica:
+            counters.failover_timeouts += 1
+            entry.waiter.refused(no_primary_error(patience))
+            return
+        waited = now - entry.waiter.homeless_since
+        if self.settings.reads.never_from_primary:
+            counters.fresh_waits.ended(REFUSED, waited)
+            entry.waiter.refused(no_replica_error(patience))
+            return
+        if entry.group.is_paused:
+            self.shelter(entry)
+            return
+        counters.fresh_waits.ended(TO_PRIMARY, waited)
+        self._go_on(entry, from_primary=True)
 
     def retire(self, now: float) -> None:
         """Closes what has been idle too long, and forgets groups that nobody uses: whoever may
@@ -328,30 +401,56 @@ class Cluster:
     def _house(self) -> None:
         entries = self.homeless
         self.homeless = []
+        now = time.monotonic()
         for entry in entries:
             if entry.lost is not None:
                 if self.serves(entry.lost):
                     self.homeless.append(entry)
                     continue
                 entry.lost = None
-            if entry.group.is_paused:
+            is_shown = entry.target == REPLICA and self._is_shown(entry, now)
+            if entry.group.is_paused or not (is_shown or self._may_be_primary(entry)):
                 self.homeless.append(entry)
                 continue
-            can_read = entry.target == REPLICA and any(
-                backend.fresh_as_of >= entry.after for backend in self.replicas
+            waited = now - entry.waiter.homeless_since
+            counters = self.context.counters
+            if entry.for_replica:
+                counters.fresh_waits.ended(TO_REPLICA if is_shown else TO_PRIMARY, waited)
+            elif not entry.is_paused:
+                counters.failover_waits.observe(waited)
+            self._go_on(entry, from_primary=not is_shown)
+
+    def _is_shown(self, entry: Homeless, now: float) -> bool:
+        """Whether there is a server on which a read would be as fresh as this one must be."""
+        if entry.after == NEVER:
+            entry.after = entry.waiter.as_of()  # which may be known by now
+        oldest = self.oldest(entry.after, now)
+        return any(backend.fresh_as_of >= oldest for backend in self.readers)
+
+    def _may_be_primary(self, entry: Homeless) -> bool:
+        if entry.for_replica and (self.replicas or self.settings.reads.never_from_primary):
+            return False
+        return self.primary is not None and not self.is_holding
+
+    def _go_on(self, entry: Homeless, *, from_primary: bool) -> None:
+        waiter = entry.waiter
+        since = waiter.homeless_since
+        if entry.for_replica:
+            self._rerouted, self._rerouted_since = waiter, since
+        server = (
+            entry.group.acquire_primary(
+                entry.target, entry.profile, waiter, entry.after, NOTHING_SET
             )
-            if not can_read and (self.primary is None or self.is_holding):
-                self.homeless.append(entry)
-                continue
-            waiter = entry.waiter
-            since = waiter.homeless_since
-            if not entry.is_paused:
-                self.context.counters.failover_waits.observe(time.monotonic() - since)
-            server = entry.group.acquire(entry.target, entry.profile, waiter, entry.after)
-            if server is not None:
-                waiter.granted(server)
-            elif waiter.waits_for is not None:
-                waiter.homeless_since = since
+            if from_primary
+            else entry.group.acquire(
+                entry.target, entry.profile, waiter, entry.after, now=time.monotonic()
+            )
+        )
+        self._rerouted = None
+        if server is not None:
+            waiter.granted(server)
+        elif waiter.waits_for is not None:
+            waiter.homeless_since = since
 
 
 def _by_arrival(waiter: Waiter) -> float:

@@ -96,6 +96,7 @@ class ServerConnection(Slot):
         # What it last reported of its settings (ParameterStatus). A change makes a new one.
         self.reported = profile.reported
         self.hidden_rows: i64 = 0  # messages in flight whose rows are for the proxy
+        self.on_end: Callable[[], None] | None = None  # called when the server has ended it
         self.writer: object = None  # who has written here last, and so used sequences
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
@@ -126,6 +127,8 @@ class ServerConnection(Slot):
         self.write = _write_nowhere
         owner = self.owner
         self.owner = None
+        if self.on_end is not None:
+            self.on_end()
         self.keeper.connection_lost(self)
         if owner is not None:
             why = str(error) if error else "the server closed the connection"

@@ -48,6 +48,7 @@ class Homeless:
         self.lost: Backend | None = None  # waits for this one to leave its role
         self.patience = 0.0  # until then
         self.is_paused = False  # it waits because its database is paused
+        self.for_replica = False  # it waits for a replica that is fresh enough, and for that alone
 
 
 @final
@@ -62,7 +63,9 @@ class PoolGroup:
         self.pools: dict[str, Pool] = {}
         self.primary: Pool | None = None
         self.replicas: list[Pool] = []
-        self.replica_backends: list[Backend] = []
+        # Those that serve reads, in one order: the replicas, and the primary perhaps.
+        self.readers: list[Pool] = []
+        self.reader_backends: list[Backend] = []
         self.profiles: dict[tuple[tuple[bytes, bytes], ...], Profile] = {}
         self.clients: i64 = 0
         self.asks_sequences = False  # sessions have been seen to ask for their own last nextval
@@ -76,43 +79,70 @@ class PoolGroup:
         waiter: Waiter,
         after: float = 0.0,
         settings: Settings = NOTHING_SET,
+        now: float = 0.0,
     ) -> ServerConnection | None:
         """A server connection for the target role, leased; None: the waiter will be called. Which
         one is preferred: Ledger.acquire.
 
-        Without replicas that show everything committed before `after`, reads go to the primary;
-        without any server, the waiter waits for one to appear, `failover_wait` seconds at most.
+        Reads go to a replica that shows everything committed before `after`, and is not staler at
+        `now` than it may be; what else the cluster's rules for reads say. Without any server, the
+        waiter waits for one to appear, `failover_wait` seconds at most.
         """
         if self.is_paused:
             self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
             return None
         if target == REPLICA:
-            backends = self.replica_backends
-            chosen = self.balancer.choose(backends, after, waiter.reads_from)
+            backends = self.reader_backends
+            oldest = self.cluster.oldest(after, now)
+            chosen = self.balancer.choose(backends, oldest, waiter.reads_from)
             if chosen != NONE:
                 if self.balancer.is_sticky:
                     waiter.reads_from = backends[chosen]
-                return self.replicas[chosen].acquire(profile, waiter, settings)
-            if self.replicas:
-                self.cluster.wants_fresher = True
+                if chosen == len(self.replicas):
+                    self._note_lag(oldest)
+                return self.readers[chosen].acquire(profile, waiter, settings)
+            if self._waits_for_replica():
+                entry = Homeless(waiter, self, int(target), profile, after)
+                entry.for_replica = True
+                self.cluster.shelter(entry)
+                return None
+        return self.acquire_primary(target, profile, waiter, after, settings)
+
+    def acquire_primary(
+        self, target: i64, profile: Profile, waiter: Waiter, after: float, settings: Settings
+    ) -> ServerConnection | None:
+        """As `acquire`, where no replica will do."""
         if self.primary is not None and not self.cluster.is_holding:
             return self.primary.acquire(profile, waiter, settings)
         self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
         return None
 
     def acquire_elsewhere(
-        self, avoided: Backend, profile: Profile, waiter: Waiter, after: float
+        self, avoided: Backend, profile: Profile, waiter: Waiter, after: float, now: float
     ) -> ServerConnection | None:
         """As `acquire` for a read, of another replica than `avoided`, or else of the primary; of
         that replica only if there is nothing else."""
         if not self.is_paused:
-            others = [backend for backend in self.replica_backends if backend is not avoided]
-            chosen = self.balancer.choose(others, after, waiter.reads_from)
+            others = [backend for backend in self.reader_backends if backend is not avoided]
+            oldest = self.cluster.oldest(after, now)
+            chosen = self.balancer.choose(others, oldest, waiter.reads_from)
             if chosen != NONE:
                 return self.pools[others[chosen].name].acquire(profile, waiter)
-            if self.primary is not None:
+            if self.primary is not None and not self.cluster.settings.reads.never_from_primary:
                 return self.acquire(PRIMARY, profile, waiter, after)
-        return self.acquire(REPLICA, profile, waiter, after)
+        return self.acquire(REPLICA, profile, waiter, after, now=now)
+
+    def _note_lag(self, oldest: float) -> None:
+        """The primary serves a read, perhaps because it alone is fresh enough."""
+        if any(backend.fresh_as_of < oldest for backend in self.cluster.replicas):
+            self.cluster.wants_fresher = True
+
+    def _waits_for_replica(self) -> bool:
+        rules = self.cluster.settings.reads
+        if self.replicas:
+            self.cluster.wants_fresher = True
+            return rules.never_from_primary or rules.wait > 0
+        return rules.never_from_primary
 
     def succeed(
         self, lost: Backend, target: i64, profile: Profile, waiter: Waiter, after: float
@@ -121,7 +151,7 @@ class PoolGroup:
         seen to have left its role. If it stays, the waiter is refused with `STILL_THERE`."""
         cluster = self.cluster
         if not cluster.serves(lost):
-            return self.acquire(target, profile, waiter, after)
+            return self.acquire(target, profile, waiter, after, now=time.monotonic())
         entry = Homeless(waiter, self, int(target), profile, after)
         entry.lost = lost
         entry.patience = time.monotonic() + PATIENCE
@@ -209,8 +239,9 @@ class PoolGroup:
                 self.pools[name] = Pool(cluster.context, backend, self.database, self.user, ledger)
         primary = cluster.primary
         self.primary = None if primary is None else self.pools[primary.name]
-        self.replica_backends = cluster.replicas
         self.replicas = [self.pools[backend.name] for backend in cluster.replicas]
+        self.reader_backends = cluster.readers
+        self.readers = [self.pools[backend.name] for backend in cluster.readers]
 
     def take_stranded(self) -> list[Waiter]:
         """Those who waited for a pool that `rebuild` has ended."""

@@ -6,12 +6,10 @@ from collections.abc import Callable
 
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.pool import Clock
+from pgproxy.servers.reads import SHORTEST_GAP
 
 # Seconds. How late a wait may be ended, and how coarse the clock of the hot path is.
-TICK = 0.025
-# Seconds between questions to all backends while reads go to the primary for want of a replica
-# that shows their session's last write.
-HURRY = 0.2
+TICK = SHORTEST_GAP
 # Seconds between looks at idle connections, at the users file and at each server's part of the reads.
 SWEEP = 1.0
 
@@ -23,26 +21,24 @@ class Janitor:
         clock: Clock,
         *,
         refresh_users: Callable[[], object],
-        probe_all: Callable[[], None],
+        ask_positions: Callable[[], None],
         no_primary: Callable[[], None],
     ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._refresh_users = refresh_users
-        self._probe_all = probe_all
+        self._ask_positions = ask_positions
         self._no_primary = no_primary
 
     async def run(self) -> None:
-        swept = hurried = time.monotonic()
+        swept = time.monotonic()
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
             self._clock.now = now
             self._cluster.tick(now)
-            if self._cluster.wants_fresher and now - hurried >= HURRY:
-                hurried = now
-                self._cluster.wants_fresher = False
-                self._probe_all()
+            if self._cluster.wants_positions(now):
+                self._ask_positions()
             if now - swept >= SWEEP:
                 swept = now
                 self._cluster.retire(now)

@@ -110,6 +110,10 @@ class Waiter:
     def refused(self, error: PgError) -> None:
         raise NotImplementedError
 
+    def as_of(self) -> float:
+        """What was committed before then a read must see; infinite while that is not known."""
+        return 0.0
+
     def reroute(self) -> None:
         """The pool it waited in has lost its backend; ask again."""
         raise NotImplementedError

@@ -36,6 +36,27 @@ class Histogram:
         self.counts[low] += 1
 
 
+# How a wait for a fresh replica ends.
+TO_REPLICA: Final = 0
+TO_PRIMARY: Final = 1
+REFUSED: Final = 2
+LEFT: Final = 3  # with the client, or its cancel request
+ENDS: Final = ("replica", "primary", "refused", "left")
+
+
+@final
+class FreshWaits:
+    """Of reads, for a replica that is fresh enough."""
+
+    def __init__(self) -> None:
+        self.seconds = Histogram()
+        self.ends = [0] * len(ENDS)
+
+    def ended(self, how: int, seconds: float) -> None:
+        self.ends[how] += 1
+        self.seconds.observe(seconds)
+
+
 @final
 class Traffic:
     """Of one database, since start. Times are seconds."""
@@ -74,6 +95,7 @@ class Counters:
         self.servers_cut: i64 = 0  # by us, because the server must get no write
         self.failover_waits = Histogram()
         self.failover_timeouts: i64 = 0
+        self.fresh_waits = FreshWaits()
         self.server_logins_failed: i64 = 0
         self.cancels: i64 = 0
         self.pins: dict[str, int] = {}

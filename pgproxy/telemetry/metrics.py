@@ -4,6 +4,7 @@
 databases, users and reasons, never anything that a client makes up freely.
 """
 
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Final, Protocol
@@ -25,7 +26,8 @@ from pgproxy.servers.backend import Backend
 from pgproxy.servers.catalogues import RESULTS, Catalogues
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.listening import Listening
-from pgproxy.telemetry.counters import BUCKETS, Counters, Histogram
+from pgproxy.telemetry.counters import BUCKETS, ENDS, Counters, Histogram
+from pgproxy.topology.freshness import UNKNOWN
 
 TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}
 
@@ -38,11 +40,17 @@ CATALOGUE: Final = (
     ("pgproxy_servers", "gauge", "backend, database, user, state", "Server connections."),
     ("pgproxy_waiting", "gauge", "backend, database, user", "Clients that wait for one."),
     ("pgproxy_pool_size", "gauge", "backend, database, user", "Largest number of connections."),
-    ("pgproxy_homeless", "gauge", "", "Clients that wait for a server to appear, or in a PAUSE."),
+    ("pgproxy_homeless", "gauge", "", "Clients that wait for a (fresh) server, or in a PAUSE."),
     ("pgproxy_backend_up", "gauge", "backend", "1 if the backend answers the monitor."),
     ("pgproxy_backend_role", "gauge", "backend, role", "1 for the backend's present role."),
     ("pgproxy_backend_fenced", "gauge", "backend", "1 if it takes writes and must get none."),
     ("pgproxy_backend_replay_lsn", "gauge", "backend", "Position replayed or written, bytes."),
+    (
+        "pgproxy_backend_staleness_seconds",
+        "gauge",
+        "backend",
+        "How far a replica may be behind, at most; infinite while it is not known.",
+    ),
     ("pgproxy_backend_load", "gauge", "backend", "Leased connections and waiters."),
     ("pgproxy_backend_weight", "gauge", "backend", "Its weight as configured, or as its pod says."),
     ("pgproxy_backend_share", "gauge", "backend", "Multiplies the weight: less while new or late."),
@@ -54,6 +62,8 @@ CATALOGUE: Final = (
     ("pgproxy_wait_timeouts_total", "counter", "", "Waits that ended at pool.wait_timeout."),
     ("pgproxy_failover_wait_seconds", "histogram", "", "How long clients waited for a server."),
     ("pgproxy_failover_timeouts_total", "counter", "", "Those that health.failover_wait ended."),
+    ("pgproxy_fresh_wait_seconds", "histogram", "", "How long reads waited for a fresh replica."),
+    ("pgproxy_fresh_waits_total", "counter", "end", "Those waits, by how they ended."),
     ("pgproxy_errors_total", "counter", "source", "ErrorResponses of servers and of the proxy."),
     ("pgproxy_pins_total", "counter", "reason", "Sessions that had to keep their connection."),
     ("pgproxy_moved_transactions_total", "counter", "", "Moved from a replica to the primary."),
@@ -221,6 +231,13 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_wait_timeouts_total", counters.wait_timeouts)
         yield _histogram("pgproxy_failover_wait_seconds", counters.failover_waits)
         yield _counter("pgproxy_failover_timeouts_total", counters.failover_timeouts)
+        yield _histogram("pgproxy_fresh_wait_seconds", counters.fresh_waits.seconds)
+        waits = CounterMetricFamily(
+            "pgproxy_fresh_waits", _help("pgproxy_fresh_waits_total"), labels=["end"]
+        )
+        for end, count in zip(ENDS, counters.fresh_waits.ends, strict=True):
+            waits.add_metric([end], count)
+        yield waits
         yield _counter("pgproxy_moved_transactions_total", counters.moved_transactions)
         yield _counter("pgproxy_reruns_total", counters.reruns)
         yield _counter("pgproxy_reruns_failed_total", counters.reruns_failed)
@@ -325,6 +342,11 @@ class ProxyCollector(Collector):
             fenced.add_metric([node.name], 1 if node.is_fenced else 0)
             if node.replay_lsn is not None:
                 lsn.add_metric([node.name], node.replay_lsn)
+        staleness = _labelled_gauge("pgproxy_backend_staleness_seconds", ["backend"])
+        now = time.monotonic()
+        for backend in self._cluster.replicas:
+            fresh = backend.fresh_as_of
+            staleness.add_metric([backend.name], now - fresh if fresh > UNKNOWN else float("inf"))
         load = _labelled_gauge("pgproxy_backend_load", ["backend"])
         weight = _labelled_gauge("pgproxy_backend_weight", ["backend"])
         share = _labelled_gauge("pgproxy_backend_share", ["backend"])
@@ -343,6 +365,7 @@ class ProxyCollector(Collector):
         yield role
         yield fenced
         yield lsn
+        yield staleness
         yield load
         yield weight
         yield share

@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from pgproxy.config import Health
-from pgproxy.topology.freshness import Freshness
+from pgproxy.topology.freshness import UNKNOWN, Freshness
 from pgproxy.topology.fusion import fuse
 from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff, is_one_history
 from pgproxy.topology.prober import Prober
@@ -56,7 +56,7 @@ class Monitor:
         self._on_fresh: Final = on_fresh
         self._on_defaults: Final = on_defaults
         self._defaults: Final[dict[str, str]] = {}  # by backend, as it said last
-        self._freshness: Final = Freshness()
+        self.freshness: Final = Freshness()
         self._topology = Topology(0, ())
         self._probes: Final[dict[str, Probe]] = {}
         self._probers: Final[dict[str, Prober]] = {}
@@ -85,7 +85,7 @@ class Monitor:
         """Ask that backend as soon as the smallest gap allows; an unknown name is ignored."""
         prober = self._probers.get(name)
         if prober is not None:
-            prober.wake.set()
+            prober.ask()
 
     def set_backends(self, backends: Sequence[Backend]) -> None:
         """Watch these from now on instead of those so far. Call it in the event loop's thread.
@@ -103,16 +103,16 @@ class Monitor:
                 prober.end()
                 del self._probers[name]
                 self._probes.pop(name, None)
-                self._freshness.forget(name)
+                self._forget(name)
         for backend in backends:
             known = self._probers.get(backend.name)
             if known is None:
                 self._probers[backend.name] = Prober(
-                    backend, self._health, self.interval, self.report
+                    backend, self._health, self.interval, self.report, self._lost
                 )
             elif known.backend != backend:
                 known.backend = backend
-                known.wake.set()
+                known.ask()
         names = set(self._probers)
         self._awaited = names if were_none else self._awaited & names
         self._headless_since = time.monotonic()
@@ -174,17 +174,38 @@ class Monitor:
     def probe_all(self) -> None:
         """Ask every backend as soon as the smallest gap allows."""
         for prober in self._probers.values():
-            prober.wake.set()
+            prober.ask()
+
+    def ask_positions(self) -> None:
+        """Have every backend asked for its position, as soon as the smallest gap allows."""
+        for prober in self._probers.values():
+            prober.ask_position()
 
     def _note_position(self, name: str, probe: Probe) -> None:
         if not probe.alive or probe.error or probe.lsn is None:
             return
-        primary = self._topology.primary
+        topology = self._topology
+        primary = topology.primary
         if primary is not None and primary.name == name:
             if not probe.in_recovery:
-                self._freshness.primary_at(probe.asked_at, probe.lsn)
-        elif probe.in_recovery:
-            self._on_fresh(name, self._freshness.replica_at(name, probe.lsn))
+                self.freshness.primary_at(probe.asked_at, probe.lsn)
+                for node in topology.replicas:
+                    self._on_fresh(node.name, self.freshness.fresh_as_of(node.name))
+        elif probe.in_recovery and probe.timeline == topology.timeline:
+            self._on_fresh(name, self.freshness.replica_at(name, probe.lsn))
+        else:
+            # It may have replayed what the primary has never seen, and not what that has written.
+            self._forget(name)
+
+    def _lost(self, prober: Prober) -> None:
+        # A standby that starts anew shows an older state again at first: only what it says from
+        # now on counts.
+        if self._probers.get(prober.backend.name) is prober:
+            self._forget(prober.backend.name)
+
+    def _forget(self, name: str) -> None:
+        self.freshness.forget(name)
+        self._on_fresh(name, UNKNOWN)
 
     def _start(self) -> None:
         if self._group is not None and not self._closing.is_set():
@@ -199,7 +220,7 @@ class Monitor:
         new = fuse(self._backends, self._probes, None if is_first else old)
         self._topology = new
         if not is_one_history(old, new):
-            self._freshness.reset()
+            self.freshness.reset()
         if is_first:
             self.first_round.set()
         elif new.version == old.version:
@@ -209,6 +230,9 @@ class Monitor:
             self._headless_since = time.monotonic()
             self.probe_all()
         self._on_change(new)
+        # What was said before it was known whose the words are.
+        for name, probe in self._probes.items():
+            self._note_position(name, probe)
 
 
 def _log_changes(old: Topology, new: Topology) -> None:

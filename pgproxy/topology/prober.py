@@ -6,9 +6,13 @@ questions in a row; one good answer brings it back. A server that lives but does
 in (its password, no free connection) keeps what it was: that is no news of the server, and other
 evidence still overrules it. A connection that broke is replaced within the same question, and its
 end is noticed without waiting for the next one.
+
+While sessions wait for a replica to be fresh enough, the backend is asked for its position in
+between, and for no more than that.
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import time
@@ -21,11 +25,14 @@ import asyncpg
 import structlog
 
 from pgproxy.config import Health
+from pgproxy.protocol.lsn import parse_lsn
 from pgproxy.topology.access import SecretError, connect, describe
-from pgproxy.topology.model import Backend, Probe, parse_lsn
+from pgproxy.topology.model import Backend, Probe
 
 # Seconds at least between the starts of two questions to one backend, whoever wants them.
 SMALLEST_GAP: Final = 0.1
+# The same between two questions for its position.
+POSITION_GAP: Final = 0.02
 
 # The timeline of a primary is the one it writes WAL on: pg_control_checkpoint() shows the old one
 # until the first checkpoint after a promotion. A standby's is the highest that any of three
@@ -48,6 +55,14 @@ SELECT in_recovery,
             END AS follows_on,
        (SELECT md5(string_agg(setting::text, ' ' ORDER BY setdatabase, setrole))
         FROM pg_db_role_setting AS setting) AS defaults
+FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state
+"""
+
+# OFFSET 0: as above.
+POSITION_QUESTION: Final = """
+SELECT in_recovery,
+       CASE WHEN in_recovery THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_insert_lsn() END::text AS lsn
 FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state
 """
 
@@ -86,13 +101,17 @@ class Prober:
         health: Health,
         interval: Callable[[Backend], float],
         report: "Callable[[Prober, Probe], None]",
+        lost: "Callable[[Prober], None]",
     ) -> None:
-        self.wake: Final = asyncio.Event()  # a question is wanted before its time
+        """`report` is told every answer; `lost`, that the connection has ended."""
+        self._wake: Final = asyncio.Event()  # something is wanted before its time
+        self._is_wanted = False  # the whole question
         self.backend = backend
         self._task: asyncio.Task[None] | None = None
         self._health: Final = health
         self._interval: Final = interval
         self._to_report: Final = report
+        self._lost: Final = lost
         self._connection: Any = None  # asyncpg.Connection
         self._last = Probe(False)  # what was reported
         self._failures = 0  # since the last answer
@@ -116,16 +135,55 @@ class Prober:
         finally:
             self._drop()
 
+    def ask(self) -> None:
+        """The next question is wanted as soon as the smallest gap allows."""
+        self._is_wanted = True
+        self._wake.set()
+
+    def ask_position(self) -> None:
+        """The same for no more than its position."""
+        self._wake.set()
+
     async def _rest(self, started: float) -> None:
+        """Until the next question is due or wanted; meanwhile whoever wants its position gets it."""
         loop = asyncio.get_running_loop()
+        due = started + self._interval(self.backend)
+        positioned = started
+        while not self._is_wanted and loop.time() < due:
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
+            except TimeoutError:
+                break
+            self._wake.clear()
+            if not self._is_wanted:
+                await asyncio.sleep(positioned + POSITION_GAP - loop.time())
+                positioned = loop.time()
+                await self._ask_position()
+        await asyncio.sleep(min(due, started + SMALLEST_GAP) - loop.time())
+        self._is_wanted = False
+        self._wake.clear()
+
+    async def _ask_position(self) -> None:
+        connection = self._connection
+        if not self._last.alive or self._last.error or connection is None:
+            return  # the next question will tell more
+        asked_at = time.monotonic()
         try:
-            async with asyncio.timeout_at(started + self._interval(self.backend)):
-                await self.wake.wait()
-        except TimeoutError:
-            pass
-        else:
-            await asyncio.sleep(started + SMALLEST_GAP - loop.time())
-        self.wake.clear()
+            async with asyncio.timeout(self._health.timeout):
+                row = await connection.fetchrow(POSITION_QUESTION)
+        except TimeoutError as error:
+            self._failed(error)
+            self.ask()
+            return
+        except Exception:  # noqa: BLE001 - a new connection will tell, as in `_answer`
+            self._lost(self)
+            self.ask()
+            return
+        if row["in_recovery"] != self._last.in_recovery or row["lsn"] is None:
+            self.ask()
+            return
+        self._report(replace(self._last, lsn=parse_lsn(row["lsn"]), asked_at=asked_at))
 
     async def _ask(self) -> None:
         """One question, on the kept connection if it holds, and what follows from the answer."""
@@ -160,13 +218,13 @@ class Prober:
         self._to_report(self, probe)
 
     async def _answer(self) -> Probe:
-        if self._connection is not None and not self._connection.is_closed():
-            try:
-                return await self._question()
-            except Exception:  # noqa: BLE001 - asyncpg's InternalClientError is one of many
-                # Its end need not be the server's: pg_terminate_backend, a time-out on the way.
-                # A new connection will tell.
-                self._drop()
+        if self._connection is not None:
+            # Its end need not be the server's: pg_terminate_backend, a time-out on the way. A new
+            # connection will tell.
+            with contextlib.suppress(Exception):  # asyncpg's InternalClientError is one of many
+                if not self._connection.is_closed():
+                    return await self._question()
+            self._lost(self)
         self._drop()
         health = self._health
         self._connection = await connect(
@@ -191,7 +249,8 @@ class Prober:
         )
 
     def _on_termination(self, _connection: object) -> None:
-        self.wake.set()
+        self._lost(self)
+        self.ask()
 
     def _drop(self) -> None:
         """Close the connection at once, without a word: the server may be hanging."""

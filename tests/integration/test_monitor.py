@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
@@ -10,9 +11,12 @@ import pytest
 
 from pgproxy.config import Health
 from pgproxy.embedded import Cluster, Server
+from pgproxy.protocol.lsn import parse_lsn
 from pgproxy.topology.fusion import NOT_ASKED
-from pgproxy.topology.model import Backend, Node, Role, Topology, parse_lsn
+from pgproxy.topology.model import Backend, Node, Role, Topology
 from pgproxy.topology.monitor import Monitor
+from pgproxy.topology.prober import POSITION_GAP
+from tests.support.fault import FaultProxy
 
 pytestmark = pytest.mark.once
 
@@ -29,10 +33,15 @@ END_SESSIONS: Final = (
 class Watching:
     """A running monitor and every topology it has published."""
 
-    def __init__(self, servers: list[Server], health: Health) -> None:
-        backends = [Backend(server.name, server.host, server.port) for server in servers]
+    def __init__(self, backends: list[Backend], health: Health) -> None:
         self.published: list[Topology] = []
-        self.monitor = Monitor(backends, health, self.published.append)
+        self.fresh: list[tuple[str, float]] = []
+        self.monitor = Monitor(
+            backends,
+            health,
+            self.published.append,
+            lambda name, fresh: self.fresh.append((name, fresh)),
+        )
 
     def node(self, name: str) -> Node:
         node = self.monitor.topology.node(name)
@@ -54,9 +63,19 @@ async def until_sessions(server: Server, count: int) -> None:
         await asyncio.sleep(0.01)
 
 
+def backends_of(servers: list[Server]) -> list[Backend]:
+    return [Backend(server.name, server.host, server.port) for server in servers]
+
+
+def watching(
+    servers: list[Server], health: Health = QUICK
+) -> contextlib.AbstractAsyncContextManager[Watching]:
+    return watching_backends(backends_of(servers), health)
+
+
 @contextlib.asynccontextmanager
-async def watching(servers: list[Server], health: Health = QUICK) -> AsyncIterator[Watching]:
-    watch = Watching(servers, health)
+async def watching_backends(backends: list[Backend], health: Health) -> AsyncIterator[Watching]:
+    watch = Watching(backends, health)
     async with asyncio.TaskGroup() as group:
         group.create_task(watch.monitor.run())
         try:
@@ -102,7 +121,7 @@ async def test_closing_leaves_no_connection_and_no_task(private_cluster: Cluster
 
 
 async def test_being_cancelled_ends_it_as_well(cluster: Cluster) -> None:
-    watch = Watching(cluster.servers, QUICK)
+    watch = Watching(backends_of(cluster.servers), QUICK)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(watch.monitor.run())
         await watch.monitor.first_round.wait()
@@ -323,3 +342,65 @@ async def test_a_new_label_has_the_server_asked_at_once(private_cluster: Cluster
         watch.monitor.set_backends(labelled((old, "primary"), (chosen, "primary")))
         await watch.until(lambda: watch.roles()[chosen.name] is Role.PRIMARY)
         assert watch.node(old.name).is_fenced
+
+
+async def test_positions_are_asked_for_in_between(cluster: Cluster) -> None:
+    async with watching(cluster.servers, Health(interval=3600, timeout=10)) as watch:
+        await asyncio.to_thread(cluster.primary.psql, "CREATE TABLE asked (); DROP TABLE asked")
+        since = time.monotonic()
+        while not {"replica-1", "replica-2"} <= {name for name, at in watch.fresh if at >= since}:
+            watch.monitor.ask_positions()
+            await asyncio.sleep(0.01)
+        assert len(watch.published) == 1
+
+
+async def test_however_often_it_is_wanted_the_position_is_asked_for_at_a_measured_pace(
+    cluster: Cluster,
+) -> None:
+    async with watching([cluster.replicas[0]], Health(interval=3600, timeout=10)) as watch:
+        await asyncio.sleep(POSITION_GAP * 2)
+        watch.fresh.clear()
+        started = time.monotonic()
+        while time.monotonic() < started + POSITION_GAP * 10:
+            watch.monitor.ask_positions()
+            await asyncio.sleep(0.001)
+        assert 0 < len(watch.fresh) <= (time.monotonic() - started) / POSITION_GAP + 1
+
+
+async def test_a_promotion_shows_when_the_position_is_asked_for(private_cluster: Cluster) -> None:
+    replica = private_cluster.replicas[0]
+    async with watching([replica], Health(interval=3600, timeout=10)) as watch:
+        await asyncio.to_thread(replica.promote)
+        while watch.roles() != {replica.name: Role.PRIMARY}:
+            watch.monitor.ask_positions()
+            await asyncio.sleep(0.01)
+
+
+async def test_a_replica_whose_connection_ends_is_not_fresh_until_it_is_asked(
+    private_cluster: Cluster,
+) -> None:
+    replica = private_cluster.replicas[0]
+    async with watching([private_cluster.primary, replica]) as watch:
+        await watch.until(lambda: watch.fresh[-1:] > [(replica.name, 0.0)])
+        seen = len(watch.fresh)
+        await asyncio.to_thread(replica.psql, END_SESSIONS)
+        await watch.until(lambda: (replica.name, 0.0) in watch.fresh[seen:])
+        await watch.until(lambda: watch.fresh[-1:] > [(replica.name, 0.0)])
+        assert len(watch.published) == 1
+
+
+async def test_a_server_that_does_not_answer_for_its_position_is_asked_more(
+    cluster: Cluster,
+) -> None:
+    replica = cluster.replicas[0]
+    async with (
+        FaultProxy(replica) as network,
+        watching_backends(
+            [Backend("far", network.host, network.port)], Health(interval=3600, timeout=0.3)
+        ) as watch,
+    ):
+        network.stall("to_client")
+        while watch.roles() != {"far": Role.NONE}:
+            watch.monitor.ask_positions()
+            await asyncio.sleep(0.01)
+        network.resume()

@@ -35,6 +35,7 @@ from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, Pool, PoolContext
+from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
 from pgproxy.telemetry.counters import Counters
 from pgproxy.topology.model import Node, Role, Topology
@@ -251,6 +252,7 @@ class Stage:
         until_write: bool = False,
         safety_net: bool = True,
         routers: Routers = ROUTERS,
+        reads: ReadRules | None = None,
     ) -> None:
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
@@ -295,6 +297,7 @@ class Stage:
                 failover_wait=30.0,
                 switchover_grace=10.0,
                 max_logins=max_logins,
+                reads=reads,
             ),
             Balancer(balance, lambda: 0.0),
             Shares(zone=zone, warm_up=warm_up),
@@ -319,6 +322,11 @@ class Stage:
     def apply(self, *nodes: Node) -> None:
         """These are the servers from now on."""
         self.cluster.apply(Topology(1, nodes, timeline=1))
+        self.settle()
+
+    def fresh(self, name: str, as_of: float) -> None:
+        """A replica has been seen to be fresh."""
+        self.cluster.fresh(name, as_of)
         self.settle()
 
     def client(self, route: int = AUTO, name: bytes = b"") -> Client:

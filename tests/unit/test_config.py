@@ -5,7 +5,6 @@ from pgproxy.config import (
     AVAILABLE_NOW,
     Backend,
     Config,
-    Consistency,
     Health,
     Listen,
     Pool,
@@ -84,11 +83,9 @@ def test_every_key_that_waits_for_its_feature_exists_and_its_default_is_availabl
 
 def test_what_a_default_promises_and_is_not_kept_yet_is_told() -> None:
     told = notices(Config())
-    assert any("consistency" in line for line in told)
     assert any("server.tls_mode" in line for line in told)
     assert not notices(
         Config(
-            consistency=Consistency(read_your_writes="off", max_staleness=0),
             server=Server(tls_mode="disable"),
         )
     )

@@ -125,6 +125,23 @@ def test_frames_are_shown_again_from_where_it_is_rewound_to() -> None:
     assert next_of(splitter) + next_of(splitter) + next_of(splitter) == "HB"
 
 
+@pytest.mark.parametrize("size", [0, 1, 20])
+def test_a_frame_may_be_replaced_by_a_shorter_or_a_longer_one(size: int) -> None:
+    splitter = Splitter(TABLE)
+    end = frame("H") + frame("B", 7)
+    splitter.feed(frame("B", 2) + frame("B", 3) + end + b"H")
+    assert next_of(splitter) + next_of(splitter) == "BB"
+    splitter.replace(frame("B", size))
+    assert shown(splitter) == frame("B", size)
+    assert splitter.passed == len(frame("B", 2) + frame("B", size))
+    assert next_of(splitter) + next_of(splitter) == "HB"
+    assert shown(splitter) == frame("B", 7)
+    assert next_of(splitter) == ""
+    splitter.keep = splitter.passed
+    splitter.feed(frame("H")[1:])
+    assert next_of(splitter) == "H"
+
+
 @pytest.mark.parametrize("length", [0, 3, MAX_FRAME_LENGTH + 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 @pytest.mark.parametrize("kind", "DHB")
 def test_an_impossible_length(kind: str, length: int) -> None:

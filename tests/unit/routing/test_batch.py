@@ -15,6 +15,7 @@ from pgproxy.routing.batch import (
     HELD_FRAME,
     HELD_TEXT,
     LEFT,
+    LSN_QUESTION,
     NOTHING,
     BatchReader,
 )
@@ -332,6 +333,28 @@ def test_what_the_proxy_answers_itself_is_seen_by_kind(reader: BatchReader) -> N
     assert reader.own == SET_ROUTE
     read(reader, own + parse("SELECT 1") + bind() + execute() + SYNC)
     assert reader.own == PLAIN
+
+
+@pytest.mark.parametrize("rest", [b"", query("SELECT 1")])
+def test_the_primary_is_asked_for_the_position_to_be_seen(reader: BatchReader, rest: bytes) -> None:
+    sent = query(LSN_QUESTION.decode())
+    assert read(reader, query("SHOW pgproxy.lsn") + rest) == sent
+    assert (reader.target, reader.own, reader.may_write) == (PRIMARY, PLAIN, False)
+    reader.done()
+    if rest:
+        assert read(reader, b"") == rest
+
+
+def test_so_it_is_in_the_extended_protocol(reader: BatchReader) -> None:
+    asked = parse(LSN_QUESTION.decode()) + bind() + describe("P") + execute() + SYNC
+    shown = parse("SHOW pgproxy.lsn") + bind() + describe("P") + execute() + SYNC
+    assert read(reader, shown + query("SELECT 1")) == asked
+    assert (reader.target, reader.own, reader.may_write) == (PRIMARY, PLAIN, False)
+    reader.done()
+    assert read(reader, b"") == query("SELECT 1")
+    reader.done()
+    read(reader, parse("SHOW pgproxy.lsn", "s") + SYNC)
+    assert reader.statements[b"s"].sql == LSN_QUESTION
 
 
 def test_an_encoding_that_cannot_be_read_has_one_decision(reader: BatchReader) -> None:

@@ -13,9 +13,12 @@ from pgproxy.routing.decision import (
     PLAIN,
     PRIMARY,
     REPLICA,
+    SET_MIN_LSN,
     SET_ROUTE,
     SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
+    SHOW_LSN,
+    SHOW_MIN_LSN,
     SHOW_ROUTE,
     Decision,
     Pin,
@@ -117,7 +120,22 @@ def test_the_route_setting_keeps_its_value_as_written(sql: str, argument: str, l
 def test_show_of_our_own_settings_is_told_apart() -> None:
     assert decide("SHOW pgproxy.route").kind == SHOW_ROUTE
     assert decide('SHOW "pgproxy.Last_Route"').kind == SHOW_LAST_ROUTE
-    assert decide("SHOW pgproxy.lsn").kind == PLAIN
+    assert decide("SHOW pgproxy.min_lsn").kind == SHOW_MIN_LSN
+    assert decide("SHOW PgProxy.LSN").kind == SHOW_LSN
+
+
+def test_the_position_to_be_seen_is_set_like_the_route() -> None:
+    decision = decide("SET LOCAL pgproxy.min_lsn TO '0/3000060'")
+    assert (decision.kind, decision.argument, decision.local) == (SET_MIN_LSN, "0/3000060", True)
+    assert decide("RESET pgproxy.min_lsn").argument == ""
+    assert decision.pin is None
+
+
+def test_only_the_primary_tells_the_position_to_be_seen() -> None:
+    decision = decide("SHOW pgproxy.lsn")
+    assert decision.target == PRIMARY
+    assert decision.known_write, "no hint sends it to a replica"
+    assert not decision.may_write, "it makes no later read wait"
 
 
 @pytest.mark.parametrize(

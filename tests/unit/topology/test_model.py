@@ -3,10 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pgproxy.topology.model import Node, Role, Topology, diff, format_lsn, parse_lsn
+from pgproxy.topology.model import Node, Role, Topology, diff
 
 
 def node(name: str, role: Role, host: str = "10.0.0.1", **changes: object) -> Node:
@@ -62,27 +60,3 @@ def test_a_pod_that_was_replaced_under_its_name_is_another_server() -> None:
 def test_a_topology_has_one_primary_at_most() -> None:
     with pytest.raises(AssertionError):
         Topology(1, (node("a", Role.PRIMARY), node("b", Role.PRIMARY)))
-
-
-# Log sequence numbers
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("0/0", 0), ("16/B374D848", 0x16B374D848), ("FFFFFFFF/ffffffff", 2**64 - 1)],
-)
-def test_an_lsn_is_read(text: str, number: int) -> None:
-    assert parse_lsn(text) == number
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0", "/1", "1/", "1/2/3", "g/0", "-1/0", "0/123456789", "0/ 1"]
-)
-def test_what_is_no_lsn_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not an LSN"):
-        parse_lsn(text)
-
-
-@given(st.integers(0, 2**64 - 1))
-def test_an_lsn_survives_being_written_and_read(lsn: int) -> None:
-    assert parse_lsn(format_lsn(lsn)) == lsn

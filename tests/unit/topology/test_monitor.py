@@ -224,6 +224,44 @@ async def test_positions_of_another_cluster_are_not_compared_with_those_so_far()
     assert fresh[-1] == 4.0
 
 
+async def test_a_replica_that_has_not_followed_a_promotion_is_not_fresh() -> None:
+    """It may have replayed more than the new primary has written, and something else."""
+
+    def primary(timeline: int, asked_at: float, lsn: int) -> Probe:
+        return Probe(True, False, timeline, lsn, 7, asked_at=asked_at)
+
+    def replica(timeline: int, lsn: int) -> Probe:
+        return Probe(True, True, timeline, lsn, 7)
+
+    fresh: list[tuple[str, float]] = []
+    backends = [Backend(name, HOST, number) for number, name in enumerate("abc", 1)]
+    monitor = Monitor(
+        backends, Health(), lambda _: None, lambda name, time: fresh.append((name, time))
+    )
+    a, b, c = monitor._probers.values()
+    async with asyncio.TaskGroup() as group:
+        monitor._group = group  # nobody asks: the answers are these
+        for prober, probe in (
+            (b, replica(1, 400)),
+            (c, replica(1, 500)),
+            (a, primary(1, 1.0, 400)),
+        ):
+            monitor.report(prober, probe)
+        assert {("b", 1.0), ("c", 1.0)} <= set(fresh)
+        monitor.report(a, Probe(False))
+        fresh.clear()
+        monitor.report(b, primary(2, 2.0, 450))
+        monitor.report(c, replica(1, 500))
+        monitor.report(b, primary(2, 3.0, 460))
+        monitor.report(c, replica(1, 500))
+        assert {time for name, time in fresh if name == "c"} == {0.0}
+        monitor.report(c, replica(2, 455))
+        assert fresh[-1] == ("c", 2.0)
+        monitor.report(b, primary(2, 4.0, 455))
+        assert fresh[-1] == ("c", 4.0)
+    assert monitor.freshness.asked_at == 4.0
+
+
 # The list changes
 
 
@@ -322,10 +360,10 @@ async def test_another_server_under_the_same_name_is_asked_anew(change: dict[str
     one = refusing("a", uid="1")
     async with monitoring([one], Health()) as (monitor, published):
         await published.get()
-        monitor._freshness.primary_at(1.0, 100)
-        assert monitor._freshness.replica_at("a", 100) == 1.0
+        monitor.freshness.primary_at(1.0, 100)
+        assert monitor.freshness.replica_at("a", 100) == 1.0
         monitor.set_backends((replace(one, **change),))
-        assert monitor._freshness.replica_at("a", 0) == 0.0
+        assert monitor.freshness.replica_at("a", 0) == 0.0
         assert told(published.get_nowait()) == {"a": NOT_ASKED}
 
 
