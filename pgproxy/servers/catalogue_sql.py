@@ -45,11 +45,51 @@ LEFT JOIN pg_roles AS roles ON roles.oid = setrole
 WHERE setrole = 0 OR rolname IS NOT NULL
 """
 
+# Functions that may write, whatever they are called themselves: what their defaults and their bodies
+# in standard SQL call is noted by PostgreSQL, but for its own functions; types that they take or
+# return are checked by functions, if a domain is anywhere in them.
+_WRITING: Final = f"""
+checking AS (
+  SELECT contypid AS oid FROM pg_constraint AS c
+  WHERE contypid <> 0 AND contype = 'c' AND EXISTS (
+    SELECT FROM pg_depend JOIN pg_proc AS f ON f.oid = refobjid
+    WHERE classid = 'pg_constraint'::regclass AND objid = c.oid
+      AND refclassid = 'pg_proc'::regclass AND provolatile = 'v')
+  UNION
+  SELECT holder FROM checking CROSS JOIN LATERAL (
+    SELECT oid FROM pg_type
+    WHERE typbasetype = checking.oid OR typelem = checking.oid AND typcategory = 'A'
+    UNION ALL
+    SELECT reltype FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    WHERE atttypid = checking.oid AND NOT attisdropped AND reltype <> 0
+    UNION ALL
+    SELECT rngtypid FROM pg_range WHERE rngsubtype = checking.oid) AS holders (holder)
+),
+writing AS (
+  SELECT oid FROM pg_proc WHERE provolatile = 'v'
+  UNION
+  SELECT f.oid FROM pg_depend JOIN pg_proc AS f ON f.oid = objid
+  JOIN pg_proc AS called ON called.oid = refobjid AND called.oid <> f.oid
+  WHERE classid = 'pg_proc'::regclass AND refclassid = 'pg_proc'::regclass
+    AND called.provolatile = 'v'
+  UNION
+  SELECT f.oid FROM pg_proc AS f CROSS JOIN LATERAL
+    regexp_matches(pg_get_expr(f.proargdefaults, 0), '(\\w+)\\(', 'g') AS called
+  JOIN pg_proc AS own ON own.proname = called[1] AND own.provolatile = 'v'
+    AND own.oid < {_FIRST_NORMAL}
+  WHERE f.oid >= {_FIRST_NORMAL} AND f.proargdefaults IS NOT NULL
+  UNION
+  SELECT f.oid FROM pg_proc AS f JOIN checking
+    ON checking.oid = prorettype OR checking.oid = ANY (coalesce(proallargtypes, proargtypes::oid[]))
+  WHERE f.oid >= {_FIRST_NORMAL}
+)
+"""
+
 # An aggregate does what its support functions do. Of an ordered-set aggregate's arguments a call
 # has some behind WITHIN GROUP. What takes a row can be written as its column: record, the
 # polymorphic types that stand for one, and what composites are cast to without a word.
 FUNCTIONS: Final = f"""
-WITH {_SCHEMAS},
+WITH RECURSIVE {_SCHEMAS}, {_WRITING},
 rows AS (
   SELECT oid FROM pg_type
   WHERE typtype = 'c' OR typtype = 'd' AND typbasetype >= {_FIRST_NORMAL}
@@ -69,13 +109,13 @@ SELECT nspname::text, proname::text,
               SELECT FROM pg_aggregate AS a JOIN pg_proc AS support ON support.oid IN (
                 a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
                 a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
-              WHERE a.aggfnoid = f.oid AND support.provolatile = 'v')
+              WHERE a.aggfnoid = f.oid AND support.oid IN (SELECT oid FROM writing))
             WHEN proname = ANY ('{{{_SAFE_NAMES}}}')
               AND EXISTS (
                 SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = refobjid
                 WHERE classid = 'pg_proc'::regclass AND objid = f.oid AND deptype = 'e'
                   AND (extname, proname) IN ({_SAFE})) THEN false
-            ELSE provolatile = 'v' END,
+            ELSE f.oid IN (SELECT oid FROM writing) END,
        pronargs > 0 AND pronargs - pronargdefaults <= 1
          AND CASE WHEN provariadic <> 0 AND pronargs = 1 THEN provariadic ELSE proargtypes[0] END
              IN (SELECT oid FROM rows)
@@ -85,9 +125,9 @@ WHERE f.oid >= {_FIRST_NORMAL} AND prokind <> 'p'
 """
 
 OPERATORS: Final = f"""
-WITH {_SCHEMAS}
-SELECT nspname::text, oprname::text, bool_or(provolatile = 'v')
-FROM pg_operator JOIN schemas ON schemas.oid = oprnamespace JOIN pg_proc ON pg_proc.oid = oprcode
+WITH RECURSIVE {_SCHEMAS}, {_WRITING}
+SELECT nspname::text, oprname::text, bool_or(oprcode IN (SELECT oid FROM writing))
+FROM pg_operator JOIN schemas ON schemas.oid = oprnamespace
 WHERE pg_operator.oid >= {_FIRST_NORMAL}
 GROUP BY nspname, oprname
 """
