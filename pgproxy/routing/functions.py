@@ -20,6 +20,17 @@ NON_VOLATILE_ON_PRIMARY: Final = frozenset(
     """.split()
 )
 
+# Not volatile, but what they run their arguments say, as texts or numbers: a query of a table or view,
+# the input of a type, with the checks of a domain.
+RUNNING_WHAT_THEY_ARE_TOLD: Final = frozenset(
+    """
+    database_to_xml database_to_xml_and_xmlschema schema_to_xml schema_to_xml_and_xmlschema
+    table_to_xml table_to_xml_and_xmlschema
+    array_in array_recv domain_in domain_recv multirange_in multirange_recv range_in range_recv
+    record_in record_recv pg_input_error_info pg_input_is_valid
+    """.split()
+)
+
 # Volatile because the answer differs from call to call, not because anything is written.
 READ_SAFE: Final = frozenset(
     """
@@ -156,7 +167,7 @@ SERVER_SETTINGS: Final = frozenset(
     """.split()
 )
 
-READS: Final = (NON_VOLATILE - NON_VOLATILE_ON_PRIMARY) | READ_SAFE
+READS: Final = (NON_VOLATILE - NON_VOLATILE_ON_PRIMARY - RUNNING_WHAT_THEY_ARE_TOLD) | READ_SAFE
 
 # The schema information_schema is as much PostgreSQL's own; drivers ask by its functions.
 INFORMATION_SCHEMA_FUNCTIONS: Final = frozenset(
@@ -195,7 +206,9 @@ def function_reason(names: list[str]) -> Reason | None:
         return Reason.SESSION_STATE
     if name in READS_OF_THE_PRIMARY or name in NON_VOLATILE_ON_PRIMARY:
         return Reason.PRIMARY_FUNCTION
-    return Reason.VOLATILE_FUNCTION if name in VOLATILE else Reason.UNKNOWN_FUNCTION
+    if name in VOLATILE or name in RUNNING_WHAT_THEY_ARE_TOLD:
+        return Reason.VOLATILE_FUNCTION
+    return Reason.UNKNOWN_FUNCTION
 
 
 def is_of_the_transaction(function: str) -> bool:

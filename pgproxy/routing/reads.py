@@ -47,6 +47,17 @@ PLAIN_NODES: Final = frozenset(
     """.split()
 )
 
+# Of those, what compares without naming the operator.
+COMPARING: Final = frozenset({"CaseExpr", "JoinExpr", "SubLink"})
+
+# What fills a row of the type of its first argument, with all checks of the columns' types.
+FILLING: Final = frozenset(
+    """
+    json_populate_record json_populate_recordset jsonb_populate_record jsonb_populate_record_valid
+    jsonb_populate_recordset
+    """.split()
+)
+
 DATA_CHANGES: Final = {
     "InsertStmt": "INSERT",
     "UpdateStmt": "UPDATE",
@@ -98,6 +109,8 @@ class Findings:
     def __init__(self, lookup: Lookup = BUILT_IN) -> None:
         self._lookup = lookup
         self._uses_users_own = False  # tables, functions, types, operators
+        self._attributes: list[str] = []  # of what may be no row, but a function's result
+        self._has_table_function = False
         self.reason: Reason | None = None
         self.detail = ""
         self.pin: Pin | None = None
@@ -157,11 +170,18 @@ class Findings:
                 todo.extend(inner)
             elif isinstance(item, list):
                 todo.extend(reversed(item))
+        if self._has_table_function:
+            for name in self._attributes:
+                self._attribute(name)
         if self._lookup.implicit and self._uses_users_own:
             self.found(Reason.VOLATILE_FUNCTION, self._lookup.implicit)
 
     def _member(self, key: str, value: Tree) -> None:
         if key in PLAIN_NODES:
+            if key in COMPARING:
+                self._comparison(key, value)
+            elif key == "RangeFunction":
+                self._has_table_function = True
             return
         if key[0].isupper():
             self._node(key, value)
@@ -182,7 +202,10 @@ class Findings:
 
     def _node(self, key: str, node: Tree) -> None:
         if key == "A_Expr":
-            if not node["kind"].endswith("BETWEEN") and not node["kind"].endswith("BETWEEN_SYM"):
+            if "BETWEEN" in node["kind"]:
+                for name in ("<", "<=", ">", ">="):
+                    self._operator([name])
+            else:
                 self._operator(strings(node.get("name", [])))
         elif key == "ColumnRef":
             parts = strings(node["fields"])
@@ -190,9 +213,10 @@ class Findings:
                 self.found(Reason.PRIMARY_FUNCTION, f"column {parts[-1]}", is_local=True)
             if len(parts) > 1:
                 self._heed(self._lookup.attribute(parts[-1]))
+                self._attributes.append(parts[-1])
         elif key == "A_Indirection":
             for name in strings(node.get("indirection", [])):
-                self._heed(self._lookup.attribute(name))
+                self._attribute(name)
         elif key == "RangeVar":
             schema, name = node.get("schemaname", ""), node["relname"]
             if not is_of_postgresql(schema, name):
@@ -220,6 +244,27 @@ class Findings:
                 self.found(Reason.UNKNOWN_FUNCTION, f"function {'.'.join(method)}")
         else:
             self.found(Reason.UNKNOWN_SYNTAX, key)
+
+    def _comparison(self, key: str, node: Tree) -> None:
+        """x IN (SELECT …), CASE x WHEN y, JOIN USING and NATURAL JOIN find their = by the path."""
+        if key == "SubLink":
+            compares = "testexpr" in node and "operName" not in node
+        elif key == "CaseExpr":
+            compares = "arg" in node
+        else:
+            compares = "usingClause" in node or "isNatural" in node
+        if compares:
+            self._operator(["="])
+
+    def _attribute(self, name: str) -> None:
+        """x.f is f(x), whatever x is, where it has no such column."""
+        verdict = self._lookup.function([name], 1)
+        if verdict is None or verdict.reason is Reason.UNKNOWN_FUNCTION:
+            return
+        if verdict.reason is None:
+            self._heed(verdict)
+        else:
+            self._function([name], [], verdict.reason, verdict.detail)
 
     def _operator(self, names: list[str]) -> None:
         if names:
@@ -257,6 +302,8 @@ class Findings:
             self._current_setting(arguments)
         elif is_of_the_transaction(names[-1]):
             self.movable = False
+        elif names[-1] in FILLING and arguments and "TypeCast" not in arguments[0]:
+            self.found(Reason.VOLATILE_FUNCTION, f"function {names[-1]}, of a row as it is")
 
     def _function(self, names: list[str], arguments: Tree, reason: Reason, detail: str) -> None:
         name = names[-1]
@@ -329,6 +376,23 @@ def is_about_temporary(tree: Tree) -> bool:
                     return True
             todo.extend(item.values())
     return False
+
+
+def unfit_relation(tree: Tree, lookup: Lookup) -> tuple[Reason, str] | None:
+    """Why a relation among those that are named may not even be planned for on a standby."""
+    todo: list[Tree] = [tree]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, list):
+            todo.extend(item)
+        elif isinstance(item, dict):
+            name = item.get("relname")
+            if isinstance(name, str):
+                verdict = lookup.relation(item.get("schemaname", ""), name)
+                if verdict is not None and verdict.reason is not None and not verdict.is_local:
+                    return verdict.reason, verdict.detail
+            todo.extend(item.values())
+    return None
 
 
 def _text(arguments: Tree) -> str:

@@ -76,6 +76,7 @@ from pgproxy.routing.reads import (
     Tree,
     is_about_temporary,
     strings,
+    unfit_relation,
 )
 
 ROUTE_SETTING: Final = "pgproxy.route"
@@ -326,6 +327,11 @@ def _explain(node: Tree, lookup: Lookup) -> Decision:
         return _execute(executed, lookup, runs=False)
     if is_about_temporary(query):
         return Decision(PRIMARY, Reason.TEMP_TABLE, detail="EXPLAIN")
+    unfit = unfit_relation(query, lookup)
+    if unfit is not None:
+        # It is opened to be planned, which a standby refuses for what is unlogged.
+        reason, detail = unfit
+        return Decision(PRIMARY, reason, detail=f"EXPLAIN: {detail}")
     return Decision(REPLICA, Reason.EXPLAIN, movable=True)
 
 

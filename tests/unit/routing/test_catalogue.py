@@ -65,6 +65,10 @@ def decide(sql: str, lookup: Lookup = PUBLIC) -> Decision:
         "SELECT * FROM open",
         "SELECT lower('A')",
         "SELECT t.same FROM t",
+        "SELECT (t).same, (t).audits FROM t",
+        "SELECT t.nextval FROM t",
+        "SELECT jsonb_populate_record(NULL::mood, '{}')",
+        "EXPLAIN TABLE fine",
         "EXPLAIN ANALYZE SELECT total(1)",
         "COPY fine TO STDOUT",
         "COPY (SELECT total(1)) TO STDOUT",
@@ -117,7 +121,26 @@ def test_what_is_known_not_to_write_goes_to_a_replica(sql: str) -> None:
         ("SELECT * FROM counter", "primary_function", "sequence public.counter"),
         ("SELECT * FROM round", "too_deep", "view public.round: view public.round"),
         ("SELECT t.audited FROM t", "volatile_function", "function audited, called on a row"),
-        ("SELECT (t).audited FROM t", "volatile_function", "function audited, called on a row"),
+        ("SELECT (t).audited FROM t", "volatile_function", "function audited"),
+        ("SELECT (1).audited", "volatile_function", "function audited"),
+        (
+            "SELECT g.audited FROM same(1) AS g",
+            "volatile_function",
+            "function audited, called on a row",
+        ),
+        ("SELECT ('s').nextval", "writing_function", "function nextval"),
+        ("SELECT n.nextval FROM unnest($1) AS n", "writing_function", "function nextval"),
+        (
+            "SELECT jsonb_populate_record(t, '{}') FROM t",
+            "volatile_function",
+            "function jsonb_populate_record, of a row as it is",
+        ),
+        ("EXPLAIN TABLE quick", "unlogged", "EXPLAIN: unlogged table public.quick"),
+        (
+            "EXPLAIN INSERT INTO t SELECT * FROM quick",
+            "unlogged",
+            "EXPLAIN: unlogged table public.quick",
+        ),
         ("COPY seen TO STDOUT", "volatile_function", "view public.seen: function public.writes"),
         ("EXPLAIN ANALYZE TABLE quick", "unlogged", "unlogged table public.quick"),
     ],
@@ -154,6 +177,14 @@ def test_a_comparison_need_not_be_written_to_be_used() -> None:
     evil = Namespace(CATALOGUE, ("evil",), FunctionLists())
     assert decide("SELECT 1 = 2", evil).reason is Reason.VOLATILE_FUNCTION
     assert decide("SELECT * FROM t JOIN u USING (a)", evil).detail == "operator evil.="
+    for sql in (
+        "SELECT 1 IN (SELECT 2)",
+        "SELECT CASE 1 WHEN 2 THEN 3 END",
+        "SELECT * FROM pg_class NATURAL JOIN pg_type",
+        "SELECT * FROM pg_class JOIN pg_type USING (oid)",
+    ):
+        assert decide(sql, evil).detail == "operator evil.=", sql
+    assert decide("SELECT CASE WHEN true THEN 1 END, EXISTS (SELECT 1)", evil).target == REPLICA
     assert decide("SELECT 1", evil).target == REPLICA
     assert decide("SELECT * FROM pg_class", evil).target == REPLICA
 
