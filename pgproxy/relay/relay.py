@@ -466,18 +466,19 @@ class Relay(Owner):
         if self.moving.roams:
             return self.moving.fits()
         batch = self.batch
-        if batch.anywhere and batch.ending != CUT and self.front.status != STATUS_IDLE:
+        if (
+            batch.anywhere
+            and batch.target == PRIMARY
+            and batch.ending != CUT
+            and self.front.status != STATUS_IDLE
+        ):
             return batch.pin is None
         return self._target() == REPLICA and batch.pin is None and self._is_fresh()
 
     def _is_fresh(self) -> bool:
         """Whether the leased replica shows what others have written since it was leased."""
         server = self.server
-        return (
-            server is None
-            or self.front.status != STATUS_IDLE
-            or server.backend.fresh_as_of >= self.as_of()
-        )
+        return server is None or server.backend.fresh_as_of >= self.as_of()
 
     def as_of(self) -> float:
         """What was committed before then the session's reads must see."""

@@ -1,0 +1,198 @@
+"""Which writes a read must see: of its session, or with "global" of all sessions of the proxy."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.playbooks.stage import (
+    BEGUN,
+    BOUND,
+    COMMITTED,
+    IDLE,
+    IN_BLOCK,
+    INSERTED,
+    PARSED,
+    ROLLED_BACK,
+    ROW,
+    SELECTED,
+    Stage,
+)
+from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
+
+SELECT = query("SELECT 1")
+INSERT = query("INSERT INTO t VALUES (1)")
+MOVABLE = query("BEGIN READ ONLY ISOLATION LEVEL READ COMMITTED")
+FIXED = query("BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Stage]]:
+    stages: list[Stage] = []
+
+    def start(watermark: str, size: int = 2) -> Stage:
+        stages.append(Stage(watermark=watermark, size=size))
+        return stages[-1]
+
+    yield start
+    for stage in stages:
+        stage.close()
+
+
+def catches_up(stage: Stage) -> None:
+    """The replica shows all that has been written so far."""
+    stage.cluster.fresh("r1", time.monotonic())
+
+
+def writes(stage: Stage) -> None:
+    """Somebody does."""
+    client = stage.client()
+    client >> INSERT
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    client << INSERTED + IDLE
+
+
+@pytest.mark.parametrize(("watermark", "reads_from"), [("session", "r1"), ("global", "p")])
+def test_what_others_wrote_counts_in_global_mode(
+    start: Callable[..., Stage], watermark: str, reads_from: str
+) -> None:
+    stage = start(watermark)
+    catches_up(stage)
+    writes(stage)
+    reader = stage.client()
+    reader >> SELECT
+    stage[reads_from] << SELECT
+    stage[reads_from] >> SELECTED + IDLE
+    catches_up(stage)
+    reader >> SELECT
+    stage["r1"] << SELECT
+    stage["r1"] >> SELECTED + IDLE
+
+
+def test_a_write_counts_as_soon_as_its_client_has_its_answer(
+    start: Callable[..., Stage],
+) -> None:
+    """And not only when all that the client has sent is answered."""
+    stage = start("global")
+    catches_up(stage)
+    writer, reader, primary = stage.client(), stage.client(), stage["p"]
+    writer >> INSERT + SELECT
+    primary << INSERT + SELECT
+    primary >> INSERTED + IDLE
+    writer << INSERTED + IDLE
+    reader >> SELECT
+    primary << SELECT
+    primary >> SELECTED + IDLE
+    reader << SELECTED + IDLE
+    stage["r1"] << b""
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", parse("BEGIN") + bind() + execute()], ids=["implicit", "begun"]
+)
+def test_a_commit_counts_as_soon_as_its_client_may_know_of_it(
+    start: Callable[..., Stage], begin: bytes
+) -> None:
+    """A Flush brings the answer to COMMIT long before ReadyForQuery."""
+    stage = start("global")
+    catches_up(stage)
+    writer, reader, primary = stage.client(), stage.client(), stage["p"]
+    done = PARSED + BOUND
+    if begin:
+        writer >> begin + SYNC
+        primary << begin + SYNC
+        primary >> done + BEGUN + IN_BLOCK
+        writer << done + BEGUN + IN_BLOCK
+    insert = parse("INSERT INTO t VALUES (1)") + bind() + execute()
+    commit = parse("COMMIT") + bind() + execute() + FLUSH
+    writer >> insert + commit
+    primary << insert + commit
+    primary >> done + INSERTED + done + COMMITTED
+    writer << done + INSERTED + done + COMMITTED
+    reader >> SELECT
+    primary << SELECT
+    primary >> SELECTED + IDLE
+    stage["r1"] << b""
+
+
+def test_a_read_on_its_way_with_another_is_looked_at_by_itself(
+    start: Callable[..., Stage],
+) -> None:
+    stage = start("global")
+    catches_up(stage)
+    reader, replica = stage.client(), stage["r1"]
+    reader >> SELECT
+    replica << SELECT
+    writes(stage)
+    reader >> SELECT
+    replica << b""
+    replica >> SELECTED + IDLE
+    stage["p"] << SELECT
+    stage["p"] >> SELECTED + IDLE
+    reader << SELECTED + IDLE + SELECTED + IDLE
+
+
+@pytest.mark.parametrize(
+    ("read", "answer"),
+    [(SELECT, SELECTED), (parse("SELECT 1") + bind() + execute() + SYNC, PARSED + BOUND + ROW)],
+    ids=["simple", "extended"],
+)
+def test_a_transaction_of_reads_leaves_a_replica_that_does_not_show_all(
+    start: Callable[..., Stage], read: bytes, answer: bytes
+) -> None:
+    stage = start("global")
+    catches_up(stage)
+    reader, replica, primary = stage.client(), stage["r1"], stage["p"]
+    reader >> MOVABLE + SELECT
+    replica << MOVABLE + SELECT
+    replica >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    reader << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    writes(stage)
+    reader >> read
+    replica << query("ROLLBACK")
+    replica >> ROLLED_BACK + IDLE
+    primary << MOVABLE + read
+    primary >> BEGUN + IN_BLOCK + answer + IN_BLOCK
+    reader << answer + IN_BLOCK
+    reader >> query("COMMIT")
+    primary << query("COMMIT")
+    primary >> COMMITTED + IDLE
+
+
+def test_one_whose_snapshot_is_taken_stays(start: Callable[..., Stage]) -> None:
+    stage = start("global")
+    catches_up(stage)
+    reader, replica = stage.client(), stage["r1"]
+    reader >> FIXED + SELECT
+    replica << FIXED + SELECT
+    replica >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    writes(stage)
+    reader >> SELECT
+    replica << SELECT
+    replica >> SELECTED + IN_BLOCK
+    reader >> query("COMMIT")
+    replica << query("COMMIT")
+    replica >> COMMITTED + IDLE
+
+
+def test_who_waits_for_a_replica_that_starts_anew_meanwhile_goes_elsewhere(
+    start: Callable[..., Stage],
+) -> None:
+    """Its first state may be older than what it showed before."""
+    stage = start("session", size=1)
+    catches_up(stage)
+    reader, other = stage.client(), stage.client()
+    reader >> INSERT
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    catches_up(stage)
+    other >> SELECT
+    stage["r1"] << SELECT
+    reader >> SELECT
+    stage.cluster.fresh("r1", 0.0)
+    stage["r1"] >> SELECTED + IDLE
+    stage["r1"] << b""
+    stage["p"] << SELECT
+    stage["p"] >> SELECTED + IDLE
+    reader << INSERTED + IDLE + SELECTED + IDLE
