@@ -9,7 +9,7 @@ from pgproxy.servers.pool import Clock
 from pgproxy.servers.reads import SHORTEST_GAP
 
 # Seconds. How late a wait may be ended, and how coarse the clock of the hot path is.
-TICK = SHORTEST_GAP
+TICK = 0.025
 # Seconds between looks at idle connections, at the users file and at each server's part of the reads.
 SWEEP = 1.0
 
@@ -32,13 +32,16 @@ class Janitor:
 
     async def run(self) -> None:
         swept = time.monotonic()
+        pause = TICK
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(pause)
             now = time.monotonic()
             self._clock.now = now
             self._cluster.tick(now)
+            pause = TICK
             if self._cluster.wants_positions(now):
                 self._ask_positions()
+                pause = SHORTEST_GAP  # the next one will be wanted soon
             if now - swept >= SWEEP:
                 swept = now
                 self._cluster.retire(now)

@@ -6,7 +6,7 @@ from pgproxy.errors import CANNOT_CONNECT_NOW, PgError
 
 # Seconds between questions for positions while reads want a fresher replica: so small a share of what
 # the freshest one lags behind, between these two.
-SHORTEST_GAP: Final = 0.025
+SHORTEST_GAP: Final = 0.01
 LONGEST_GAP: Final = 0.2
 SHARE: Final = 0.1
 

@@ -62,6 +62,7 @@ class Monitor:
         self._probers: Final[dict[str, Prober]] = {}
         self._group: asyncio.TaskGroup | None = None  # while it runs
         self._headless_since = 0.0
+        self._replicas_are_next = False  # to be asked for their positions
         self._closing: Final = asyncio.Event()
         self._stopped: Final = asyncio.Event()
         if backends is not None:
@@ -177,8 +178,23 @@ class Monitor:
             prober.ask()
 
     def ask_positions(self) -> None:
-        """Have every backend asked for its position, as soon as the smallest gap allows."""
-        for prober in self._probers.values():
+        """Have the primary asked for its position, as soon as the smallest gap allows, and then the
+        replicas whether they have replayed that."""
+        primary = self._topology.primary
+        if primary is None:
+            self._ask_replicas()
+            return
+        self._replicas_are_next = True
+        self._ask_position(primary)
+
+    def _ask_replicas(self) -> None:
+        self._replicas_are_next = False
+        for node in self._topology.replicas:
+            self._ask_position(node)
+
+    def _ask_position(self, node: Node) -> None:
+        prober = self._probers.get(node.name)
+        if prober is not None:
             prober.ask_position()
 
     def _note_position(self, name: str, probe: Probe) -> None:
@@ -189,6 +205,8 @@ class Monitor:
         if primary is not None and primary.name == name:
             if not probe.in_recovery:
                 self.freshness.primary_at(probe.asked_at, probe.lsn)
+                if self._replicas_are_next:
+                    self._ask_replicas()
                 for node in topology.replicas:
                     self._on_fresh(node.name, self.freshness.fresh_as_of(node.name))
         elif probe.in_recovery and probe.timeline == topology.timeline:

@@ -32,7 +32,7 @@ from pgproxy.topology.model import Backend, Probe
 # Seconds at least between the starts of two questions to one backend, whoever wants them.
 SMALLEST_GAP: Final = 0.1
 # The same between two questions for its position.
-POSITION_GAP: Final = 0.02
+POSITION_GAP: Final = 0.005
 
 # The timeline of a primary is the one it writes WAL on: pg_control_checkpoint() shows the old one
 # until the first checkpoint after a promotion. A standby's is the highest that any of three
