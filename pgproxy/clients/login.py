@@ -11,7 +11,7 @@ from pgproxy.frames import codes, write
 from pgproxy.protocol import startup
 from pgproxy.protocol.authentication import ClientAuthentication
 from pgproxy.protocol.scram import Keyring
-from pgproxy.protocol.session import AUTO, Session, parse_min_lsn, parse_route
+from pgproxy.protocol.session import MIN_LSN, NOT_SET, ROUTE, TRACE, Session, parse_own
 from pgproxy.protocol.settings import (
     NOTHING_SET,
     Origin,
@@ -32,9 +32,6 @@ from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile
 from pgproxy.servers.login import read_frame
 from pgproxy.servers.origin import Introduction
-
-ROUTE: Final = "pgproxy.route"
-MIN_LSN: Final = "pgproxy.min_lsn"
 
 # Sets of start-up settings that are remembered for each profile.
 MAX_ORIGINS: Final = 1000
@@ -195,33 +192,31 @@ class ClientLogin:
 
 
 def session_settings(message: StartupMessage) -> tuple[Session, dict[str, str]]:
-    """What a client asks of the proxy itself, and its settings by name.
+    """A session with the proxy's own settings as the client asks for them, and the other settings
+    by name.
 
-    Raises `PgError` FATAL: 22023 for an impossible value of one of ours or a text that is not
-    UTF-8, 42601 for `options` that are not settings.
+    Raises `PgError` FATAL: 22023 for an impossible value or a text that is not UTF-8, 42601 for
+    `options` that are not settings.
     """
     # PostgreSQL takes `options` first, so what has a field of its own counts.
     given = startup.split_options(message.options) if message.options else []
     for raw_name, raw_value in message.settings:
         given.append((_text(raw_name), _text(raw_value)))
-    route = AUTO
-    min_lsn = 0
+    own = {ROUTE: NOT_SET, TRACE: 0, MIN_LSN: 0}
     settings: dict[str, str] = {}
     for written, value in given:
         name = setting_name(written)
-        try:
-            if name == ROUTE:
-                route = parse_route(value.lower())
-                continue
-            if name == MIN_LSN:
-                min_lsn = parse_min_lsn(value)
-                continue
-        except PgError as error:
-            error.severity = "FATAL"
-            raise
+        if name in own:
+            try:
+                own[name] = parse_own(name, value.lower())
+            except PgError as error:
+                error.severity = "FATAL"
+                raise
+            continue
         settings.pop(name, None)
         settings[name] = value
-    return Session(route, min_lsn), settings
+    session = Session(own[ROUTE], trace=own[TRACE] > 0, min_lsn=own[MIN_LSN])
+    return session, settings
 
 
 def _text(value: bytes) -> str:

@@ -8,6 +8,8 @@ comes (`sent`, `failed`, `ready`), unless an error came first.
 
 A LISTEN that a server runs is heard on the client's own connection, so the channel leaves those
 that are heard here.
+
+The session's own settings (protocol/session.py) are told of savepoints and of the end.
 """
 
 from typing import Final, final
@@ -15,6 +17,7 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE
+from pgproxy.protocol.session import Session
 
 # Acts.
 LISTEN_TO: Final = 0
@@ -26,10 +29,12 @@ RELEASE: Final = 5
 ROLLBACK_TO: Final = 6
 COMMITS: Final = 7
 ROLLS_BACK: Final = 8
+SETS: Final = 9  # one of the session's own settings
 
 Act = tuple[int, bytes]
 
 ENDINGS: Final = (COMMITS, ROLLS_BACK)
+HAS_SET: Final[Act] = (SETS, b"")
 
 
 @final
@@ -44,7 +49,8 @@ class _Awaited:
 class Channels:
     """One client's. `active` is in the order in which the channels were listened to."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session | None = None) -> None:
+        self.session = Session() if session is None else session
         self.active: dict[bytes, None] = {}
         self.notified = False  # the last transaction that ended has committed a NOTIFY
         self._changes: list[Act] = []  # of the open transaction
@@ -89,14 +95,16 @@ class Channels:
     def act(self, acts: tuple[Act, ...]) -> None:
         """This has happened, in a transaction that goes on (or `end` is called at once)."""
         for act, name in acts:
-            if act in (LISTEN_TO, UNLISTEN_FROM, UNLISTEN_ALL):
+            if act in (LISTEN_TO, UNLISTEN_FROM, UNLISTEN_ALL, SETS):
                 self._changes.append((act, name))
             elif act == NOTIFIES:
                 self._notifies = True
             elif act == SAVEPOINT:
                 self._savepoints.append((name, len(self._changes)))
+                self.session.savepoint(name)
             elif act in (RELEASE, ROLLBACK_TO):
                 self._leave(name, goes_back=act == ROLLBACK_TO)
+                self.session.leave_savepoint(name, goes_back=act == ROLLBACK_TO)
             elif act in (COMMITS, ROLLS_BACK):
                 self.end(committed=act == COMMITS)
 
@@ -119,8 +127,9 @@ class Channels:
                     self.active[channel] = None
                 elif act == UNLISTEN_FROM:
                     self.active.pop(channel, None)
-                else:
+                elif act == UNLISTEN_ALL:
                     self.active.clear()
+        self.session.end(committed=committed)
         self.notified = committed and self._notifies
         self._changes.clear()
         self._savepoints.clear()

@@ -1,21 +1,42 @@
-"""PURE. What a session of the proxy itself knows and answers: its own settings, the last route."""
+"""PURE. The settings of a session that are the proxy's own: `pgproxy.route`, `pgproxy.trace` and
+`pgproxy.min_lsn`.
+
+They behave as PostgreSQL's do: SET holds until the session ends, SET LOCAL until the transaction
+does; a rollback, also one to a savepoint, takes back what came after; RESET returns to what the
+session began with. Where it has not said a route, the configuration's rules may have one for it.
+"""
 
 from typing import Final, final
+
+from mypy_extensions import i64
 
 from pgproxy.errors import INVALID_PARAMETER_VALUE, PgError
 from pgproxy.frames import write
 from pgproxy.protocol.lsn import format_lsn, parse_lsn
 
+ROUTE: Final = "pgproxy.route"
+TRACE: Final = "pgproxy.trace"
+MIN_LSN: Final = "pgproxy.min_lsn"
+
 # Values of pgproxy.route; the numbers of the two targets are the router's.
 AUTO: Final = -1
 TO_PRIMARY: Final = 0
 TO_REPLICA: Final = 1
+# Nobody has said: a rule may.
+NOT_SET: Final = -2
 
 ROUTES: Final = {"auto": AUTO, "primary": TO_PRIMARY, "replica": TO_REPLICA}
 ROUTE_NAMES: Final = {AUTO: "auto", TO_PRIMARY: "primary", TO_REPLICA: "replica"}
 
+# What parse_bool() takes in PostgreSQL; it takes unique beginnings too.
+_ON: Final = ("on", "1", "t", "tr", "tru", "true", "y", "ye", "yes")
+_OFF: Final = ("off", "of", "0", "f", "fa", "fal", "fals", "false", "n", "no")
+
 # As of when a replica must be fresh to show pgproxy.min_lsn: not known yet.
 NOT_KNOWN: Final = float("inf")
+
+# Values by the name of the setting.
+Values = dict[str, int]
 
 
 def parse_route(value: str) -> int:
@@ -43,83 +64,139 @@ def parse_min_lsn(value: str) -> int:
         ) from None
 
 
-@final
-class OwnSetting:
-    """One of the proxy's own settings in one session. `value` is in force, which SET LOCAL changes
-    until the transaction ends; `initial` is what RESET returns to."""
-
-    def __init__(self, value: int) -> None:
-        self.initial = value
-        self.value = value
-        self._outer = value  # what a SET LOCAL hides
-        self._is_local = False
-        self._is_changed = False  # in this transaction
-        self._before = value  # the first such SET
-
-    def set(self, value: int, *, local: bool, in_transaction: bool) -> None:
-        if in_transaction and not self._is_changed:
-            self._is_changed = True
-            self._before = self.value
-        if local:
-            if not in_transaction:
-                return  # as PostgreSQL: no effect outside a transaction block
-            if not self._is_local:
-                self._outer = self.value
-            self._is_local = True
-            self.value = value
-            return
-        self._is_local = False
-        self.value = value
-
-    def end(self, *, committed: bool) -> None:
-        """A transaction ends: SET LOCAL is over, and a rolled-back SET did not happen."""
-        if self._is_local:
-            self._is_local = False
-            self.value = self._outer
-        if self._is_changed and not committed:
-            self.value = self._before
-        self._is_changed = False
+def parse_own(name: str, value: str) -> int:
+    """The number of a value of one of them. Raises `PgError` (22023)."""
+    if name == ROUTE:
+        return parse_route(value)
+    if name == MIN_LSN:
+        return parse_min_lsn(value)
+    if value in _ON:
+        return 1
+    if value in _OFF:
+        return 0
+    raise PgError(INVALID_PARAMETER_VALUE, f'parameter "{name}" requires a Boolean value')
 
 
 @final
 class Session:
-    """`shown_as_of`: as of when a replica must be fresh to show `min_lsn`; 0: there is none."""
+    """`route`, `trace` and `min_lsn` are those in force. `initial` is what RESET returns to.
+    `shown_as_of`: as of when a replica must be fresh to show `min_lsn`; 0: there is none."""
 
-    def __init__(self, route: int = AUTO, min_lsn: int = 0) -> None:
-        self.route = OwnSetting(route)
-        self.min_lsn = OwnSetting(min_lsn)
-        self.shown_as_of = 0.0
-        self.touched = False  # one was set in this transaction
+    def __init__(self, route: int = NOT_SET, *, trace: bool = False, min_lsn: int = 0) -> None:
+        self._initial: Values = {ROUTE: route, TRACE: int(trace), MIN_LSN: min_lsn}
+        self._values = self._initial.copy()
+        self._locals: Values = {}  # by SET LOCAL
+        self._before: Values = {}  # `_values` before the open transaction, if it is `touched`
+        self._savepoints: list[tuple[bytes, Values, Values]] = []
+        self._rule: i64 = AUTO
+        self.rule_detail = ""
+        self.is_observed = False  # somebody else wants to be told of its statements
+        self.touched = False  # set in this transaction, or a savepoint was
         self.broken = False  # since then a statement has failed
-        self._look_at_min_lsn()
+        # In force.
+        self.route: i64 = AUTO
+        self.by_rule = False  # the route is the configuration's
+        self.trace = False
+        self.min_lsn = 0
+        self.shown_as_of = 0.0
+        self.watched = False  # somebody is to be told of its statements
+        self._apply()
+
+    def ruled(self, route: int, detail: str) -> None:
+        """What the configuration's rules say of this session now."""
+        self._rule = route
+        self.rule_detail = detail
+        self._apply()
+
+    def observe(self) -> None:
+        """From now on somebody wants to be told of its statements."""
+        self.is_observed = True
+        self._apply()
 
     def set_route(self, value: str, *, local: bool, in_transaction: bool) -> None:
         """SET [LOCAL] pgproxy.route, or RESET with an empty value. Raises `PgError` (22023)."""
-        number = parse_route(value) if value else self.route.initial
-        self._touch(in_transaction)
-        self.route.set(number, local=local, in_transaction=in_transaction)
+        self.set(ROUTE, value, local=local, in_transaction=in_transaction)
 
-    def set_min_lsn(self, value: str, *, local: bool, in_transaction: bool) -> None:
-        """The same for pgproxy.min_lsn."""
-        number = parse_min_lsn(value) if value else self.min_lsn.initial
-        self._touch(in_transaction)
-        self.min_lsn.set(number, local=local, in_transaction=in_transaction)
-        self._look_at_min_lsn()
+    def set(self, name: str, value: str, *, local: bool, in_transaction: bool) -> None:
+        """SET [LOCAL], or RESET with an empty value. Raises `PgError` (22023)."""
+        number = parse_own(name, value) if value else self._initial[name]
+        if local and not in_transaction:
+            return  # as PostgreSQL: no effect outside a transaction block
+        if in_transaction:
+            self._touch()
+        if local:
+            self._locals[name] = number
+        else:
+            self._locals.pop(name, None)
+            self._values[name] = number
+        self._apply()
+
+    def reset_all(self, *, in_transaction: bool) -> None:
+        """RESET ALL."""
+        if in_transaction:
+            self._touch()
+        self._locals.clear()
+        self._values = self._initial.copy()
+        self._apply()
+
+    def savepoint(self, name: bytes) -> None:
+        """The open transaction has made one."""
+        self._touch()
+        self._savepoints.append((name, self._values.copy(), self._locals.copy()))
+
+    def leave_savepoint(self, name: bytes, *, goes_back: bool) -> None:
+        """It has released one, or rolled back to it."""
+        index = len(self._savepoints) - 1
+        while index >= 0 and self._savepoints[index][0] != name:
+            index -= 1
+        if index < 0:
+            return  # the server has refused it
+        if goes_back:
+            _, values, local = self._savepoints[index]
+            self._values, self._locals = values.copy(), local.copy()
+            self._apply()
+            index += 1  # it stays
+        del self._savepoints[index:]
 
     def end(self, *, committed: bool) -> None:
-        """A transaction ends."""
-        self.route.end(committed=committed)
-        self.min_lsn.end(committed=committed)
+        """A transaction ends: SET LOCAL is over, and a rolled-back SET did not happen."""
+        if not self.touched:
+            return
+        if not committed:
+            self._values = self._before
+        self._locals.clear()
+        self._savepoints.clear()
         self.touched = False
-        self._look_at_min_lsn()
+        self._apply()
 
-    def show_route(self) -> list[bytes]:
-        """The answer to SHOW pgproxy.route: RowDescription, DataRow."""
-        return _one_value(b"pgproxy.route", ROUTE_NAMES[self.route.value])
+    def _touch(self) -> None:
+        if not self.touched:
+            self.touched = True
+            self.broken = False
+            self._before = self._values.copy()
 
-    def show_min_lsn(self) -> list[bytes]:
-        """The answer to SHOW pgproxy.min_lsn."""
-        return _one_value(b"pgproxy.min_lsn", format_lsn(self.min_lsn.value))
+    def _apply(self) -> None:
+        route = self._in_force(ROUTE)
+        self.by_rule = route == NOT_SET
+        self.route = self._rule if self.by_rule else route
+        self.trace = self._in_force(TRACE) > 0
+        self.watched = self.trace or self.is_observed
+        min_lsn = self._in_force(MIN_LSN)
+        if min_lsn != self.min_lsn:
+            self.min_lsn = min_lsn
+            self.shown_as_of = NOT_KNOWN if min_lsn > 0 else 0.0
+
+    def _in_force(self, name: str) -> int:
+        return self._locals.get(name, self._values[name])
+
+    def show(self, name: str) -> list[bytes]:
+        """The answer to SHOW of one of them: RowDescription, DataRow."""
+        value = ROUTE_NAMES[int(self.route)]
+        if name == TRACE:
+            value = "on" if self.trace else "off"
+        elif name == MIN_LSN:
+            value = format_lsn(self.min_lsn)
+        return [write.row_description([name.encode()]), write.data_row([value.encode()])]
 
     def show_last_route(self, fields: list[str]) -> list[bytes]:
         """The answer to SHOW pgproxy.last_route; `fields` is empty before the first statement."""
@@ -128,15 +205,3 @@ class Session:
             return [description]
         row: list[bytes | None] = [field.encode() for field in fields]
         return [description, write.data_row(row)]
-
-    def _touch(self, in_transaction: bool) -> None:
-        if in_transaction and not self.touched:
-            self.touched = True
-            self.broken = False
-
-    def _look_at_min_lsn(self) -> None:
-        self.shown_as_of = NOT_KNOWN if self.min_lsn.value > 0 else 0.0
-
-
-def _one_value(name: bytes, value: str) -> list[bytes]:
-    return [write.row_description([name]), write.data_row([value.encode()])]

@@ -184,6 +184,7 @@ class Carry:
         for effect in batch.effects:
             names = list(effect.names)
             if effect.all:
+                self.relay.reset_own()
                 self._discards = AUTHORITY[0] in names
                 known = [*self.settings.values, *self.touched, *self._asked]
                 names += [name for name in known if name not in AUTHORITY]

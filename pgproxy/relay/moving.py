@@ -67,7 +67,7 @@ class Moving:
         relay = self.relay
         if not self._may_roam or relay.front.held_for_primary or not self._is_read_committed():
             return PRIMARY
-        if relay.front.session.route.value != AUTO:
+        if relay.front.session.route != AUTO:
             return PRIMARY
         return REPLICA if self._leaves_nothing() else PRIMARY
 
@@ -79,7 +79,7 @@ class Moving:
             return False  # what comes of it decides what the batch at hand does
         if relay.front.status == STATUS_FAILED:
             return self._is_refused() or self._is_control()
-        if relay.front.session.route.value == TO_PRIMARY or relay.routers.in_doubt:
+        if relay.front.session.route == TO_PRIMARY or relay.routers.in_doubt:
             return False
         if batch.ends:
             return self._is_control()
@@ -134,7 +134,7 @@ class Moving:
         self.is_engaged = True
         self.roams = (
             self._may_roam
-            and front.session.route.value == AUTO
+            and front.session.route == AUTO
             and not front.is_read_only(relay.carry.read_only)
         )
         if self.roams:

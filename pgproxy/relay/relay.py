@@ -33,6 +33,7 @@ from pgproxy.frames.codes import (
     STATUS_IN_TRANSACTION,
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter
+from pgproxy.protocol.channels import HAS_SET
 from pgproxy.protocol.inflight import (
     ASK,
     FORWARD,
@@ -487,14 +488,14 @@ class Relay(Owner):
         if session.shown_as_of > after:
             if session.shown_as_of == NOT_KNOWN:
                 freshness = self.group.cluster.freshness
-                session.shown_as_of = freshness.written_at(session.min_lsn.value)
+                session.shown_as_of = freshness.written_at(session.min_lsn)
             if session.shown_as_of > after:
                 return session.shown_as_of
         return after
 
     def _target(self) -> i64:
         batch = self.batch
-        route = self.front.session.route.value
+        route = self.front.session.route
         if self.carry.isolation == b"serializable":
             return PRIMARY  # which a standby refuses
         if self.session_mode:
@@ -523,7 +524,7 @@ class Relay(Owner):
         return (
             decision is not None
             and decision.hint == NO_HINT
-            and self.front.session.route.value == AUTO
+            and self.front.session.route == AUTO
             and not self.front.is_read_only(self.carry.read_only)
         )
 
@@ -825,7 +826,7 @@ class Relay(Owner):
             return IN_TRANSACTION
         if self.carry.isolation == b"serializable":
             return SERIALIZABLE
-        if self.front.session.route.value != AUTO:
+        if self.front.session.route != AUTO:
             return ROUTE_SET
         if target == REPLICA:
             return IN_TRANSACTION
@@ -864,6 +865,15 @@ class Relay(Owner):
         if self.pin is None:
             self.pin = pin
             self.counters.pins[pin.value] = self.counters.pins.get(pin.value, 0) + 1
+
+    def reset_own(self) -> None:
+        """RESET ALL is being sent: it is for the proxy's own settings too."""
+        if self.front.status == STATUS_FAILED:
+            return
+        in_transaction = self.front.status != STATUS_IDLE
+        self.front.session.reset_all(in_transaction=in_transaction)
+        if in_transaction:
+            self.front.channels.act((HAS_SET,))
 
     def read_encoding(self) -> None:
         """The client's encoding is another one: can its texts be read?"""

@@ -75,12 +75,14 @@ from pgproxy.routing.decision import (
     REPLICA,
     SET_MIN_LSN,
     SET_ROUTE,
+    SET_TRACE,
     SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
     SHOW_LSN,
     SHOW_MIN_LSN,
     SHOW_ROUTE,
     SHOW_TABLE,
+    SHOW_TRACE,
     UNLISTEN,
     Decision,
     Pin,
@@ -130,7 +132,9 @@ PLANNED: Final = frozenset(
 )
 
 # What the proxy answers itself.
-OWN_KINDS: Final = (SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE, SET_MIN_LSN, SHOW_MIN_LSN)
+OWN_KINDS: Final = (
+    SET_ROUTE, SHOW_LAST_ROUTE, SHOW_ROUTE, SET_TRACE, SHOW_TRACE, SET_MIN_LSN, SHOW_MIN_LSN,
+)  # fmt: skip
 # And what it answers where listening is shared.
 CHANNEL_KINDS: Final = (LISTEN, UNLISTEN, SHOW_CHANNELS)
 

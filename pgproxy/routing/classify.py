@@ -26,13 +26,14 @@ from pgproxy.routing.decision import (
     REPLICA,
     SET_MIN_LSN,
     SET_ROUTE,
+    SET_TRACE,
     UNLISTEN,
     Decision,
     Pin,
     Reason,
     lasting_pin,
 )
-from pgproxy.routing.hints import leading_hint
+from pgproxy.routing.hints import hint_of
 from pgproxy.routing.lexer import first_word, is_one_statement
 from pgproxy.routing.lookup import BUILT_IN, Lookup
 from pgproxy.routing.parsing import part_of, statements_of
@@ -244,18 +245,19 @@ def combine(decisions: list[Decision]) -> Decision:
 
 def _pin_among_others(decision: Decision) -> Pin | None:
     """Among other statements the relay does not answer SET pgproxy.route: the server is set."""
-    if decision.kind in (SET_ROUTE, SET_MIN_LSN) and decision.argument and not decision.local:
+    is_own = decision.kind in (SET_ROUTE, SET_TRACE, SET_MIN_LSN)
+    if is_own and decision.argument and not decision.local:
         return Pin.SET
     return decision.pin
 
 
 def under_hint(sql: bytes, decisions: list[Decision]) -> Decision:
-    """The decision for the statements together, and for the hint at their beginning."""
+    """The decision for the statements together, and for the hint among their comments."""
     decision = combine(decisions)
     lowered = sql.lower()
     if b"dblink" in lowered or b"pg_terminate_backend" in lowered:
         decision = decision.never_again()
-    hint = leading_hint(sql)
+    hint = hint_of(sql)
     if hint == NO_HINT:
         return decision
     if decision.kind == EMPTY or decision.target == hint:
@@ -304,7 +306,9 @@ def _may_select_into_temporary(lowered: bytes) -> bool:
 def _set_route_to_primary(route: "re.Match[bytes]") -> Decision:
     scope = route.group(1)
     local = scope is not None and scope.upper() == b"LOCAL"
-    return Decision(PRIMARY, Reason.SET_ROUTE, kind=SET_ROUTE, argument="primary", local=local)
+    return Decision(
+        PRIMARY, Reason.SET_ROUTE, kind=SET_ROUTE, tag=b"SET", argument="primary", local=local
+    )
 
 
 def _unparsable(message: str) -> Decision:

@@ -47,10 +47,12 @@ UNLISTEN: Final = 9  # of one channel or of all
 SHOW_CHANNELS: Final = 10  # SELECT pg_listening_channels()
 CHAIN: Final = 11  # COMMIT AND CHAIN, ROLLBACK AND CHAIN
 SET_TRANSACTION: Final = 12  # SET TRANSACTION …, but for SNAPSHOT
-SET_MIN_LSN: Final = 13  # SET [LOCAL | SESSION] pgproxy.min_lsn, RESET pgproxy.min_lsn
-SHOW_MIN_LSN: Final = 14  # SHOW pgproxy.min_lsn
-SHOW_LSN: Final = 15  # SHOW pgproxy.lsn, which the primary is asked instead
-SHOW_TABLE: Final = 16  # and above: SHOW of one of OWN_TABLES, each with a number of its own
+SET_TRACE: Final = 13  # as SET_ROUTE, of pgproxy.trace
+SHOW_TRACE: Final = 14
+SET_MIN_LSN: Final = 15  # as SET_ROUTE, of pgproxy.min_lsn
+SHOW_MIN_LSN: Final = 16
+SHOW_LSN: Final = 17  # SHOW pgproxy.lsn, which the primary is asked instead
+SHOW_TABLE: Final = 18  # and above: SHOW of one of OWN_TABLES, each with a number of its own
 
 # What Pgpool-II's clients may ask on any database, by SHOW.
 OWN_TABLES: Final = (
@@ -305,10 +307,11 @@ class Decision:
     code            the reason's number: its place in REASONS
     kind            PLAIN, or what the relay itself has to do
     pin             why the session keeps its server connection if the statement succeeds, or None
-    tag             for BEGIN, END, CHAIN, SET_TRANSACTION: PostgreSQL's command tag
+    tag             for BEGIN, END, CHAIN, SET_TRANSACTION and SET of our own settings: PostgreSQL's
+                    command tag
     read_only       BEGIN … READ ONLY, SET TRANSACTION READ ONLY
-    argument        SET_ROUTE, SET_MIN_LSN: the value as written, in lower case; "" for RESET and
-                    DEFAULT.
+    argument        SET_ROUTE, SET_TRACE, SET_MIN_LSN: the value as written, in lower case; "" for
+                    RESET and DEFAULT.
                     BEGIN and SET_TRANSACTION: the isolation level, "" if none is said.
                     DDL: the database in which nobody may be, if there is one
     local           SET LOCAL

@@ -14,9 +14,9 @@ from mypy_extensions import i64
 from pgproxy.errors import FEATURE_NOT_SUPPORTED, PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
-from pgproxy.protocol.channels import Channels
+from pgproxy.protocol.channels import HAS_SET, Channels
 from pgproxy.protocol.inflight import OWED_COPY_END, OWED_EXECUTE, OWED_SYNC
-from pgproxy.protocol.session import Session
+from pgproxy.protocol.session import MIN_LSN, ROUTE, TRACE, Session
 from pgproxy.protocol.states import PARSE
 from pgproxy.routing.batch import AT_READY, CHANNEL_KINDS, CUT, BatchReader
 from pgproxy.routing.decision import (
@@ -30,11 +30,13 @@ from pgproxy.routing.decision import (
     REASONS,
     SET_MIN_LSN,
     SET_ROUTE,
+    SET_TRACE,
     SET_TRANSACTION,
     SHOW_CHANNELS,
     SHOW_MIN_LSN,
     SHOW_ROUTE,
     SHOW_TABLE,
+    SHOW_TRACE,
     UNLISTEN,
     Decision,
 )
@@ -52,6 +54,9 @@ READY: Final = {
 QUERIED: Final = b"\n;SELECT WHERE false"
 # What the proxy answers, and PostgreSQL takes a snapshot for.
 WITH_SNAPSHOT: Final = (DEALLOCATE, SHOW_CHANNELS)
+
+SETTINGS_SET: Final = {SET_ROUTE: ROUTE, SET_TRACE: TRACE, SET_MIN_LSN: MIN_LSN}
+SETTINGS_SHOWN: Final = {SHOW_ROUTE: ROUTE, SHOW_TRACE: TRACE, SHOW_MIN_LSN: MIN_LSN}
 
 IN_FAILED_TRANSACTION: Final = PgError(
     "25P02",
@@ -93,7 +98,7 @@ class Front:
         tables: Callable[[str], list[bytes]] | None = None,
     ) -> None:
         self.session = session
-        self.channels = Channels()
+        self.channels = Channels(session)
         self.last_route = LastRoute()
         self.status: i64 = STATUS_IDLE
         # The frame of a BEGIN that the client believes executed, with what SET TRANSACTION has added.
@@ -163,7 +168,6 @@ class Front:
         if kind == END:
             self.held = b""
             status = STATUS_IDLE
-        self.session.end(committed=decision.tag == b"COMMIT")
         self.channels.end(committed=decision.tag == b"COMMIT")
         return self._tag(batch, decision.tag, status)
 
@@ -177,26 +181,24 @@ class Front:
             self.held_isolation = decision.argument
 
     def answer_own(self, batch: BatchReader) -> bytes:
-        """SET of the proxy's own settings, SHOW of what is its own, DEALLOCATE, and LISTEN and its
-        like, whose acts are the caller's. Raises `PgError`."""
+        """SET and SHOW of what is the proxy's own, DEALLOCATE, and LISTEN and its like, whose acts
+        are the caller's. Raises `PgError`."""
         decision = batch.executed if batch.executed is not None else batch.decision
         assert decision is not None
         rows: list[bytes] = []
         tag = b"SHOW"
-        if batch.own in (SET_ROUTE, SET_MIN_LSN):
-            tag = b"SET" if decision.argument else b"RESET"
+        if batch.own in SETTINGS_SET:
+            tag = decision.tag
             if batch.executes:
-                self._set(decision)
+                self._set(SETTINGS_SET[batch.own], decision)
         elif batch.own == DEALLOCATE:
             assert decision.names is not None
             use = decision.names.uses[0]
             tag = b"DEALLOCATE" if use.name else b"DEALLOCATE ALL"
             if batch.executes:
                 batch.name_done(use)
-        elif batch.own == SHOW_ROUTE:
-            rows = self.session.show_route()
-        elif batch.own == SHOW_MIN_LSN:
-            rows = self.session.show_min_lsn()
+        elif batch.own in SETTINGS_SHOWN:
+            rows = self.session.show(SETTINGS_SHOWN[batch.own])
         elif batch.own == LISTEN:
             tag = b"LISTEN"
         elif batch.own == UNLISTEN:
@@ -216,17 +218,13 @@ class Front:
             self.held = write.query(self.held[5:-1] + QUERIED)
         return batch.own_answer(rows, tag, READY[int(self.status)])
 
-    def _set(self, decision: Decision) -> None:
-        session = self.session
+    def _set(self, name: str, decision: Decision) -> None:
         in_transaction = self.status != STATUS_IDLE
-        if decision.kind == SET_ROUTE:
-            session.set_route(
-                decision.argument, local=decision.local, in_transaction=in_transaction
-            )
-        else:
-            session.set_min_lsn(
-                decision.argument, local=decision.local, in_transaction=in_transaction
-            )
+        self.session.set(
+            name, decision.argument, local=decision.local, in_transaction=in_transaction
+        )
+        if in_transaction:
+            self.channels.act((HAS_SET,))
 
     def _table(self, name: str) -> list[bytes]:
         if self._tables is None:
@@ -277,7 +275,6 @@ class Front:
             and is_alone  # else what is in front of it fails, and it is not run
             and batch.ending == AT_READY
         ):
-            self.session.end(committed=False)
             self.channels.end(committed=False)
             failure, self.failure = self.failure, IN_FAILED_TRANSACTION
             if decision.tag == b"COMMIT" and failure is not IN_FAILED_TRANSACTION:

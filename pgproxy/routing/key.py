@@ -4,10 +4,9 @@ Two statements with one key have one decision, whatever their literals are. Plai
 '…' strings and the comments after the first word (tracing tools put a number of their own there) are
 replaced by one byte each that no valid SQL holds outside quotes, so a key can never be taken for a
 statement; everything else stays as the client wrote it: identifiers, quoted or not, white space,
-case, parameters. A text of which this cannot be said without parsing it (a comment at the beginning
-may be a hint; prefixes, and a backslash before a quote, change where a string ends; in utility
-statements the literals decide) has no lexical key: `lexical_key` answers None, and its exact bytes
-are the key.
+case, parameters. A text of which this cannot be said without parsing it (a comment may be a hint;
+prefixes, and a backslash before a quote, change where a string ends; in utility statements the
+literals decide) has no lexical key: `lexical_key` answers None, and its exact bytes are the key.
 
 HOT: every statement that was not seen before byte for byte passes here. One pass over the input,
 slices of it, one join. The lexical rules are those of PostgreSQL's scan.l; see section 4.1 of its
@@ -18,6 +17,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from pgproxy.routing.hints import TRAILING_HINT
 from pgproxy.routing.lexer import (
     AMPERSAND_BYTE,
     BACKSLASH_BYTE,
@@ -141,6 +141,8 @@ def lexical_key(sql: bytes) -> bytes | None:
             if after == at:
                 at += 1
                 continue
+            if _may_hint(sql[at:after]):
+                return None
             pieces.append(sql[copied:at])
             pieces.append(LINE_COMMENT if kind == DASH else COMMENT)
             at = copied = after
@@ -166,3 +168,7 @@ def lexical_key(sql: bytes) -> bytes | None:
     if copied < end:
         pieces.append(sql[copied:])
     return b"".join(pieces)
+
+
+def _may_hint(comment: bytes) -> bool:
+    return TRAILING_HINT in comment.lower()

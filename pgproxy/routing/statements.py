@@ -30,6 +30,7 @@ from pgproxy.protocol.named import (
     Names,
     NameUse,
 )
+from pgproxy.protocol.session import MIN_LSN, ROUTE, TRACE
 from pgproxy.protocol.settings import (
     AUTHORITY,
     LISTS,
@@ -54,6 +55,7 @@ from pgproxy.routing.decision import (
     REPLICA,
     SET_MIN_LSN,
     SET_ROUTE,
+    SET_TRACE,
     SET_TRANSACTION,
     SHOW_CHANNELS,
     SHOW_LAST_ROUTE,
@@ -61,6 +63,7 @@ from pgproxy.routing.decision import (
     SHOW_MIN_LSN,
     SHOW_ROUTE,
     SHOW_TABLE,
+    SHOW_TRACE,
     UNLISTEN,
     Decision,
     Pin,
@@ -79,13 +82,20 @@ from pgproxy.routing.reads import (
     unfit_relation,
 )
 
-ROUTE_SETTING: Final = "pgproxy.route"
 LAST_ROUTE_SETTING: Final = "pgproxy.last_route"
-MIN_LSN_SETTING: Final = "pgproxy.min_lsn"
 LSN_SETTING: Final = "pgproxy.lsn"
-
-# The proxy's own settings that a session may set.
-OWN_SETTINGS: Final = {ROUTE_SETTING: SET_ROUTE, MIN_LSN_SETTING: SET_MIN_LSN}
+# The proxy's own settings: what SET and SHOW of one are.
+SETS_OWN: Final = {
+    ROUTE: (SET_ROUTE, Reason.SET_ROUTE),
+    TRACE: (SET_TRACE, Reason.SHOW_ROUTE),
+    MIN_LSN: (SET_MIN_LSN, Reason.SHOW_ROUTE),
+}
+SHOWS_OWN: Final = {
+    ROUTE: SHOW_ROUTE,
+    TRACE: SHOW_TRACE,
+    MIN_LSN: SHOW_MIN_LSN,
+    LAST_ROUTE_SETTING: SHOW_LAST_ROUTE,
+}
 
 # Most reads have this decision; decisions are never changed, so all share it.
 PLAIN_READ: Final = Decision(REPLICA, Reason.READ, movable=True)
@@ -447,11 +457,12 @@ def _set(node: Tree) -> Decision:
     kind = node["kind"]
     name = str(node.get("name", ""))
     local = bool(node.get("is_local"))
-    own = OWN_SETTINGS.get(name.lower())
-    if own is not None and kind != "VAR_SET_CURRENT":
+    if name.lower() in SETS_OWN and kind != "VAR_SET_CURRENT":
         values = [_constant(value) for value in node.get("args", [])]
         argument = ", ".join(values).lower()
-        return Decision(PRIMARY, Reason.SET_ROUTE, kind=own, argument=argument, local=local)
+        own, reason = SETS_OWN[name.lower()]
+        tag = b"RESET" if kind == "VAR_RESET" else b"SET"
+        return Decision(PRIMARY, reason, kind=own, tag=tag, argument=argument, local=local)
     if kind == "VAR_SET_MULTI" and name == "TRANSACTION":
         read_only, refused, isolation = _modes(node.get("args", []))
         return Decision(
@@ -538,12 +549,8 @@ def _constant(value: Tree) -> str:
 
 def _show(node: Tree) -> Decision:
     name = str(node.get("name", "")).lower()
-    if name == LAST_ROUTE_SETTING:
-        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_LAST_ROUTE, detail=name)
-    if name == ROUTE_SETTING:
-        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_ROUTE, detail=name)
-    if name == MIN_LSN_SETTING:
-        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOW_MIN_LSN, detail=name)
+    if name in SHOWS_OWN:
+        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOWS_OWN[name], detail=name)
     if name == LSN_SETTING:
         return Decision(
             PRIMARY,
