@@ -31,6 +31,7 @@ from pgproxy.routing.decision import REASONS
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
+from pgproxy.routing.rules import rule_set
 from pgproxy.servers.balance import Balancer
 from pgproxy.servers.catalogues import Catalogues
 from pgproxy.servers.cluster import Cluster, PoolSettings
@@ -195,6 +196,7 @@ class Proxy:
             safety_net=config.routing.safety_net,
             listening=self.listening,
             until_write=config.routing.transactions == "replica-until-write",
+            rules=rule_set([rule.model_dump() for rule in config.routing.rules]),
             on_statement=on_statement,
             on_schema_change=self.catalogues.changed,
         )

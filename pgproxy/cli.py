@@ -141,16 +141,30 @@ def check(path: Path | None) -> None:
 
 @cli.command()
 @_config_option
+@click.option("--database", default="", help="For the configuration's rules: the session's.")
+@click.option("--user", default="", help="The same.")
+@click.option("--application-name", default="", help="The same.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.argument("sql")
-def route(path: Path | None, sql: str, *, as_json: bool) -> None:
-    """Explain where SQL goes: the target, the rule, and what in the statement made it fire."""
+def route(
+    path: Path | None,
+    database: str,
+    user: str,
+    application_name: str,
+    sql: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Explain where SQL goes: the target, the reason, and what in the statement made it so."""
     from pgproxy.config import Routing
     from pgproxy.routing.explain import explain
+    from pgproxy.routing.rules import rule_set
 
     # Without a file nothing needs to be configured yet: explaining takes no server.
     routing = Routing() if path is None else _load(path).routing
-    explanation = explain(sql, routing.parse_limit)
+    rules = rule_set([rule.model_dump() for rule in routing.rules])
+    found = rules.for_session(database, user, application_name)
+    explanation = explain(sql, routing.parse_limit, *found)
     click.echo(explanation.to_json() if as_json else explanation.to_text())
 
 

@@ -233,6 +233,16 @@ class Timeouts(_Section):
     client_idle: SecondsOrOff = 0.0
 
 
+class RoutingRule(_Section):
+    """One `[[routing.rules]]`: patterns are regular expressions, empty ones ask for nothing."""
+
+    database: Text = ""
+    user: Text = ""
+    application_name: Text = ""
+    statement: Text = ""
+    route: Literal["auto", "primary", "replica"]
+
+
 class Routing(_Section):
     """Which role runs a statement."""
 
@@ -247,6 +257,10 @@ class Routing(_Section):
     parse_limit: Positive = 32_768
     cache_size: Positive = 10_000
     catalogue_interval: SecondsOrNever = 60.0
+    rules: Annotated[
+        tuple[RoutingRule, ...],
+        Field(description="a list of tables, each with a route and what it is for"),
+    ] = ()
 
 
 class Consistency(_Section):

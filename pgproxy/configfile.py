@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, cast, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from pgproxy.config import AVAILABLE_NOW, Backend, Config, PoolEntry
+from pgproxy.config import AVAILABLE_NOW, Config
 from pgproxy.configrules import ENVIRONMENT_PREFIX, Fault, contradictions, variable
 from pgproxy.errors import ConfigError
 
@@ -30,8 +30,6 @@ _SERVICE_LINK: Final = re.compile(
 _SERVICE_LINK_VALUE: Final = re.compile(r"^(tcp|udp|sctp)://")
 
 
-# What stands in a list of tables, and in a table of names.
-_ITEMS: Final[Mapping[object, type[BaseModel]]] = {tuple: Backend, dict: PoolEntry}
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -295,15 +293,22 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
+def _item(field: FieldInfo | None) -> type[BaseModel] | None:
+    """The model of what stands in a list of tables, or in a table of names."""
+    arguments = get_args(field.annotation) if field is not None else ()
+    return next((one for one in arguments if _is_model(one)), None)
+
+
 def _model_at(parts: list[str]) -> type[BaseModel]:
     """The model whose keys stand at `parts`, also inside a list of tables."""
     model: type[BaseModel] = Config
     names = iter(parts)
     for part in names:
-        kind = _kind(model.model_fields[part])
+        field = model.model_fields[part]
+        kind = _kind(field)
         if kind is dict:
             next(names, "")  # anybody's name
-        model = _ITEMS.get(kind) or cast("type[BaseModel]", kind)
+        model = _item(field) or cast("type[BaseModel]", kind)
     return model
 
 
@@ -316,7 +321,7 @@ def _field(parts: list[str]) -> FieldInfo | None:
         kind = _kind(field)
         if kind is dict:
             next(names, "")  # anybody's name
-        model = kind if _is_model(kind) else _ITEMS.get(kind)
+        model = kind if _is_model(kind) else _item(field)
     return field
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgproxy.config import CONSOLE_DATABASES, Config, Discovery, Kubernetes
+from pgproxy.config import CONSOLE_DATABASES, Config, Discovery, Kubernetes, RoutingRule
 
 ENVIRONMENT_PREFIX: Final = "PGPROXY_"
 
@@ -49,6 +49,8 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
         yield from _unreadable("health.password_file", health.password_file)
         if health.password.get_secret_value():
             yield Fault("health.password", "and health.password_file are both set; keep one")
+    for position, rule in enumerate(config.routing.rules):
+        yield from _routing_rule(f"routing.rules[{position}]", rule)
     if discovery.mode == "kubernetes":
         yield from _kubernetes(discovery)
     if discovery.mode == "static" and not discovery.backends:
@@ -73,6 +75,22 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
                     f"discovery.backends[{position}]", f"{what} is backends[{seen[what]}] already"
                 )
             seen[what] = position
+
+
+def _routing_rule(key: str, rule: RoutingRule) -> Iterator[Fault]:
+    patterns = rule.model_dump(exclude={"route"})
+    if not any(patterns.values()):
+        names = ", ".join(patterns)
+        yield Fault(key, f"says not what it is for; accepted: at least one of {names}")
+    for name, pattern in patterns.items():
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            yield Fault(
+                f"{key}.{name}",
+                f'"{pattern}" is no regular expression: {error}; accepted: one of Python\'s, such as'
+                ' "report_.*"',
+            )
 
 
 def _unreadable(key: str, path: Path) -> Iterator[Fault]:

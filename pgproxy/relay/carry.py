@@ -291,6 +291,8 @@ class Carry:
         self.reported = reported
         if name == b"client_encoding":
             self.relay.read_encoding()
+        elif name == b"application_name":
+            self.relay.read_rules()
         return write.parameter_status(name, value)
 
     def back_to_base(self) -> bytes:
@@ -420,7 +422,7 @@ class Carry:
         routers = relay.routers
         relay.generation = routers.generation
         if not (NAMING.isdisjoint(self.touched) and NAMING.isdisjoint(self._asked)):
-            relay.batch.router = routers.any_path()
+            relay.batch.router = routers.any_path().under(relay.rules)
             return
         values = self.settings.values
         session, role = AUTHORITY
@@ -430,7 +432,7 @@ class Carry:
         path = values.get(SEARCH_PATH)
         if path is None and b"search_path" in self.reported:  # from PostgreSQL 18 on
             path = self.reported[b"search_path"].decode("utf-8", "replace")
-        relay.batch.router = routers.choose(path, user)
+        relay.batch.router = routers.choose(path, user).under(relay.rules)
 
     def set_scope(self) -> None:
         """Which statements may be shared with other sessions: those whose texts mean the same."""

@@ -6,6 +6,7 @@ from typing import final
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.settings import SettingsTable
 from pgproxy.routing.routers import Routers
+from pgproxy.routing.rules import RuleSet
 from pgproxy.servers.listening import Listening
 from pgproxy.servers.modes import PoolModes
 from pgproxy.telemetry.counters import Counters
@@ -35,6 +36,7 @@ class RelayContext:
         safety_net: bool = True,
         listening: Listening | None = None,
         until_write: bool = False,
+        rules: RuleSet | None = None,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
         on_schema_change: Callable[[str], None] = lambda _database: None,
     ) -> None:
@@ -49,6 +51,7 @@ class RelayContext:
         self.safety_net = safety_net
         self.listening = listening
         self.until_write = until_write  # routing.transactions = "replica-until-write"
+        self.rules = RuleSet() if rules is None else rules
         self.on_statement = on_statement
         self.on_schema_change = on_schema_change  # told the database when a change is committed
         self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells

@@ -104,6 +104,7 @@ from pgproxy.routing.decision import (
 from pgproxy.routing.front import Front
 from pgproxy.routing.journal import CUT_OFF, UNKNOWN, Journal, Sent
 from pgproxy.routing.rewrite import rewrite
+from pgproxy.routing.rules import Rules
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot
@@ -127,6 +128,7 @@ PINNED: Final = CODES[Reason.PINNED]
 DDL: Final = CODES[Reason.DDL]
 IN_TRANSACTION: Final = CODES[Reason.IN_TRANSACTION]
 ROUTE_SET: Final = CODES[Reason.SET_ROUTE]
+RULE: Final = CODES[Reason.RULE]
 CUT_BY_FLUSH: Final = CODES[Reason.FLUSH_BEFORE_SYNC]
 BEHIND_WRITE: Final = CODES[Reason.BATCH_WITH_WRITE]
 NO_REPLICA: Final = CODES[Reason.NO_REPLICA]
@@ -186,8 +188,10 @@ class Relay(Owner):
         self.renews: i64 = 0  # what that does to what is known of the database's objects
         self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
         self.has_chores = False  # either
+        self.rules: Rules = ()  # those of the configuration that hold for its texts
         self.carry = Carry(self, profile, origin, context.settings)
         self.read_encoding()
+        self.read_rules()
         # The lease.
         self.phase: i64 = FREE
         self.server: ServerConnection | None = None
@@ -502,6 +506,8 @@ class Relay(Owner):
             return REPLICA if route == TO_REPLICA else PRIMARY
         if batch.pin is not None or batch.ending == CUT:
             return PRIMARY
+        if route != AUTO and batch.is_ruled and self.front.session.by_rule:
+            route = batch.under_rules(route)
         if route == TO_PRIMARY:
             return PRIMARY
         target = batch.target
@@ -519,7 +525,7 @@ class Relay(Owner):
         return self.moving.target()
 
     def _is_routers_word(self) -> bool:
-        """Whether no client, but the router alone, sends the batch to a replica."""
+        """Whether neither client nor rule, but the router alone, sends the batch to a replica."""
         decision = self.batch.decision
         return (
             decision is not None
@@ -826,8 +832,12 @@ class Relay(Owner):
             return IN_TRANSACTION
         if self.carry.isolation == b"serializable":
             return SERIALIZABLE
-        if self.front.session.route != AUTO:
-            return ROUTE_SET
+        session = self.front.session
+        if session.route != AUTO:
+            if not session.by_rule:
+                return ROUTE_SET
+            self.front.last_route.rule = session.rule_detail
+            return RULE
         if target == REPLICA:
             return IN_TRANSACTION
         if self.batch.ending == CUT:
@@ -874,6 +884,22 @@ class Relay(Owner):
         self.front.session.reset_all(in_transaction=in_transaction)
         if in_transaction:
             self.front.channels.act((HAS_SET,))
+
+    def read_rules(self) -> None:
+        """What the configuration's rules say of the session, whose application_name may have
+        changed."""
+        context = self.context
+        if not context.rules.rules:
+            return
+        name = self.carry.reported.get(b"application_name", b"").decode("utf-8", "replace")
+        group = self.group
+        rule, for_texts = context.rules.for_session(group.database, group.user, name)
+        if rule is None:
+            self.front.session.ruled(AUTO, "")
+        else:
+            self.front.session.ruled(int(rule.route), rule.detail)
+        self.rules = for_texts
+        self.carry.set_router()
 
     def read_encoding(self) -> None:
         """The client's encoding is another one: can its texts be read?"""

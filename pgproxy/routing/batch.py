@@ -63,6 +63,7 @@ from pgproxy.protocol.named import (
     add_needs,
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
+from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA
 from pgproxy.protocol.settings import TEMPORARY, Effect, is_custom, names_set, setting_name
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, QUERY, SYNC
 from pgproxy.routing.decision import (
@@ -70,6 +71,8 @@ from pgproxy.routing.decision import (
     DEALLOCATE,
     LISTEN,
     NEVER,
+    NO_RULE,
+    NOT_ASKED,
     PLAIN,
     PRIMARY,
     REPLICA,
@@ -88,6 +91,7 @@ from pgproxy.routing.decision import (
     Pin,
     Reason,
     lasting_pin,
+    pin_among_others,
 )
 from pgproxy.routing.lexer import first_word
 from pgproxy.routing.naming import decided, decisions_of
@@ -222,6 +226,9 @@ class BatchReader:
         self.may_unpin = False
         self.uses_temporary = False
         self.changes_defaults = False
+        self.is_ruled = False  # a rule of the configuration fits one of its statements
+        self.is_unruled = False  # and not another one
+        self.ruled_to_primary = False
         self.own: i64 = PLAIN  # the kind, if all statements are ones the proxy answers itself
         self.new_unnamed: Statement | None = None  # parsed in this batch
         self.open = False  # `start` is the beginning of a batch whose end has not come
@@ -431,6 +438,9 @@ class BatchReader:
         self.uses_temporary = decision.uses_temporary
         self.changes_defaults = decision.changes_defaults
         self.acts = decision.acts
+        self.is_ruled = self.is_unruled = self.ruled_to_primary = False
+        if decision.rule != NOT_ASKED:
+            self._note_rule(decision)
         for part in parts[1:]:
             self._note(part)
             self._note_executed(part)
@@ -486,6 +496,9 @@ class BatchReader:
         self.renews = 0
         self.starts = False
         self.ends = False
+        self.is_ruled = False
+        self.is_unruled = False
+        self.ruled_to_primary = False
         self.effects = ()
         self.asks_sequence = False
         self.gives_sequence = False
@@ -622,8 +635,26 @@ class BatchReader:
         if decision.starts_transaction:
             self.starts = True
             self.is_plain = False
+        if decision.rule != NOT_ASKED:
+            self._note_rule(decision)
         kind = self._own_kind(decision)
         self.own = kind if first or kind == self.own else PLAIN
+
+    def _note_rule(self, decision: Decision) -> None:
+        self.is_plain = False
+        if decision.rule == NO_RULE:
+            self.is_unruled = True
+            return
+        self.is_ruled = True
+        if decision.target == PRIMARY:
+            self.ruled_to_primary = True
+
+    def under_rules(self, route: i64) -> i64:
+        """The route for this batch in a session that has `route` of a rule, where rules before that
+        one fit its statements."""
+        if route == TO_REPLICA:
+            return TO_PRIMARY if self.ruled_to_primary else route
+        return route if self.is_unruled else AUTO
 
     def _own_kind(self, decision: Decision) -> i64:
         kind = decision.kind
@@ -700,8 +731,9 @@ class BatchReader:
         if decision.is_plain:
             return
         self.is_plain = False
-        if decision.pin is not None:
-            self.pin = decision.pin if self.pin is None else lasting_pin([self.pin, decision.pin])
+        pin = pin_among_others(decision)
+        if pin is not None:
+            self.pin = pin if self.pin is None else lasting_pin([self.pin, pin])
         if decision.unparsed:
             self.unparsed = True
         if decision.ends_transaction:

@@ -24,14 +24,13 @@ from pgproxy.routing.decision import (
     PLAIN,
     PRIMARY,
     REPLICA,
-    SET_MIN_LSN,
     SET_ROUTE,
-    SET_TRACE,
     UNLISTEN,
     Decision,
     Pin,
     Reason,
     lasting_pin,
+    pin_among_others,
 )
 from pgproxy.routing.hints import hint_of
 from pgproxy.routing.lexer import first_word, is_one_statement
@@ -68,23 +67,6 @@ _TEMPORARY: Final = re.compile(rb"\b(?:temp|temporary|pg_temp\w*)\b")
 _SET_ROUTE_TO_PRIMARY: Final = re.compile(
     rb"\s*SET\s+(?:(LOCAL|SESSION)\s+)?pgproxy\.route(?:\s*=|\s+TO\s)\s*PRIMARY\s*;?\s*",
     re.IGNORECASE,
-)
-
-# The rules that a hint may overrule: the client knows its functions, the router does not.
-OVERRULED: Final = frozenset(
-    {
-        Reason.VOLATILE_FUNCTION,
-        Reason.UNKNOWN_FUNCTION,
-        Reason.UNKNOWN_TYPE,
-        Reason.UNKNOWN_OPERATOR,
-        Reason.UNKNOWN_SYNTAX,
-        Reason.FOREIGN_TABLE,
-        Reason.PRIMARY_FUNCTION,
-        Reason.SERVER_ROLE,
-        Reason.AMBIGUOUS_QUOTING,
-        Reason.TOO_LONG,
-        Reason.TOO_DEEP,
-    }
 )
 
 EMPTY_DECISION: Final = Decision(REPLICA, Reason.EMPTY, kind=EMPTY, movable=True)
@@ -219,12 +201,13 @@ def combine(decisions: list[Decision]) -> Decision:
         target,
         reason,
         kind=PLAIN,
-        pin=lasting_pin([pin for pin in map(_pin_among_others, decisions) if pin is not None]),
+        pin=lasting_pin([pin for pin in map(pin_among_others, decisions) if pin is not None]),
         detail=detail,
         discards=any(decision.discards for decision in decisions),
         changes_schema=any(decision.changes_schema for decision in decisions),
         renews=max([int(decision.renews) for decision in decisions]),
         known_write=any(decision.known_write for decision in decisions),
+        may_follow=int(all(decision.may_follow for decision in decisions)),
         starts_transaction=starts,
         ends_transaction=ends,
         movable=target == REPLICA and all(decision.movable for decision in decisions),
@@ -243,14 +226,6 @@ def combine(decisions: list[Decision]) -> Decision:
     )
 
 
-def _pin_among_others(decision: Decision) -> Pin | None:
-    """Among other statements the relay does not answer SET pgproxy.route: the server is set."""
-    is_own = decision.kind in (SET_ROUTE, SET_TRACE, SET_MIN_LSN)
-    if is_own and decision.argument and not decision.local:
-        return Pin.SET
-    return decision.pin
-
-
 def under_hint(sql: bytes, decisions: list[Decision]) -> Decision:
     """The decision for the statements together, and for the hint among their comments."""
     decision = combine(decisions)
@@ -262,16 +237,9 @@ def under_hint(sql: bytes, decisions: list[Decision]) -> Decision:
         return decision
     if decision.kind == EMPTY or decision.target == hint:
         return decision.hinted(hint, decision.target)
-    if hint == REPLICA and not all(_may_follow(part) for part in decisions):
+    if hint == REPLICA and not decision.may_follow:
         return decision.hinted(hint, decision.target)
     return decision.hinted(hint, hint)
-
-
-def _may_follow(decision: Decision) -> bool:
-    """Whether a hint may send the statement to a replica."""
-    if decision.known_write or decision.pin is not None or decision.asks_sequence:
-        return False
-    return decision.target == REPLICA or decision.reason in OVERRULED
 
 
 def leaves_state(sql: bytes) -> bool:

@@ -22,6 +22,10 @@ REPLICA: Final = 1
 # Hints: PRIMARY, REPLICA or
 NO_HINT: Final = -1
 
+# Numbers of rules (routing/rules.py), which begin with 1:
+NO_RULE: Final = 0  # none fits
+NOT_ASKED: Final = -1  # the session has no rules for statements
+
 # May a statement be run again where its server ended it, with an error that says that it is undone
 # (routing/journal.py)?
 NEVER: Final = 0
@@ -111,8 +115,9 @@ class Reason(Enum):
     TRANSACTION_CONTROL = "transaction_control"
     SERIALIZABLE = "serializable"
     MULTI_STATEMENT_WITH_WRITE = "multi_statement_with_write"
-    # Told by the client.
+    # Told by the client, or by the operator.
     HINT = "hint"
+    RULE = "rule"
     SET_ROUTE = "set_route"
     SHOW_ROUTE = "show_route"
     # Decided by the relay, which knows the session and the servers.
@@ -175,7 +180,8 @@ SENTENCES: Final = {
     Reason.TRANSACTION_CONTROL: "Transactions run on the primary unless they are READ ONLY.",
     Reason.SERIALIZABLE: "SERIALIZABLE needs the primary: a standby does not offer it.",
     Reason.MULTI_STATEMENT_WITH_WRITE: "One of several statements has to go to the primary.",
-    Reason.HINT: "A comment at the beginning says so.",
+    Reason.HINT: "A comment in it says so.",
+    Reason.RULE: "A rule of the configuration says so.",
     Reason.SET_ROUTE: "The session's setting pgproxy.route says so.",
     Reason.SHOW_ROUTE: "The proxy answers this itself.",
     Reason.FLUSH_BEFORE_SYNC: "The batch was cut by Flush before it was known to only read.",
@@ -231,6 +237,24 @@ UNDONE_BY_ERROR: Final = frozenset(
 NEVER_UNDONE: Final = frozenset({Pin.LOAD, Pin.SETSEED, Pin.REPLICATION})
 _NEVER_SEEN: Final = frozenset({Pin.DO_BLOCK, Pin.UNPARSED})
 
+
+# The rules of the router that a hint may overrule: the client knows its functions, the router does
+# not. The configuration's rules may too.
+OVERRULED: Final = frozenset(
+    {
+        Reason.VOLATILE_FUNCTION,
+        Reason.UNKNOWN_FUNCTION,
+        Reason.UNKNOWN_TYPE,
+        Reason.UNKNOWN_OPERATOR,
+        Reason.UNKNOWN_SYNTAX,
+        Reason.FOREIGN_TABLE,
+        Reason.PRIMARY_FUNCTION,
+        Reason.SERVER_ROLE,
+        Reason.AMBIGUOUS_QUOTING,
+        Reason.TOO_LONG,
+        Reason.TOO_DEEP,
+    }
+)
 
 # What they do is not all undone by a rollback, or their data is not kept.
 _NEVER_AGAIN: Final = frozenset({Reason.COPY_IN, Reason.COPY_FILE, Reason.FUNCTION_CALL})
@@ -321,7 +345,10 @@ class Decision:
     renews          RENEWS or DOUBTS: what the proxy knows of the database's objects is not all any
                     more, or not even true
     known_write     it certainly writes or locks: no hint sends it to a replica
-    hint            PRIMARY, REPLICA or NO_HINT, from the leading comment; `target` heeds it already
+    may_follow      a hint or a rule may send it to a replica
+    hint            PRIMARY, REPLICA or NO_HINT, from a comment or a rule; `target` heeds it already
+    rule            the number of the configuration's rule that fits it, NO_RULE or NOT_ASKED; `target`
+                    heeds it already
     starts_transaction, ends_transaction
                     one of its statements is BEGIN …; COMMIT, ROLLBACK or PREPARE TRANSACTION
     movable         in a transaction that has only read it may run on a replica, and the transaction
@@ -361,7 +388,9 @@ class Decision:
         changes_schema: bool = False,
         renews: i64 = 0,
         known_write: bool = False,
+        may_follow: int = -1,
         hint: i64 = NO_HINT,
+        rule: i64 = NOT_ASKED,
         starts_transaction: bool = False,
         ends_transaction: bool = False,
         movable: bool = False,
@@ -388,7 +417,7 @@ class Decision:
             self.may_write = (
                 reason is not Reason.TRANSACTION_CONTROL and not anywhere
                 if target == PRIMARY
-                else reason is Reason.HINT
+                else reason in (Reason.HINT, Reason.RULE)
             )
         self.pin = pin
         # If the text ends in an error, nothing is left of what the pin is for.
@@ -403,7 +432,15 @@ class Decision:
         self.changes_schema = changes_schema
         self.renews: i64 = renews
         self.known_write = known_write
+        self.may_follow = may_follow > 0
+        if may_follow < 0:
+            self.may_follow = (
+                not (known_write or asks_sequence)
+                and pin is None
+                and (target == REPLICA or reason in OVERRULED)
+            )
         self.hint: i64 = hint
+        self.rule: i64 = rule
         self.starts_transaction = starts_transaction
         self.ends_transaction = ends_transaction
         self.movable = movable
@@ -421,6 +458,7 @@ class Decision:
         # Nothing about it but where it goes is of interest: one test in place of a dozen.
         self.is_plain = (
             kind == PLAIN
+            and rule == NOT_ASKED
             and pin is None
             and names is None
             and not effects
@@ -433,20 +471,33 @@ class Decision:
     def hinted(self, hint: i64, target: i64) -> "Decision":
         """This decision under a hint, which changes the target or leaves it."""
         reason = Reason.HINT if target != self.target else self.reason
-        movable = self.movable and hint != PRIMARY
-        return self._altered(target, reason, hint, int(self.again), self.names, movable)
+        return self._altered(target, reason, hint=hint, movable=hint != PRIMARY)
+
+    def ruled(self, rule: i64, target: i64, detail: str, told: i64 = NO_HINT) -> "Decision":
+        """This decision under a rule of the configuration, which is as a hint (`told`), and changes
+        the target or leaves it."""
+        reason = Reason.RULE if target != self.target else self.reason
+        return self._altered(
+            target,
+            reason,
+            hint=told,
+            rule=rule,
+            detail=detail if target != self.target else "",
+            movable=told != PRIMARY,
+        )
 
     def never_again(self) -> "Decision":
         """This decision for a text that acts elsewhere too, which a rollback does not undo."""
-        return self._altered(self.target, self.reason, self.hint, NEVER, self.names, self.movable)
+        return self._altered(self.target, self.reason, again=NEVER)
 
     def learned(self) -> "Decision":
         """This decision for a text that a replica has refused to run, or that prepares such a one."""
         if self.names is not None:
             uses = tuple([_learned_use(use) for use in self.names.uses])
             return self.naming(Names(uses, self.names.reads))
-        found = self._altered(PRIMARY, Reason.LEARNED, self.hint, int(self.again), None, False)
+        found = self._altered(PRIMARY, Reason.LEARNED, movable=False)
         found.known_write = True
+        found.may_follow = False
         found.may_write = True
         found.anywhere = False
         return found
@@ -454,24 +505,28 @@ class Decision:
     def naming(self, names: Names | None) -> "Decision":
         """This decision for a text that does so with names."""
         # What it does to names no rollback takes back.
-        again = NEVER if names is not None and names.changes is not None else int(self.again)
-        return self._altered(self.target, self.reason, self.hint, again, names, self.movable)
+        again = NEVER if names is not None and names.changes is not None else -1
+        return self._altered(self.target, self.reason, again=again, names=names, renames=True)
 
     def _altered(
         self,
         target: i64,
         reason: Reason,
-        hint: i64,
-        again: int,
-        names: Names | None,
-        movable: bool,
+        *,
+        hint: i64 = NO_HINT,
+        rule: i64 = NOT_ASKED,
+        detail: str = "",
+        again: int = -1,
+        names: Names | None = None,
+        renames: bool = False,
+        movable: bool = True,
     ) -> "Decision":
         return Decision(
             target,
             reason,
             kind=self.kind,
             pin=self.pin,
-            detail=self.detail,
+            detail=detail or self.detail,
             tag=self.tag,
             read_only=self.read_only,
             argument=self.argument,
@@ -481,12 +536,14 @@ class Decision:
             changes_schema=self.changes_schema,
             renews=self.renews,
             known_write=self.known_write,
-            hint=hint,
+            may_follow=int(self.may_follow),
+            hint=self.hint if hint == NO_HINT else hint,
+            rule=self.rule if rule == NOT_ASKED else rule,
             starts_transaction=self.starts_transaction,
             ends_transaction=self.ends_transaction,
-            movable=movable,
+            movable=self.movable and movable,
             exact=self.exact,
-            again=again,
+            again=int(self.again) if again < 0 else again,
             effects=self.effects,
             asks_sequence=self.asks_sequence,
             gives_sequence=self.gives_sequence,
@@ -494,9 +551,10 @@ class Decision:
             may_unpin=self.may_unpin,
             uses_temporary=self.uses_temporary,
             changes_defaults=self.changes_defaults,
+            # Who sends to the primary what is shown to read may know better.
             writes=int(self.may_write) if target == self.target else -1,
             acts=self.acts,
-            names=names,
+            names=names if renames else self.names,
         )
 
     def fields(self) -> tuple[object, ...]:
@@ -532,8 +590,21 @@ class Decision:
             self.may_write,
             self.acts,
             () if self.names is None else tuple((int(u.kind), u.name) for u in self.names.uses),
+            self.may_follow,
+            int(self.rule),
         )
 
     def __repr__(self) -> str:
         target = "REPLICA" if self.target == REPLICA else "PRIMARY"
         return f"<Decision {target} {self.reason.value} {self.detail!r} pin={self.pin}>"
+
+
+def pin_among_others(decision: Decision) -> Pin | None:
+    """Among other statements the proxy does not answer SET pgproxy.route: the server is set."""
+    if (
+        decision.kind in (SET_ROUTE, SET_TRACE, SET_MIN_LSN)
+        and decision.argument
+        and not decision.local
+    ):
+        return Pin.SET
+    return decision.pin

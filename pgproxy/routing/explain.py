@@ -5,9 +5,11 @@ from typing import Final, final
 
 from pglast.parser import ParseError
 
+from pgproxy.protocol.session import ROUTE_NAMES
 from pgproxy.routing.classify import PARSE_LIMIT, classify
-from pgproxy.routing.decision import NO_HINT, PRIMARY, REPLICA, SENTENCES, Decision
+from pgproxy.routing.decision import NO_HINT, NO_RULE, PRIMARY, REPLICA, SENTENCES, Decision
 from pgproxy.routing.parsing import parse_with_places
+from pgproxy.routing.rules import Rule, Rules, apply, under_session_rule
 from pgproxy.routing.statements import decide_statement
 
 _TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}
@@ -17,10 +19,17 @@ _TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}
 class Explanation:
     """A decision in words, with those of its statements if there are several.
 
-    target, reason, sentence, detail, pin: strings; pin is "" where the session stays free.
+    target, reason, sentence, detail, pin: strings; pin is "" where the session stays free
+    rule: of the configuration, the one that fits; it need not have changed anything
     """
 
-    def __init__(self, sql: str, decision: Decision, statements: "list[Explanation]") -> None:
+    def __init__(
+        self,
+        sql: str,
+        decision: Decision,
+        statements: "list[Explanation]",
+        rule: Rule | None = None,
+    ) -> None:
         self.sql = sql
         self.decision = decision
         self.target = _TARGETS[int(decision.target)]
@@ -28,8 +37,10 @@ class Explanation:
         self.sentence = SENTENCES[decision.reason]
         self.detail = decision.detail
         self.pin = "" if decision.pin is None else decision.pin.value
-        self.hint = "" if decision.hint == NO_HINT else _TARGETS[int(decision.hint)]
+        told = decision.hint if decision.rule <= NO_RULE else NO_HINT
+        self.hint = "" if told == NO_HINT else _TARGETS[int(told)]
         self.statements = statements
+        self.rule = rule
 
     def to_dict(self) -> dict[str, object]:
         """What the JSON says."""
@@ -41,7 +52,14 @@ class Explanation:
             "detail": self.detail,
             "pin": self.pin or None,
             "hint": self.hint or None,
+            "rule": None,
         }
+        if self.rule is not None:
+            members["rule"] = {
+                "number": int(self.rule.number),
+                **self.rule.patterns,
+                "route": ROUTE_NAMES[int(self.rule.route)],
+            }
         if self.statements:
             members["statements"] = [statement.to_dict() for statement in self.statements]
         return members
@@ -57,6 +75,8 @@ class Explanation:
             lines.append(f"because  {self.detail}")
         if self.hint:
             lines.append(f"hint     {self.hint}")
+        if self.rule is not None:
+            lines.append(f"rule     {ROUTE_NAMES[int(self.rule.route)]}: {self.rule.detail}")
         if self.pin:
             condition = ", if PostgreSQL accepts it" if self.decision.unparsed else ""
             lines.append(f"pins     the session keeps its server connection: {self.pin}{condition}")
@@ -67,8 +87,14 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(sql: str, parse_limit: int = PARSE_LIMIT) -> Explanation:
-    """The decision for `sql` alone, outside a transaction, by the built-in catalogue."""
+def explain(
+    sql: str,
+    parse_limit: int = PARSE_LIMIT,
+    session_rule: Rule | None = None,
+    statement_rules: Rules = (),
+) -> Explanation:
+    """The decision for `sql` alone, outside a transaction, by the built-in catalogue, in a session
+    for which these rules hold."""
     text = sql.encode("utf-8", "surrogateescape")
     decision = classify(text, parse_limit)
     statements: list[Explanation] = []
@@ -81,4 +107,10 @@ def explain(sql: str, parse_limit: int = PARSE_LIMIT) -> Explanation:
             statements = [
                 Explanation(part.strip(), decide_statement(tree), []) for tree, part in parts
             ]
-    return Explanation(sql, decision, statements)
+    if statement_rules:
+        decision = apply(text[:parse_limit], decision, statement_rules)
+    if session_rule is not None:
+        decision = under_session_rule(decision, session_rule)
+    candidates = [*statement_rules, *([] if session_rule is None else [session_rule])]
+    rule = next((one for one in candidates if one.number == decision.rule), None)
+    return Explanation(sql, decision, statements, rule)

@@ -22,6 +22,7 @@ from pgproxy.routing.batch import AT_READY, CHANNEL_KINDS, CUT, BatchReader
 from pgproxy.routing.decision import (
     BEGIN,
     CHAIN,
+    CODES,
     DEALLOCATE,
     END,
     LISTEN,
@@ -39,6 +40,7 @@ from pgproxy.routing.decision import (
     SHOW_TRACE,
     UNLISTEN,
     Decision,
+    Reason,
 )
 from pgproxy.routing.shape import is_alone, is_certain
 
@@ -54,6 +56,7 @@ READY: Final = {
 QUERIED: Final = b"\n;SELECT WHERE false"
 # What the proxy answers, and PostgreSQL takes a snapshot for.
 WITH_SNAPSHOT: Final = (DEALLOCATE, SHOW_CHANNELS)
+RULE: Final = CODES[Reason.RULE]
 
 SETTINGS_SET: Final = {SET_ROUTE: ROUTE, SET_TRACE: TRACE, SET_MIN_LSN: MIN_LSN}
 SETTINGS_SHOWN: Final = {SHOW_ROUTE: ROUTE, SHOW_TRACE: TRACE, SHOW_MIN_LSN: MIN_LSN}
@@ -72,6 +75,7 @@ class LastRoute:
         self.decision: Decision | None = None
         self.target: i64 = PRIMARY
         self.code: i64 = 0  # the reason that counted in the end
+        self.rule = ""  # the rule that gave the session its route, if that is the reason
         self.backend = ""
 
     def fields(self) -> list[str]:
@@ -80,7 +84,10 @@ class LastRoute:
         if decision is None:
             return []
         target = "primary" if self.target == PRIMARY else "replica"
-        return [target, REASONS[int(self.code)].value, self.backend, decision.detail]
+        detail = decision.detail
+        if self.code == RULE and decision.code != RULE:
+            detail = self.rule
+        return [target, REASONS[int(self.code)].value, self.backend, detail]
 
 
 @final

@@ -7,7 +7,6 @@ from typing import cast
 
 from pgproxy.protocol.named import DEALLOCATES, DEALLOCATES_ALL, EXECUTES, PREPARES
 from pgproxy.protocol.prepared import Statement
-from pgproxy.routing.classify import OVERRULED
 from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
 from pgproxy.routing.router import Router
 from pgproxy.routing.statements import FIXED_READ
@@ -63,12 +62,7 @@ def decisions_of(
 
 def _overruled(decision: Decision, executed: Decision) -> bool:
     """Whether the text's hint sends to a replica what the router would not."""
-    return (
-        decision.hint == REPLICA
-        and not executed.known_write
-        and executed.pin is None
-        and executed.reason in OVERRULED
-    )
+    return decision.hint == REPLICA and executed.may_follow
 
 
 def _only_explained(executed: Decision) -> Decision:

@@ -5,7 +5,9 @@ statement's exact bytes, then under its lexical key (key.py); only what it has n
 A text without literals is its own key, so one dictionary holds both.
 
 A decision holds for what the names in its text stand for, so each database and search_path that
-makes a difference has a router of its own (routers.py).
+makes a difference has a router of its own (routers.py). So has each set of rules for statements
+(rules.py): such a router stands on one without them. A rule may look at a literal, so it remembers
+under the exact bytes alone, and leaves the keys and the parsing to the other.
 
 The memory is bounded by two generations in place of a list in order of use: what is found in the
 old one moves to the young one, and when the young one is full it becomes the old one and the old
@@ -23,11 +25,16 @@ from pgproxy.routing.classify import PARSE_LIMIT, classify, classify_beginning
 from pgproxy.routing.decision import SET_MIN_LSN, Decision, Reason
 from pgproxy.routing.key import lexical_key
 from pgproxy.routing.lookup import BUILT_IN, Lookup
+from pgproxy.routing.rules import Rules, apply
 
 # What an entry costs beside its key: a decision, and its place in the dictionary.
 _ENTRY_BYTES: Final = 400
 # Bytes of the keys that were learned for one database, at most: the oldest are forgotten first.
 LEARNED_BYTES: Final = 1 << 16
+
+# Routers on one other. A client chooses its application_name, and so among all sets of rules that
+# the configuration makes possible.
+MAX_RULED: Final = 32
 
 
 @final
@@ -70,8 +77,10 @@ class Memory:
         router.epoch = self._epoch
 
     def leave(self, router: "Router") -> None:
-        """The router is not used any more. What it has remembered counts until the next turn."""
+        """The router remembers no more. What it has remembered counts until the next turn."""
+        router.leave_ruled()
         self._routers.remove(router)
+        router.is_left = True
 
     def note(self, size: i64) -> None:
         """One decision more, under a key of this size, is about to be remembered."""
@@ -117,15 +126,25 @@ class Learned:
 
 @final
 class Router:
-    """The decisions for those who mean the same by the same names. `epoch` is its own."""
+    """The decisions for those who mean the same by the same names. `epoch` is its own.
+
+    `base` and `rules` are of a router with rules: what they may change the other decides.
+    """
 
     def __init__(
         self,
         memory: Memory | None = None,
         lookup: Lookup = BUILT_IN,
         learned: Learned | None = None,
+        *,
+        base: "Router | None" = None,
+        rules: Rules = (),
     ) -> None:
         self.memory = Memory() if memory is None else memory
+        self._base = base
+        self._rules = rules
+        self._ruled: dict[Rules, Router] = {}  # those that stand on this one
+        self.is_left = False  # sessions may have it still, but it remembers nothing more
         self.epoch: i64 = 0
         self._lookup = lookup
         self._parse_limit: i64 = self.memory.parse_limit
@@ -134,12 +153,30 @@ class Router:
         self._learned = Learned() if learned is None else learned
         self.memory.join(self)
 
+    def under(self, rules: Rules) -> "Router":
+        """The router for sessions for whose texts `rules` hold too."""
+        if not rules:
+            return self
+        found = self._ruled.get(rules)
+        if found is None:
+            if len(self._ruled) >= MAX_RULED:
+                self.leave_ruled()
+            found = Router(self.memory, self._lookup, self._learned, base=self, rules=rules)
+            self._ruled[rules] = found
+        return found
+
+    def leave_ruled(self) -> None:
+        """Those that stand on it are not used any more."""
+        for router in self._ruled.values():
+            self.memory.leave(router)
+        self._ruled.clear()
+
     def decide(self, sql: bytes) -> Decision:
         """Where the statement(s) in `sql` go. Never raises; see classify.classify for the text."""
         memory = self.memory
         if len(sql) > self._parse_limit:
             memory.misses += 1
-            return classify(sql, self._parse_limit, self._lookup)
+            return self._under_rules(sql, classify(sql, self._parse_limit, self._lookup))
         found = self._young.get(sql)
         if found is not None:
             memory.hits += 1
@@ -149,6 +186,10 @@ class Router:
             memory.hits += 1
             self._remember(sql, found)
             return found
+        if self._base is not None:
+            decision = self._under_rules(sql, self._base.decide(sql))
+            self._remember(sql, decision)
+            return decision
         key = lexical_key(sql)
         if key is not None:
             found = self._young.get(key)
@@ -177,6 +218,12 @@ class Router:
         has prepared one of them asks anew, since the router has another number from now on."""
         if len(sql) > self._parse_limit:
             return
+        base = self._base
+        if base is not None:
+            base.learn(sql)
+            self._remember(sql, self._under_rules(sql, base.decide(sql)))
+            self.memory.renew(self)
+            return
         decision = self.decide(sql)
         key = None if decision.unparsed or decision.exact else lexical_key(sql)
         if key is None:
@@ -190,7 +237,12 @@ class Router:
     def decide_beginning(self, sql: bytes) -> Decision:
         """The decision for a text of which `sql` is only the beginning. Never raises."""
         self.memory.misses += 1
-        return classify_beginning(sql)
+        return self._under_rules(sql, classify_beginning(sql))
+
+    def _under_rules(self, sql: bytes, decision: Decision) -> Decision:
+        if not self._rules:
+            return decision
+        return apply(sql[: int(self._parse_limit)], decision, self._rules)
 
     def turn(self) -> None:
         """The young generation becomes the old one, which is forgotten."""
@@ -201,5 +253,7 @@ class Router:
         return len(self._young) + len(self._old)
 
     def _remember(self, key: bytes, decision: Decision) -> None:
+        if self.is_left:
+            return
         self.memory.note(len(key))
         self._young[key] = decision

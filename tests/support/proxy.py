@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol, Self
 
 import psutil  # type: ignore[import-untyped]
 
+from pgproxy.configfile import toml_text
 from tests.support.processes import Leash
 
 HOST: Final = "127.0.0.1"
@@ -269,8 +270,7 @@ def config_for(servers: Iterable[Backend], **sections: Mapping[str, object]) -> 
 
 
 def _table(header: str, values: Mapping[str, object]) -> str:
-    # JSON's strings, numbers, booleans and lists are TOML's too.
-    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+    lines = (f"{key} = {toml_text(value)}" for key, value in values.items())
     return "\n".join([header, *lines, "", ""])
 
 

@@ -231,6 +231,21 @@ def test_route_explains_without_any_configuration() -> None:
     assert json.loads(run("route", "--json", "DROP TABLE t").stdout)["target"] == "primary"
 
 
+def test_route_heeds_the_rules_of_a_configuration(path: Path) -> None:
+    path.write_text(
+        BACKENDS + '[[routing.rules]]\nstatement = "FROM t"\nroute = "primary"\n'
+        '[[routing.rules]]\nuser = "batch"\napplication_name = "night.*"\nroute = "replica"\n'
+    )
+    told = run("route", "--config", path, "SELECT * FROM t").stdout
+    assert 'rule     primary: rule 1: statement "FROM t"' in told
+    options = ("--user", "batch", "--application-name", "nightly", "--database", "d")
+    found = json.loads(run("route", "--config", path, "--json", *options, "SELECT f(1)").stdout)
+    assert (found["target"], found["reason"]) == ("replica", "rule")
+    assert found["rule"]["number"] == 2
+    found = json.loads(run("route", "--config", path, "--json", "SELECT f(1)").stdout)
+    assert (found["target"], found["rule"]) == ("primary", None)
+
+
 def test_route_obeys_the_limits_of_a_configuration(path: Path) -> None:
     path.write_text(BACKENDS + "[routing]\nparse_limit = 5\n")
     found = json.loads(run("route", "--config", path, "--json", "SELECT 1").stdout)

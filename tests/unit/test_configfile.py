@@ -394,3 +394,48 @@ def test_the_effective_values_are_toml(path: Path) -> None:
     path.write_text(BACKENDS)
     lines = [f"{item.key} = {item.value}" for item in origins(path, {})]
     assert tomllib.loads("\n".join(lines))["discovery"]["backends"][0]["host"] == "db1"
+
+
+# Rules of routing
+
+
+def test_rules_are_read_in_their_order(path: Path) -> None:
+    config = loaded(
+        path,
+        '[[routing.rules]]\nuser = "batch_.*"\nroute = "replica"\n'
+        '[[routing.rules]]\nstatement = "(?i)from balances"\nroute = "primary"\n',
+    )
+    assert [(rule.user, rule.statement, rule.route) for rule in config.routing.rules] == [
+        ("batch_.*", "", "replica"),
+        ("", "(?i)from balances", "primary"),
+    ]
+
+
+def test_rules_can_come_from_the_environment(path: Path) -> None:
+    config = loaded(path, "", {"PGPROXY_ROUTING__RULES": '[{"database": "d", "route": "replica"}]'})
+    assert config.routing.rules[0].database == "d"
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "accepted"),
+    [
+        ('user = "("', "routing.rules[0].user", '"(" is no regular expression: missing )'),
+        ('statement = "*"', "routing.rules[0].statement", "is no regular expression: nothing to"),
+        ("", "routing.rules[0]", "accepted: at least one of database, user, application_name, st"),
+        ('usr = "a"', "routing.rules[0].usr", "is no key; did you mean user?"),
+    ],
+)
+def test_a_faulty_rule_is_refused(path: Path, rule: str, key: str, accepted: str) -> None:
+    (line,) = refused(path, f'[[routing.rules]]\nroute = "primary"\n{rule}\n')
+    assert line.startswith(f"{path}: {key}: ")
+    assert accepted in line
+
+
+def test_a_rule_needs_a_route_that_there_is(path: Path) -> None:
+    (line,) = refused(path, '[[routing.rules]]\nuser = "a"\n')
+    assert (
+        line
+        == f'{path}: routing.rules[0].route: is missing; accepted: "auto", "primary", "replica"'
+    )
+    (line,) = refused(path, '[[routing.rules]]\nuser = "a"\nroute = "standby"\n')
+    assert 'routing.rules[0].route: "standby" is not accepted' in line
