@@ -12,6 +12,7 @@ from tests.support.proxy import ProxyProcess, started_proxies
 RULES = [
     {"statement": "eine Lüge", "route": "replica"},
     {"statement": "always_primary|tenant = '42'", "route": "primary"},
+    {"application_name": "picky", "statement": "picked", "route": "primary"},
     {"application_name": "report.*", "route": "replica"},
     {"application_name": "careful", "route": "primary"},
     {"statement": "too late", "route": "replica"},
@@ -68,7 +69,7 @@ def test_rules_for_sessions_are_as_set_would_be(ruled: ProxyProcess) -> None:
         assert route(connection, "SELECT 1") == (
             "primary",
             "rule",
-            'rule 4: application_name "careful"',
+            'rule 5: application_name "careful"',
         )
         row = connection.execute("SHOW pgproxy.route").fetchone()
         assert row == ("primary",)
@@ -128,9 +129,9 @@ def test_no_rule_sends_a_write_to_a_replica(ruled: ProxyProcess) -> None:
 
 
 def test_sessions_of_other_rules_share_no_prepared_decision(ruled: ProxyProcess) -> None:
-    sql = "SELECT pg_is_in_recovery(), %s::text AS too_late"
-    with connect(ruled) as plain, connect(ruled, "careful") as careful:
-        for connection, on_replica in ((plain, True), (careful, False), (plain, True)) * 2:
+    sql = "SELECT pg_is_in_recovery(), %s::text AS picked"
+    with connect(ruled) as plain, connect(ruled, "picky") as picky:
+        for connection, on_replica in ((plain, True), (picky, False), (plain, True)) * 2:
             connection.prepare_threshold = 0
             row = connection.execute(sql, ("x",)).fetchone()
             assert row is not None
