@@ -78,6 +78,7 @@ from pgproxy.relay.net import Net
 from pgproxy.relay.notifications import Notifications
 from pgproxy.relay.rerun import Rerun
 from pgproxy.relay.sequences import Sequences
+from pgproxy.relay.trace import trace
 from pgproxy.routing.batch import (
     AT_READY,
     BATCH,
@@ -175,6 +176,8 @@ class Relay(Owner):
         mode = context.modes.of(group.database, group.user)
         self.session_mode = mode == SESSION
         self.statement_mode = mode == STATEMENT
+        if context.on_statement is not None:
+            session.observe()
         self.front = Front(
             session,
             holds_begin=not self.session_mode,
@@ -820,9 +823,16 @@ class Relay(Owner):
         last.target = target
         last.code = code
         last.backend = server.backend.name
-        if self.context.on_statement is not None and self.batch.executes:
-            fields = last.fields()
-            self.context.on_statement(self.batch.sql(), fields[2], fields[0], fields[1])
+        if self.front.session.watched and self.batch.executes:
+            self._tell_of_it(pipelined=pipelined)
+
+    def _tell_of_it(self, *, pipelined: bool) -> None:
+        on_statement = self.context.on_statement
+        if on_statement is not None:
+            fields = self.front.last_route.fields()
+            on_statement(self.batch.sql(), fields[2], fields[0], fields[1])
+        if self.front.session.trace:
+            trace(self, pipelined=pipelined)
 
     def _why(self, target: i64, *, pipelined: bool) -> i64:
         """The reason for which a statement runs elsewhere than the router alone would have it."""

@@ -81,6 +81,23 @@ class TestTheClientHearsNothing:
         client << COMMITTED + IDLE
         assert stage.counters.reruns == 1
 
+    def test_of_a_traced_transaction_it_hears_once_where_it_went(self, stage: Stage) -> None:
+        client = stage.client()
+        client.asks(query("SET pgproxy.trace = on"))
+        client.asks(BEGIN)
+        client >> INSERT
+        stage["p"] << BEGIN + INSERT
+        stage["p"] >> BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+        assert letters(client.take()) == "NCZ"
+        stage["p"] >> FAREWELL
+        answers_as_before(failover(stage))
+        client << b""
+        client >> COMMIT
+        stage["r1"] << COMMIT
+        stage["r1"] >> COMMITTED + IDLE
+        assert letters(client.take()) == "NCZ"
+        assert stage.counters.reruns == 1
+
     def test_what_it_sends_meanwhile_waits(self, stage: Stage) -> None:
         client = in_transaction(stage)
         stage["p"] >> FAREWELL
