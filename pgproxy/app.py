@@ -32,6 +32,7 @@ from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
 from pgproxy.routing.rules import rule_set
+from pgproxy.routing.structures import Structures
 from pgproxy.servers.balance import Balancer
 from pgproxy.servers.catalogues import Catalogues
 from pgproxy.servers.cluster import Cluster, PoolSettings
@@ -171,8 +172,13 @@ class Proxy:
             is_used=self.cluster.has_clients,
             on_loaded=self._catalogue_loaded,
         )
+        self.structures = Structures(routing.cache_size)
         self.routers = Routers(
-            Memory(parse_limit=routing.parse_limit, cache_size=routing.cache_size),
+            Memory(
+                parse_limit=routing.parse_limit,
+                cache_size=routing.cache_size,
+                structures=self.structures,
+            ),
             FunctionLists(routing.read_functions, routing.write_functions),
             on_new=self.catalogues.want,
         )
@@ -241,6 +247,8 @@ class Proxy:
             averages=self.averages,
             users=lambda: self.users.entries,
             settings=_settings(config),
+            structures=self.structures,
+            routed=self.counters.routed,
             sizes={
                 "client": self.listener.clients,
                 "pool": self.cluster.groups,
@@ -290,6 +298,8 @@ class Proxy:
                     prepared=self.registry,
                     listening=self.listening,
                     drain=self.drain,
+                    structures=self.structures,
+                    top_queries=config.routing.top_queries,
                     version=pgproxy.__version__,
                     mode=_compiled.mode(),
                     pods=self.pods,
@@ -418,6 +428,18 @@ class Proxy:
                 for number, target in ((0, "primary"), (1, "replica"))
                 if self.counters.routed[code * 2 + number]
             },
+            "queries": [
+                {
+                    "id": one.id,
+                    "query": one.text,
+                    "primary": int(one.primary),
+                    "replica": int(one.replica),
+                    "timed": int(one.timed),
+                    "seconds": one.seconds,
+                    "reason": one.reason,
+                }
+                for one in self.structures.heaviest(self.config.routing.top_queries)
+            ],
         }
 
     def _why_not_started(self) -> str | None:

@@ -69,6 +69,9 @@ Positive = Annotated[int, Field(strict=True, ge=1, description="a whole number, 
 Weight = Annotated[
     int, Field(strict=True, ge=0, le=1000, description="a whole number from 0 (no reads) to 1000")
 ]
+TopQueries = Annotated[
+    int, Field(strict=True, ge=0, le=100, description="a whole number from 0 (none) to 100")
+]
 Seconds = Annotated[
     float,
     Field(strict=True, ge=0, allow_inf_nan=False, description="seconds, 0 or more"),
@@ -257,6 +260,7 @@ class Routing(_Section):
     parse_limit: Positive = 32_768
     cache_size: Positive = 10_000
     catalogue_interval: SecondsOrNever = 60.0
+    top_queries: TopQueries = 20
     rules: Annotated[
         tuple[RoutingRule, ...],
         Field(description="a list of tables, each with a route and what it is for"),

@@ -110,6 +110,7 @@ from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot
 from pgproxy.servers.modes import SESSION, STATEMENT
+from pgproxy.telemetry.counters import Structure
 
 # Bytes that a client may send while it waits for a lease before it is not read any more.
 BACKLOG: Final = 65536
@@ -202,6 +203,8 @@ class Relay(Owner):
         self.on_replica = False  # the lease was given for reads only
         self.leased_at = 0.0
         self.is_timed = False  # the lease is for a read outside of a transaction
+        self.is_unused = True  # the lease has not run anything
+        self.sole: Structure | None = None  # of the only batch that the lease has run
         self.server_is_full = False
         self.release_is_late = False  # but for the rest of a frame of copy data
         self.preface = b""  # hidden messages that go in front of the next batch
@@ -604,6 +607,8 @@ class Relay(Owner):
         self.is_timed = self.on_replica and len(self.front.held) == 0
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = now
+        self.is_unused = True
+        self.sole = None
         if self.client.write_paused:
             server.set_reading(False)
         if self.server_is_full:
@@ -823,7 +828,17 @@ class Relay(Owner):
         last.target = target
         last.code = code
         last.backend = server.backend.name
-        if self.front.session.watched and self.batch.executes:
+        if not self.batch.executes:
+            return
+        structure = decision.structure
+        if structure is not None:
+            if target == PRIMARY:
+                structure.primary += 1
+            else:
+                structure.replica += 1
+        self.sole = structure if self.is_unused else None
+        self.is_unused = False
+        if self.front.session.watched:
             self._tell_of_it(pipelined=pipelined)
 
     def _tell_of_it(self, *, pipelined: bool) -> None:
@@ -1329,6 +1344,7 @@ class Relay(Owner):
         server = self.server
         if server is not None and self.sequences.holds:
             self.sequences.end_hold(server)
+            self.sole = None
             self.release(server)
 
     def _session_ends_transaction(self) -> None:
@@ -1364,6 +1380,10 @@ class Relay(Owner):
         self.traffic.busy += seconds
         if self.is_timed:
             server.backend.took(seconds)
+        sole = self.sole
+        if sole is not None:
+            sole.timed += 1
+            sole.seconds += seconds
         if not server.settings.may_idle:
             self.group.pool_of(server).reset(server, transaction=False, session=True)
             return

@@ -7,13 +7,14 @@ statement does to the session: a pin is why the session must keep its server con
 """
 
 from enum import Enum
-from typing import Final, final
+from typing import Final, cast, final
 
 from mypy_extensions import i64
 
 from pgproxy.protocol.channels import Act
 from pgproxy.protocol.named import Names, NameUse
 from pgproxy.protocol.settings import Effect
+from pgproxy.telemetry.counters import Structure
 
 # Targets.
 PRIMARY: Final = 0
@@ -369,6 +370,7 @@ class Decision:
     acts            what it does to channels, savepoints and its transaction
                     (protocol/channels.py), in order
     names           what it does with names of prepared statements, or None
+    structure       where the router counts texts like this one (structures.py), or None
     """
 
     def __init__(
@@ -406,6 +408,7 @@ class Decision:
         writes: int = -1,
         acts: tuple[Act, ...] = (),
         names: Names | None = None,
+        structure: Structure | None = None,
     ) -> None:
         self.target: i64 = target
         self.reason = reason
@@ -454,6 +457,7 @@ class Decision:
         self.changes_defaults = changes_defaults
         self.acts = acts
         self.names = names
+        self.structure = structure
         self.again: i64 = again if again >= 0 else _again(reason, discards=discards)
         # Nothing about it but where it goes is of interest: one test in place of a dozen.
         self.is_plain = (
@@ -485,6 +489,15 @@ class Decision:
             detail=detail if target != self.target else "",
             movable=told != PRIMARY,
         )
+
+    def counted(self, structure: Structure | None) -> "Decision":
+        """This decision for a text of that structure."""
+        decision = self._altered(self.target, self.reason, structure=structure)
+        names = self.names
+        if names is None:
+            return decision
+        reads = cast(Decision, names.reads)
+        return decision.naming(Names(names.uses, reads.naming(None).counted(structure)))
 
     def never_again(self) -> "Decision":
         """This decision for a text that acts elsewhere too, which a rollback does not undo."""
@@ -520,6 +533,7 @@ class Decision:
         names: Names | None = None,
         renames: bool = False,
         movable: bool = True,
+        structure: Structure | None = None,
     ) -> "Decision":
         return Decision(
             target,
@@ -555,6 +569,7 @@ class Decision:
             writes=int(self.may_write) if target == self.target else -1,
             acts=self.acts,
             names=names if renames else self.names,
+            structure=self.structure if structure is None else structure,
         )
 
     def fields(self) -> tuple[object, ...]:

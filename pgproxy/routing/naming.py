@@ -52,7 +52,8 @@ def decisions_of(
             if executed is None:
                 return [decision]  # it fails, or runs what nobody here has seen
             if executed.target == PRIMARY and not (use.runs and _overruled(decision, executed)):
-                inner.append(executed if use.runs else _only_explained(executed))
+                found = executed if use.runs else _only_explained(executed)
+                inner.append(found.counted(decision.structure))
             elif use.runs and not executed.movable:
                 inner.append(FIXED_READ)
     if not executes:

@@ -26,6 +26,7 @@ from pgproxy.routing.decision import SET_MIN_LSN, Decision, Reason
 from pgproxy.routing.key import lexical_key
 from pgproxy.routing.lookup import BUILT_IN, Lookup
 from pgproxy.routing.rules import Rules, apply
+from pgproxy.routing.structures import Structures
 
 # What an entry costs beside its key: a decision, and its place in the dictionary.
 _ENTRY_BYTES: Final = 400
@@ -44,6 +45,7 @@ class Memory:
     parse_limit   bytes; a longer text is not parsed (reason too_long) and not remembered
     cache_size    statements remembered, at most
     cache_bytes   bytes they take, about and at most
+    structures    where statements are counted; None: nowhere
     hits, key_hits, misses
                   statements answered by their exact text, by their key, by the parser
     """
@@ -54,7 +56,9 @@ class Memory:
         parse_limit: int = PARSE_LIMIT,
         cache_size: int = 10000,
         cache_bytes: int = 16 * 1024 * 1024,
+        structures: Structures | None = None,
     ) -> None:
+        self.structures = structures
         self.hits: i64 = 0
         self.key_hits: i64 = 0
         self.misses: i64 = 0
@@ -176,7 +180,7 @@ class Router:
         memory = self.memory
         if len(sql) > self._parse_limit:
             memory.misses += 1
-            return self._under_rules(sql, classify(sql, self._parse_limit, self._lookup))
+            return self._under_rules(sql, self._classify(sql, None))
         found = self._young.get(sql)
         if found is not None:
             memory.hits += 1
@@ -202,7 +206,7 @@ class Router:
                 self._remember(key, found)
                 return found
         memory.misses += 1
-        decision = classify(sql, self._parse_limit, self._lookup)
+        decision = self._classify(sql, key)
         if decision.kind == SET_MIN_LSN:
             return decision  # each has another text, and would drive out those that come again
         # What the parser refused, or what its literals decided, says nothing about another text.
@@ -237,7 +241,16 @@ class Router:
     def decide_beginning(self, sql: bytes) -> Decision:
         """The decision for a text of which `sql` is only the beginning. Never raises."""
         self.memory.misses += 1
-        return self._under_rules(sql, classify_beginning(sql))
+        return self._under_rules(sql, self._counted(sql, None, classify_beginning(sql)))
+
+    def _classify(self, sql: bytes, key: bytes | None) -> Decision:
+        return self._counted(sql, key, classify(sql, self._parse_limit, self._lookup))
+
+    def _counted(self, sql: bytes, key: bytes | None, decision: Decision) -> Decision:
+        structures = self.memory.structures
+        if structures is None:
+            return decision
+        return decision.counted(structures.of(sql, key, decision))
 
     def _under_rules(self, sql: bytes, decision: Decision) -> Decision:
         if not self._rules:

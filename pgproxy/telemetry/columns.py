@@ -115,6 +115,18 @@ PGBOUNCER: Final = {
     "dns_zones": Columns([("zonename", TEXT), ("serial", INT8), ("count", INT4)]),
 }
 
+# Only here.
+OWN: Final = {
+    "queries": Columns(
+        [
+            *_columns("id query"),
+            *_columns("calls primary replica timed_calls total_time avg_time", INT8),
+            ("reason", TEXT),
+        ]
+    ),
+    "reasons": Columns([("reason", TEXT), *_columns("primary replica", INT8), ("meaning", TEXT)]),
+}
+
 # Answered on any database, and there by the names that the grammar makes small.
 PGPOOL: Final = {
     "pool_nodes": Columns(
@@ -147,4 +159,4 @@ PGPOOL: Final = {
     "pool_version": Columns(_columns("pool_version")),
 }
 
-COLUMNS: Final = PGBOUNCER | PGPOOL
+COLUMNS: Final = PGBOUNCER | OWN | PGPOOL

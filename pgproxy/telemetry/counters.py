@@ -75,6 +75,33 @@ class Traffic:
 
 
 @final
+class Structure:
+    """Of statements that differ in literals only (routing/structures.py).
+
+    primary, replica   batches that ran there
+    timed, seconds     those that ran alone and in no transaction, and how long they had a server
+    reason             of the last decision
+    """
+
+    def __init__(self, id: str, text: str) -> None:
+        self.id: Final = id  # of the whole text, and always the same
+        self.text: Final = text
+        self.reason = ""
+        self.primary: i64 = 0
+        self.replica: i64 = 0
+        self.timed: i64 = 0
+        self.seconds = 0.0
+        self.seen: i64 = 0  # `calls` when room was made last
+
+    @property
+    def calls(self) -> int:
+        return int(self.primary + self.replica)
+
+    def __repr__(self) -> str:
+        return f"<Structure {self.text!r} {self.calls}>"
+
+
+@final
 class Counters:
     """Of the whole proxy. `routed[reason.code * 2 + target]` counts statements."""
 

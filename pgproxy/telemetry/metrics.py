@@ -1,7 +1,8 @@
 """The catalogue of metrics. Everything is read when somebody scrapes; nothing is counted here.
 
 `CATALOGUE` is the whole list: name, kind, labels, meaning. Label values are bounded: backends,
-databases, users and reasons, never anything that a client makes up freely.
+databases, users and reasons; of what clients make up, the few structures of statements that are
+heaviest.
 """
 
 import time
@@ -22,12 +23,16 @@ from prometheus_client.registry import Collector
 
 from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
 from pgproxy.routing.router import Memory
+from pgproxy.routing.structures import Structures, shortened
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.catalogues import RESULTS, Catalogues
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.listening import Listening
 from pgproxy.telemetry.counters import BUCKETS, ENDS, Counters, Histogram
 from pgproxy.topology.freshness import UNKNOWN
+
+# Characters of a statement's structure in a label.
+LABEL_LENGTH: Final = 80
 
 TARGETS: Final = {PRIMARY: "primary", REPLICA: "replica"}
 
@@ -121,6 +126,10 @@ CATALOGUE: Final = (
         "Since the catalogue was last seen to be right.",
     ),
     ("pgproxy_catalogue_functions", "gauge", "database", "Functions in it, overloads counted."),
+    ("pgproxy_queries_total", "counter", "query, id, target", "Batches of the top structures."),
+    ("pgproxy_query_seconds_total", "counter", "query, id", "How long they had a server."),
+    ("pgproxy_query_timed_total", "counter", "query, id", "Those that this was measured of."),
+    ("pgproxy_query_structures", "gauge", "", "Structures of statements that are known."),
     ("pgproxy_draining", "gauge", "", "1 once the proxy has been told to stop."),
     ("pgproxy_drain_clients", "gauge", "state", "Clients that a drain still has to see off."),
     ("pgproxy_drain_forced_total", "counter", "", "Clients that a drain has cut off."),
@@ -193,6 +202,8 @@ class ProxyCollector(Collector):
         prepared: Sized,
         listening: Listening,
         drain: Draining,
+        structures: Structures,
+        top_queries: int,
         version: str,
         mode: str,
         pods: Pods | None = None,
@@ -206,6 +217,8 @@ class ProxyCollector(Collector):
         self._prepared = prepared
         self._listening = listening
         self._drain = drain
+        self._structures = structures
+        self._top_queries = top_queries
         self._version = version
         self._mode = mode
         self._pods_watch = pods
@@ -255,7 +268,25 @@ class ProxyCollector(Collector):
             yield from _discovery(self._pods_watch)
         if self._catalogues is not None:
             yield from _databases(self._catalogues)
+        yield from self._queries()
         yield from self._departures()
+
+    def _queries(self) -> Iterator[Metric]:
+        counts: dict[str, CounterMetricFamily] = {}
+        for name, labels in (
+            ("pgproxy_queries", ["query", "id", "target"]),
+            ("pgproxy_query_seconds", ["query", "id"]),
+            ("pgproxy_query_timed", ["query", "id"]),
+        ):
+            counts[name] = CounterMetricFamily(name, _help(f"{name}_total"), labels=labels)
+        for one in self._structures.heaviest(self._top_queries):
+            known = [shortened(one.text, LABEL_LENGTH), one.id]
+            for target, count in (("primary", one.primary), ("replica", one.replica)):
+                counts["pgproxy_queries"].add_metric([*known, target], int(count))
+            counts["pgproxy_query_seconds"].add_metric(known, one.seconds)
+            counts["pgproxy_query_timed"].add_metric(known, int(one.timed))
+        yield from counts.values()
+        yield _gauge("pgproxy_query_structures", len(self._structures))
 
     def _passthroughs(self) -> Iterator[Metric]:
         found = Counter(one.backend.name for one in self._replication)

@@ -19,6 +19,8 @@ from pgproxy.clients.drain import state_of
 from pgproxy.frames.table import Value
 from pgproxy.protocol.states import GONE, WAITING
 from pgproxy.relay.relay import Relay
+from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA, SENTENCES
+from pgproxy.routing.structures import Structures
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import PoolGroup
@@ -30,6 +32,9 @@ from pgproxy.telemetry.columns import COLUMNS
 from pgproxy.topology.model import Node, Role
 
 Row = list[Value]
+
+# How many structures of statements SHOW QUERIES tells of.
+MOST_QUERIES: Final = 100
 
 _SERVER_STATES: Final = {
     IDLE: "idle",
@@ -80,7 +85,8 @@ class Draining(Protocol):
 
 
 class Tables:
-    """`settings` are keys with their values and defaults, `users` the names of the users file."""
+    """`settings` are keys with their values and defaults, `users` the names of the users file,
+    `routed` the data path's counts of decisions (telemetry/counters.py)."""
 
     def __init__(
         self,
@@ -93,6 +99,8 @@ class Tables:
         averages: Averages,
         users: Callable[[], Iterable[str]],
         settings: Sequence[tuple[str, str, str]],
+        structures: Structures,
+        routed: Sequence[int],
         sizes: Mapping[str, Sized],
     ) -> None:
         self._cluster = cluster
@@ -103,6 +111,8 @@ class Tables:
         self._averages = averages
         self._users = users
         self._settings = settings
+        self._structures = structures
+        self._routed = routed
         self._sizes = sizes
         self._started_at = time.monotonic()
         self._makers: Final[Mapping[str, Callable[[], Iterable[Row]]]] = {
@@ -126,6 +136,8 @@ class Tables:
             "peers": _nothing,
             "dns_hosts": _nothing,
             "dns_zones": _nothing,
+            "queries": self._queries,
+            "reasons": self._reasons,
             "pool_nodes": self._pool_nodes,
             "pool_processes": self._pool_processes,
             "pool_pools": self._pool_pools,
@@ -331,6 +343,29 @@ class Tables:
         yield ["paused", "yes" if paused else "no"]
         yield ["suspended", "no"]
         yield ["draining", "yes" if self._drain.draining else "no"]
+
+    # --- our own
+
+    def _queries(self) -> Iterator[Row]:
+        for one in self._structures.heaviest(MOST_QUERIES):
+            timed = int(one.timed)
+            microseconds = round(one.seconds * 1e6)
+            yield [
+                one.id,
+                one.text,
+                one.calls,
+                int(one.primary),
+                int(one.replica),
+                timed,
+                microseconds,
+                microseconds // timed if timed else 0,
+                one.reason,
+            ]
+
+    def _reasons(self) -> Iterator[Row]:
+        for code, reason in enumerate(REASONS):
+            counts = [self._routed[code * 2 + target] for target in (PRIMARY, REPLICA)]
+            yield [reason.value, *counts, SENTENCES[reason]]
 
     # --- Pgpool's
 

@@ -7,7 +7,7 @@ import pytest
 
 from pgproxy.frames.table import INT4, INT8, NUMERIC, TEXT
 from pgproxy.routing.decision import OWN_TABLES
-from pgproxy.telemetry.columns import COLUMNS, PGPOOL
+from pgproxy.telemetry.columns import COLUMNS, OWN, PGPOOL
 
 SOCKET = (
     "type user database replication state addr port local_addr local_port connect_time"
@@ -60,7 +60,7 @@ def test_pgbouncers_columns_come_first_and_in_its_order(table: str) -> None:
 
 
 def test_there_is_no_other_table() -> None:
-    assert set(COLUMNS) == set(PGBOUNCER) | set(PGPOOL)
+    assert set(COLUMNS) == set(PGBOUNCER) | set(PGPOOL) | set(OWN)
 
 
 def test_pgpools_tables_are_those_that_any_database_answers() -> None:

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from pgproxy import config
 from pgproxy.routing.catalogue import Catalogue
+from pgproxy.routing.router import Memory, Router
+from pgproxy.routing.structures import Structures
 from pgproxy.servers.catalogues import LOADED, Catalogues
 from pgproxy.servers.listening import Listening
 from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry
@@ -16,6 +18,7 @@ from pgproxy.topology.model import Backend, Node, Role
 from tests.playbooks.stage import IDLE, INSERTED, ROUTERS, SELECTED, Stage, error
 from tests.support.wire import query
 
+STRUCTURES: Final = Structures(10)
 LABELS: Final = {"backend": "p", "database": "d", "user": "u"}
 
 
@@ -77,6 +80,8 @@ def registry(stage: Stage, pods: Kubernetes, catalogues: Catalogues) -> Collecto
             prepared=stage.registry,
             listening=Listening(stage.cluster),
             drain=Drain(),
+            structures=STRUCTURES,
+            top_queries=2,
             version="1.2.3",
             mode="interpreted",
             pods=pods,
@@ -175,6 +180,8 @@ def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:
         prepared=stage.registry,
         listening=Listening(stage.cluster),
         drain=Drain(),
+        structures=STRUCTURES,
+        top_queries=2,
         version="1.2.3",
         mode="interpreted",
     )
@@ -194,6 +201,48 @@ def test_what_is_known_of_the_databases(registry: CollectorRegistry) -> None:
     assert age is not None
     assert age > 0
     assert value("pgproxy_catalogue_functions", {"database": "unread"}) is None
+
+
+def test_the_heaviest_structures_have_series_and_no_others(stage: Stage) -> None:
+    structures = Structures(10)
+    router = Router(Memory(structures=structures))
+    for number, sql in enumerate((b"SELECT a", b"SELECT b", b"SELECT '" + b"c" * 9 + b"', 1")):
+        structure = router.decide(sql).structure
+        assert structure is not None
+        structure.replica = number + 1
+        structure.timed = 1
+        structure.seconds = number / 2
+    long = router.decide(b"SELECT " + b"x" * 200).structure
+    assert long is not None
+    long.primary, long.seconds = 100, 9.0
+    registry = make_registry(
+        ProxyCollector(
+            stage.counters,
+            stage.cluster,
+            ROUTERS.memory,
+            clients=stage.clients,
+            replication=(),
+            prepared=stage.registry,
+            listening=Listening(stage.cluster),
+            drain=Drain(),
+            structures=structures,
+            top_queries=2,
+            version="1.2.3",
+            mode="interpreted",
+        )
+    )
+    families = {metric.name: metric for metric in registry.collect()}
+    calls = families["pgproxy_queries"].samples
+    assert {sample.labels["query"] for sample in calls} == {
+        "SELECT ?, …",
+        "SELECT " + "x" * 72 + "…",
+    }
+    assert sorted((sample.labels["target"], sample.value) for sample in calls) == [
+        ("primary", 0), ("primary", 100), ("replica", 0), ("replica", 3)
+    ]  # fmt: skip
+    assert [sample.value for sample in families["pgproxy_query_seconds"].samples] == [9.0, 1.0]
+    assert [sample.value for sample in families["pgproxy_query_timed"].samples] == [0, 1]
+    assert families["pgproxy_query_structures"].samples[0].value == 4
 
 
 def test_a_failover_is_seen(stage: Stage, registry: CollectorRegistry) -> None:
