@@ -16,7 +16,7 @@ from pgproxy.routing.decision import (
     Reason,
 )
 from pgproxy.routing.explain import explain
-from pgproxy.routing.router import Memory, Router
+from pgproxy.routing.router import MAX_RULED, Memory, Router
 from pgproxy.routing.rules import Rules, RuleSet, rule_set
 from tests.unit.routing.corpus import Case, read_corpus
 
@@ -145,6 +145,27 @@ def test_rules_leave_the_router_below_as_it_was_and_parse_once() -> None:
     assert int(base.memory.misses) == 1
     assert base.decide(b"SELECT 1").target == REPLICA
     assert base.decide(b"SELECT 1").rule == NOT_ASKED
+
+
+def test_routers_with_rules_are_few_and_go_with_the_one_below() -> None:
+    memory = Memory()
+    base = Router(memory)
+    base.decide(b"SELECT base")
+    for number in range(MAX_RULED):
+        base.under(for_texts({"statement": str(number), "route": "primary"})).decide(b"SELECT a")
+    assert len(memory) == 1 + MAX_RULED + 1  # the one below knows the text as well
+    base.under(for_texts({"statement": "one more", "route": "primary"})).decide(b"SELECT a")
+    assert len(memory) == 3
+    memory.leave(base)
+    assert len(memory) == 0
+
+
+def test_the_same_rules_have_one_router() -> None:
+    base = Router()
+    some = for_texts({"statement": "a", "route": "primary"})
+    assert base.under(some) is base.under(some)
+    assert base.under(()) is base
+    assert base.under(some).epoch != base.epoch
 
 
 def test_the_clients_own_word_counts_more() -> None:
