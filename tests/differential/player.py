@@ -222,7 +222,8 @@ class _Player:
                 channel, payload, _ = body[4:].decode(errors="backslashreplace").split("\0")
                 client.heard.append(f"{channel}: {payload}")
             else:
-                answer.frames.append(shown(kind, body))
+                # A text that locks may be told again, as pg_cursors does.
+                answer.frames.append(shown(kind, body).replace(str(self._key), "KEY"))
 
 
 def _setting(parameter: str) -> str:

@@ -70,7 +70,11 @@ async def in_turn(cluster: Cluster) -> AsyncIterator[InProcess]:
 
 
 async def until_replicas(proxy: InProcess, count: int) -> None:
-    await proxy.until(lambda: len(proxy.topology.replicas) == count)
+    def are_fresh() -> bool:
+        replicas = proxy.proxy.cluster.replicas
+        return len(replicas) == count and all(one.fresh_as_of > 0 for one in replicas)
+
+    await proxy.until(are_fresh)
 
 
 async def until_share(proxy: InProcess, server: Server, share: float) -> None:

@@ -15,7 +15,10 @@ from tests.support.inprocess import InProcess, serving
 pytestmark = pytest.mark.timeout(90)
 
 CLIENTS: Final = 12
-AT_REST: Final = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
+AT_REST: Final = (
+    "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    " AND application_name <> 'pgproxy catalogue'"
+)
 
 
 async def ask(server: Server, sql: str) -> str:
