@@ -1,48 +1,20 @@
 """What one database holds beyond PostgreSQL's own, as far as it decides where a read may run. PURE.
 
 A `Catalogue` is filled once, from the primary (servers/catalogues.py), and never changed
-afterwards; a newer one replaces it. A `Namespace` looks names up in it along a search_path, with
-PostgreSQL's own lists behind it.
+afterwards; a newer one replaces it. namespace.py says what it means.
 
 Whatever stands for more than a flag has a *definition*: a SELECT that runs what using the object
 runs, with all names qualified: a view its query, a table with row security its policies, a domain
-its checks. It is followed when the first statement uses the object, so loading parses nothing.
-
-Where PostgreSQL picks one of several objects of a name by rules that need all types ("Function Type
-Resolution", chapter 10), every one that it might pick counts: those of all schemas of the path that
-take as many arguments. That is never less than what will run.
+its checks. A function that is not volatile by its label has its *body*. Both are followed when the
+first statement uses the object, so loading parses nothing.
 """
 
-from collections.abc import Iterable
 from typing import Final, final
 
-from pglast.parser import ParseError
-
-from pgproxy.routing.decision import Pin, Reason
-from pgproxy.routing.functions import type_reason
-from pgproxy.routing.lookup import OF_THE_TRANSACTION, FunctionLists, Lookup, Verdict
-from pgproxy.routing.parsing import parse
-from pgproxy.routing.reads import Findings
-
-# Bytes of a definition that is followed; one that is longer is not shown to be a read.
-LONGEST_DEFINITION: Final = 65536
-
 # An overload in one number: volatile, least and most arguments.
-_VOLATILE: Final = 1 << 16
-_ANY_NUMBER: Final = 255
+VOLATILE: Final = 1 << 16
+ANY_NUMBER: Final = 255
 _DIGEST: Final = (1 << 64) - 1
-
-# The operators that a statement may use without naming them: CASE x WHEN y, x IN (…), JOIN USING,
-# BETWEEN, ORDER BY.
-UNNAMED_OPERATORS: Final = ("=", "<>", "<", "<=", ">", ">=")
-
-# What a relation's kind says by itself.
-_KINDS: Final = {
-    "unlogged": (Reason.UNLOGGED, "unlogged table"),
-    "foreign": (Reason.FOREIGN_TABLE, "foreign table"),
-    "sequence": (Reason.PRIMARY_FUNCTION, "sequence"),
-}
-_FOLLOWED: Final = {"view": "view", "policy": "row security of"}
 
 
 @final
@@ -61,13 +33,15 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.functions: dict[str, dict[str, tuple[int, ...]]] = {}  # overloads of each name
-        self.row_functions: dict[str, set[str]] = {}  # volatile ones that may be called as t.f
+        self.row_functions: dict[str, set[str]] = {}  # those that may be called as t.f
         self.operators: dict[str, dict[str, bool]] = {}  # whether any overload is volatile
         self.types: dict[str, dict[str, str]] = {}  # definitions
         self.casts: dict[tuple[str, str], str] = {}  # volatile ones to a type
         self.relations: dict[str, dict[str, Relation]] = {}
         self.search_paths: dict[str, str] = {}  # defaults by role, "" is everybody's
         self.unnamed: dict[str, str] = {}  # functions called without being named, and by what
+        # What runs inside by kind, schema and name.
+        self.bodies: dict[str, dict[str, dict[str, str]]] = {}
         self.count = 0
         self.digest = 0  # equal for equal contents, whatever their order
         self._overloads: dict[tuple[int, ...], tuple[int, ...]] = {}  # each once
@@ -83,13 +57,21 @@ class Catalogue:
     ) -> None:
         """An overload that takes from `least` to `most` arguments (-1: any number)."""
         self._note("function", schema, name, least, most, volatile, takes_row)
-        upper = _ANY_NUMBER if most < 0 else most
-        overload = (_VOLATILE if volatile else 0) | upper << 8 | least
+        upper = ANY_NUMBER if most < 0 else most
+        overload = (VOLATILE if volatile else 0) | upper << 8 | least
         names = self.functions.setdefault(schema, {})
         overloads = (*names.get(name, ()), overload)
         names[name] = self._overloads.setdefault(overloads, overloads)
-        if volatile and takes_row:
+        if takes_row:
             self.row_functions.setdefault(schema, set()).add(name)
+
+    def runs(self, kind: str, schema: str, name: str, text: str) -> None:
+        """A text whose words say what runs with such an object, though it is not called volatile.
+        `kind`: function, operator, cast (to a type of that name), implicit (with a description for
+        a name), or path: of what a function has by its own search_path."""
+        self._note("runs", kind, schema, name, text)
+        names = self.bodies.setdefault(kind, {}).setdefault(schema, {})
+        names[name] = f"{names[name]} {text}" if name in names else text
 
     def operator(self, schema: str, name: str, *, volatile: bool) -> None:
         self._note("operator", schema, name, volatile)
@@ -126,164 +108,9 @@ class Catalogue:
         """The search_path of a session of `user` that has set none; None: it is not known."""
         return self.search_paths.get(user) or self.search_paths.get("") or None
 
+    def body(self, kind: str, schema: str, name: str) -> str:
+        return self.bodies.get(kind, {}).get(schema, {}).get(name, "")
+
     def schemas(self) -> set[str]:
         """Those with something in them that is found by a name alone."""
         return {*self.functions, *self.operators, *self.types, *self.relations}
-
-
-@final
-class Namespace(Lookup):
-    """A catalogue along a search_path. `schemas` None: it is not known, any schema may be on it."""
-
-    def __init__(
-        self, catalogue: Catalogue, schemas: tuple[str, ...] | None, lists: FunctionLists
-    ) -> None:
-        super().__init__(lists)
-        self.catalogue = catalogue
-        # PostgreSQL looks in pg_catalog whether it is named or not.
-        self._schemas = None if schemas is None else tuple(dict.fromkeys((*schemas, "pg_catalog")))
-        self._qualified: Namespace | None = None  # for the texts of definitions
-        self._known: dict[tuple[str, str, str], Verdict | None] = {}  # definitions, followed
-        self._row_functions = {
-            name
-            for schema in self._on_path(catalogue.row_functions)
-            for name in catalogue.row_functions.get(schema, ())
-        }
-        for function, detail in catalogue.unnamed.items():
-            if not lists.reads(function.split(".")):
-                self.implicit = detail
-        for schema in self._on_path(catalogue.operators):
-            names = catalogue.operators.get(schema, {})
-            for name in UNNAMED_OPERATORS:
-                if names.get(name, False):
-                    self.implicit = f"operator {schema}.{name}"
-
-    def users_function(self, names: list[str], arity: int, reason: Reason | None) -> Reason | None:
-        name = names[-1]
-        functions = self.catalogue.functions
-        found = False
-        for schema in self._where(names, functions):
-            for overload in functions.get(schema, {}).get(name, ()):
-                most = overload >> 8 & 255
-                if arity < overload & 255 or (arity > most and most != _ANY_NUMBER):
-                    continue
-                if overload & _VOLATILE:
-                    return Reason.VOLATILE_FUNCTION
-                found = True
-        if found:
-            return None
-        if reason is Reason.UNKNOWN_FUNCTION and arity == 1 and self._is_cast(names):
-            return None
-        return reason
-
-    def operator(self, names: list[str]) -> Verdict | None:
-        name = names[-1]
-        found = False
-        operators = self.catalogue.operators
-        for schema in self._where(names, operators):
-            volatile = operators.get(schema, {}).get(name)
-            if volatile:
-                return Verdict(Reason.VOLATILE_FUNCTION, f"operator {schema}.{name}")
-            found = found or volatile is not None
-        return None if found else super().operator(names)
-
-    def type(self, names: list[str]) -> Verdict | None:
-        name = names[-1]
-        catalogue = self.catalogue
-        found = False
-        weakest: Verdict | None = None
-        for schema in self._where(names, catalogue.types):
-            definition = catalogue.types.get(schema, {}).get(name)
-            if definition is None:
-                continue
-            found = True
-            verdict = self._followed("type", schema, name, definition)
-            if verdict is not None and verdict.reason is not None:
-                return verdict
-            weakest = weakest or verdict
-        for schema, cast in catalogue.casts:
-            if cast == name and (len(names) < 2 or names[-2] == schema):
-                return Verdict(Reason.VOLATILE_FUNCTION, catalogue.casts[schema, cast])
-        return weakest if found else super().type(names)
-
-    def relation(self, schema: str, name: str) -> Verdict | None:
-        relations = self.catalogue.relations
-        weakest: Verdict | None = None
-        for where in self._where([schema, name] if schema else [name], relations):
-            relation = relations.get(where, {}).get(name)
-            if relation is None:
-                continue
-            verdict = self._relation(where, name, relation)
-            if verdict is not None and verdict.reason is not None:
-                return verdict
-            weakest = weakest or verdict
-        return super().relation(schema, name) or weakest
-
-    def attribute(self, name: str) -> Verdict | None:
-        if name not in self._row_functions:
-            return None
-        return Verdict(Reason.VOLATILE_FUNCTION, f"function {name}, called on a row")
-
-    # --- inside -------------------------------------------------------------------------------
-
-    def _on_path(self, objects: Iterable[str]) -> Iterable[str]:
-        return objects if self._schemas is None else self._schemas
-
-    def _where(self, names: list[str], objects: Iterable[str]) -> Iterable[str]:
-        """The schemas in which an object of that name may be."""
-        return names[-2:-1] if len(names) > 1 else self._on_path(objects)
-
-    def _is_cast(self, names: list[str]) -> bool:
-        """Whether f(x) is a cast to a type of that name, as it is where there is no such function,
-        and that a read may use it."""
-        is_known = type_reason(names) is None or any(
-            names[-1] in self.catalogue.types.get(schema, {})
-            for schema in self._where(names, self.catalogue.types)
-        )
-        return is_known and self.type(names) is None
-
-    def _relation(self, schema: str, name: str, relation: Relation) -> Verdict | None:
-        known = _KINDS.get(relation.kind)
-        if known is not None:
-            reason, words = known
-            is_local = relation.kind == "sequence"
-            return Verdict(reason, f"{words} {schema}.{name}", is_local=is_local)
-        return self._followed(_FOLLOWED[relation.kind], schema, name, relation.definition)
-
-    def _followed(self, what: str, schema: str, name: str, definition: str) -> Verdict | None:
-        """Why the definition is no read, or None."""
-        if not definition:
-            return None
-        qualified = self._qualified
-        if qualified is None:
-            qualified = self
-            if self._schemas != ("pg_catalog",):
-                qualified = Namespace(self.catalogue, (), self.lists)
-            self._qualified = qualified
-        key = (what, schema, name)
-        if key not in qualified._known:
-            # What leads back to itself is not shown to be a read.
-            qualified._known[key] = Verdict(Reason.TOO_DEEP, f"{what} {schema}.{name}")
-            qualified._known[key] = _judge(f"{what} {schema}.{name}", definition, qualified)
-        return qualified._known[key]
-
-
-def _judge(what: str, definition: str, lookup: Lookup) -> Verdict | None:
-    text = definition.encode()
-    if len(text) > LONGEST_DEFINITION:
-        return Verdict(Reason.TOO_LONG, f"{what}: {len(text)} bytes")
-    findings = Findings(lookup)
-    try:
-        findings.look(parse(text))
-    except (ParseError, RecursionError, ValueError) as error:
-        return Verdict(Reason.UNPARSABLE, f"{what}: {error.args[0] if error.args else error}")
-    if findings.reason is None:
-        return None if findings.movable else OF_THE_TRANSACTION
-    # Which settings it makes is not followed.
-    pin = Pin.SET_CONFIG if findings.sets and findings.pin is None else findings.pin
-    return Verdict(
-        findings.reason,
-        f"{what}: {findings.detail}",
-        is_local=findings.writes_nothing,
-        pin=pin,
-    )

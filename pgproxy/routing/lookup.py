@@ -24,15 +24,23 @@ NOT_SHOWN: Final = frozenset({Reason.VOLATILE_FUNCTION, Reason.UNKNOWN_FUNCTION}
 class Verdict:
     """Why what a name stands for is no read. `reason` None: it is one, but what it tells is of the
     transaction (Decision.movable). `is_local`: no read on another server could miss what it does;
-    `pin`: what using it leaves in the session."""
+    `pin`: what using it leaves in the session; `when_planned`: planning may run it, for it is
+    declared STABLE or IMMUTABLE."""
 
     def __init__(
-        self, reason: Reason | None, detail: str, *, is_local: bool = False, pin: Pin | None = None
+        self,
+        reason: Reason | None,
+        detail: str,
+        *,
+        is_local: bool = False,
+        pin: Pin | None = None,
+        when_planned: bool = False,
     ) -> None:
         self.reason = reason
         self.detail = detail
         self.is_local = is_local
         self.pin = pin
+        self.when_planned = when_planned
 
     def __repr__(self) -> str:
         reason = "movable" if self.reason is None else self.reason.value
@@ -79,15 +87,18 @@ class Lookup:
             detail = f"function {'.'.join(names)}, by routing.write_functions"
             return Verdict(Reason.WRITING_FUNCTION, detail)
         reason = function_reason(names)
+        verdict = None if reason is None else Verdict(reason, f"function {'.'.join(names)}")
         if reason is None or reason is Reason.UNKNOWN_FUNCTION:
-            reason = self.users_function(names, arity, reason)
-        if reason is None or (reason in NOT_SHOWN and self.lists.reads(names)):
+            verdict = self.users_function(names, arity, verdict)
+        if verdict is None or (verdict.reason in NOT_SHOWN and self.lists.reads(names)):
             return None
-        return Verdict(reason, f"function {'.'.join(names)}")
+        return verdict
 
-    def users_function(self, names: list[str], arity: int, reason: Reason | None) -> Reason | None:
-        """What the database says of a name for which PostgreSQL's own list has this reason."""
-        return reason
+    def users_function(
+        self, names: list[str], arity: int, verdict: Verdict | None
+    ) -> Verdict | None:
+        """What the database says of a name of which PostgreSQL's own list says this."""
+        return verdict
 
     def operator(self, names: list[str]) -> Verdict | None:
         if names[-1] in OPERATORS and names[:-1] in ([], ["pg_catalog"]):

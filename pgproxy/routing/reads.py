@@ -124,6 +124,7 @@ class Findings:
         self._others = False  # something else keeps it from a replica
         self._writes = False  # something in it may write what a later read could miss
         self.notifies = False  # calls pg_notify
+        self.planned = ""  # what planning it may run, though no replica can
         # What it tells is not of the transaction, nor of where that runs (Decision.movable).
         self.movable = True
 
@@ -264,7 +265,7 @@ class Findings:
         if verdict.reason is None:
             self._heed(verdict)
         else:
-            self._function([name], [], verdict.reason, verdict.detail)
+            self._function([name], [], verdict, verdict.reason)
 
     def _operator(self, names: list[str]) -> None:
         if names:
@@ -282,6 +283,8 @@ class Findings:
         if verdict.reason is None:
             self.movable = False
             return
+        if verdict.when_planned:
+            self.planned = verdict.detail
         self.found(verdict.reason, verdict.detail, is_local=verdict.is_local)
         if verdict.pin is not None:
             self._pin(verdict.pin)
@@ -297,7 +300,7 @@ class Findings:
             self._uses_users_own = True
             self.movable = False  # it may call now()
         if verdict is not None and verdict.reason is not None:
-            self._function(names, arguments, verdict.reason, verdict.detail)
+            self._function(names, arguments, verdict, verdict.reason)
         elif names[-1] == "current_setting":
             self._current_setting(arguments)
         elif is_of_the_transaction(names[-1]):
@@ -305,8 +308,12 @@ class Findings:
         elif names[-1] in FILLING and arguments and "TypeCast" not in arguments[0]:
             self.found(Reason.VOLATILE_FUNCTION, f"function {names[-1]}, of a row as it is")
 
-    def _function(self, names: list[str], arguments: Tree, reason: Reason, detail: str) -> None:
+    def _function(
+        self, names: list[str], arguments: Tree, verdict: Verdict, reason: Reason
+    ) -> None:
         name = names[-1]
+        if verdict.when_planned:
+            self.planned = verdict.detail
         if reason is Reason.SESSION_STATE and name == "set_config":
             self._set_config(arguments)
             return
@@ -314,7 +321,7 @@ class Findings:
             self.notifies = True
         is_lock = reason is Reason.WRITING_FUNCTION and "advisory" in name
         is_local = is_lock or reason is Reason.PRIMARY_FUNCTION or name == "pg_notify"
-        self.found(reason, detail, is_local=is_local)
+        self.found(reason, verdict.detail, is_local=is_local)
         if name in OF_OWN_SEQUENCES and reason is Reason.PRIMARY_FUNCTION:
             self.asks_sequence = True
         if name in TO_OWN_SEQUENCES and reason is not Reason.UNKNOWN_FUNCTION:

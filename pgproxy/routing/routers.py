@@ -9,8 +9,9 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
-from pgproxy.routing.catalogue import Catalogue, Namespace
+from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.lookup import FunctionLists, Lookup
+from pgproxy.routing.namespace import Namespace, path_names
 from pgproxy.routing.router import Learned, Memory, Router
 
 # Routers of one database. Beyond them a session has the one for which any schema may be on the path.
@@ -124,35 +125,3 @@ class Routers:
         found = self._databases.pop(database, None)
         if found is not None:
             found.close()
-
-
-def path_names(text: str) -> list[str]:
-    """The names in a search_path as PostgreSQL reads it (SplitIdentifierString): separated by
-    commas, in lower case unless quoted."""
-    names: list[str] = []
-    at = 0
-    while at < len(text):
-        if text[at] in " \t\n\r\f\v,":
-            at += 1
-            continue
-        name = ""
-        if text[at] == '"':
-            at += 1
-            while at < len(text):
-                if text[at] == '"':
-                    if text[at + 1 : at + 2] != '"':
-                        break
-                    at += 1
-                name += text[at]
-                at += 1
-            at += 1
-        else:
-            end = at
-            while end < len(text) and text[end] not in " \t\n\r\f\v,":
-                end += 1
-            name = "".join(
-                [letter.lower() if letter.isascii() else letter for letter in text[at:end]]
-            )
-            at = end
-        names.append(name)
-    return names

@@ -342,6 +342,11 @@ def _explain(node: Tree, lookup: Lookup) -> Decision:
         # It is opened to be planned, which a standby refuses for what is unlogged.
         reason, detail = unfit
         return Decision(PRIMARY, reason, detail=f"EXPLAIN: {detail}")
+    findings = Findings(lookup)
+    findings.look(query)
+    if findings.planned:
+        # The planner wants to know the results of functions that are not volatile.
+        return Decision(PRIMARY, Reason.VOLATILE_FUNCTION, detail=f"EXPLAIN: {findings.planned}")
     return Decision(REPLICA, Reason.EXPLAIN, movable=True)
 
 

@@ -7,6 +7,7 @@ has an oid below FirstNormalObjectId and is left out, and so is what is temporar
 
 from typing import Final
 
+from pgproxy.routing.bodies import LONGEST_BODY
 from pgproxy.routing.functions import READ_SAFE_OF_EXTENSIONS
 
 _FIRST_NORMAL: Final = 16_384  # access/transam.h: FirstNormalObjectId
@@ -142,6 +143,79 @@ casts AS (
   SELECT castsource, casttarget, castcontext, function
   FROM pg_cast JOIN volatile ON volatile.oid = castfunc
 )
+"""
+
+# What objects that are not volatile themselves run all the same, as texts: the bodies of functions;
+# what PostgreSQL has noted that functions and aggregates use, by their arguments, defaults, support
+# functions and bodies in standard SQL (where its own functions are in the parse tree alone); the
+# functions of operators and casts, of which some are called unseen; the paths that functions set, and
+# whom "$user" means in those that run as their owners.
+BODIES: Final = f"""
+WITH {_SCHEMAS},
+functions AS (
+  SELECT f.oid, nspname, proname, prosrc, provolatile, lanname IN ('c', 'internal') AS is_closed,
+         quote_ident(nspname) || '.' || quote_ident(proname) || '(' AS call
+  FROM pg_proc AS f JOIN schemas ON schemas.oid = pronamespace
+  JOIN pg_language AS l ON l.oid = prolang
+  WHERE f.oid >= {_FIRST_NORMAL}
+),
+open AS (SELECT oid, nspname, proname, call FROM functions WHERE provolatile <> 'v' AND NOT is_closed),
+casts AS (
+  SELECT castcontext, casttarget, call,
+         format_type(castsource, NULL) || ' to ' || format_type(casttarget, NULL) AS types
+  FROM pg_cast JOIN open ON open.oid = castfunc
+),
+comparing AS (
+  SELECT opf.oid, opfname FROM pg_opfamily AS opf JOIN pg_am ON pg_am.oid = opfmethod
+  WHERE amname IN ('btree', 'hash')
+)
+SELECT 'function', nspname::text, proname::text, left(prosrc, {LONGEST_BODY + 1})
+FROM functions WHERE provolatile <> 'v' AND NOT is_closed AND prosrc <> ''
+UNION ALL
+SELECT 'function', f.nspname::text, f.proname::text, string_agg(DISTINCT used.text, ' ')
+FROM functions AS f JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = f.oid
+JOIN (SELECT 'pg_proc'::regclass AS class, oid, call AS text FROM functions
+      UNION ALL
+      SELECT 'pg_class'::regclass, c.oid, quote_ident(nspname) || '.' || quote_ident(relname)
+      FROM pg_class AS c JOIN schemas ON schemas.oid = relnamespace
+      UNION ALL
+      SELECT 'pg_type'::regclass, t.oid, quote_ident(nspname) || '.' || quote_ident(e.typname)
+      FROM pg_type AS t JOIN pg_type AS e
+        ON e.oid = CASE t.typcategory WHEN 'A' THEN t.typelem ELSE t.oid END
+      JOIN schemas ON schemas.oid = e.typnamespace LEFT JOIN pg_class AS c ON c.oid = e.typrelid
+      WHERE e.typtype IN ('d', 'r', 'm') OR e.typtype = 'c' AND relkind = 'c') AS used
+  ON used.class = refclassid AND used.oid = refobjid AND refobjid <> f.oid
+WHERE f.provolatile <> 'v' GROUP BY f.oid, f.nspname, f.proname
+UNION ALL
+SELECT 'function', f.nspname::text, f.proname::text,
+       string_agg(DISTINCT 'pg_catalog.' || own.proname || '(', ' ')
+FROM functions AS f JOIN pg_proc ON pg_proc.oid = f.oid AND f.prosrc = ''
+CROSS JOIN LATERAL
+  regexp_matches(to_jsonb(pg_proc) ->> 'prosqlbody', 'funcid ([0-9]+)', 'g') AS called
+JOIN pg_proc AS own ON own.oid = called[1]::oid AND own.oid < {_FIRST_NORMAL}
+WHERE f.provolatile <> 'v' GROUP BY f.oid, f.nspname, f.proname
+UNION ALL
+SELECT 'operator', schemas.nspname::text, oprname::text, call
+FROM pg_operator JOIN schemas ON schemas.oid = oprnamespace JOIN open ON open.oid = oprcode
+UNION ALL
+SELECT 'cast', nspname::text, typname::text, call
+FROM casts JOIN pg_type AS t ON t.oid = casttarget JOIN pg_namespace AS n ON n.oid = typnamespace
+UNION ALL
+SELECT 'implicit', '', 'implicit cast from ' || types, call FROM casts WHERE castcontext = 'i'
+UNION ALL
+SELECT 'implicit', '', 'operator family ' || quote_ident(opfname), call
+FROM pg_amproc JOIN comparing ON comparing.oid = amprocfamily JOIN open ON open.oid = amproc
+UNION ALL
+SELECT 'implicit', '', 'operator family ' || quote_ident(opfname), call
+FROM pg_amop JOIN comparing ON comparing.oid = amopfamily
+JOIN pg_operator ON pg_operator.oid = amopopr JOIN open ON open.oid = oprcode
+UNION ALL
+SELECT DISTINCT 'path', '', '', substr(entry, length('search_path=') + 1)
+FROM pg_proc, unnest(proconfig) AS entry WHERE entry LIKE 'search\\_path=%'
+UNION ALL
+SELECT DISTINCT 'path', '', '', quote_ident(rolname)
+FROM pg_proc JOIN pg_roles ON pg_roles.oid = proowner
+WHERE prosecdef AND pg_proc.oid >= {_FIRST_NORMAL}
 """
 
 # What using a type runs, as a SELECT that runs as much. Of a row type only the columns matter whose

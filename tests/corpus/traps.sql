@@ -442,19 +442,49 @@ SELECT * FROM over_guarded --! primary set=role=corpus_clerk
 EXPLAIN ANALYZE SELECT * FROM guarded --! primary set=role=corpus_clerk
 
 -- labelled better than they are
-SELECT stable_nextval() --! primary missed=mislabelled
-SELECT immutable_nextval() --! primary missed=mislabelled
-SELECT * FROM stable_view --! primary missed=mislabelled
-SELECT stable_caller(1) --! primary missed=mislabelled
-SELECT immutable_caller(1) --! primary missed=mislabelled
-SELECT stable_dynamic('x') --! primary missed=mislabelled
-SELECT id FROM customers WHERE id = immutable_caller(1) --! primary missed=mislabelled
-SELECT id FROM customers WHERE id = stable_caller(1) --! primary missed=mislabelled
-SELECT stable_caller(id) FROM customers WHERE id < 3 --! primary missed=mislabelled
-EXPLAIN SELECT immutable_caller(1) --! primary missed=mislabelled
-EXPLAIN SELECT id FROM customers WHERE id = stable_caller(1) --! primary missed=mislabelled
-EXPLAIN UPDATE customers SET name = 'x' WHERE id = immutable_nextval() --! primary missed=mislabelled
+SELECT stable_nextval()
+SELECT immutable_nextval()
+SELECT * FROM stable_view
+SELECT stable_caller(1)
+SELECT immutable_caller(1)
+SELECT stable_dynamic('x')
+SELECT id FROM customers WHERE id = immutable_caller(1)
+SELECT id FROM customers WHERE id = stable_caller(1)
+SELECT stable_caller(id) FROM customers WHERE id < 3
+EXPLAIN SELECT immutable_caller(1)
+EXPLAIN SELECT id FROM customers WHERE id = stable_caller(1)
+EXPLAIN UPDATE customers SET name = 'x' WHERE id = immutable_nextval()
 PREPARE p AS SELECT immutable_caller(1); EXECUTE p
+SELECT stable_shout('x')
+SELECT !!~ 'x'
+SELECT !!~ name FROM customers WHERE id = 1
+EXPLAIN SELECT !!~ 'x'::text
+SELECT stable_operator('x')
+SELECT stable_sum(id) FROM customers WHERE id < 3
+SELECT stable_sum(id) OVER (ORDER BY id) FROM customers WHERE id < 3
+SELECT int_coupon(1)
+SELECT 5::coupon
+SELECT id::coupon FROM customers WHERE id = 1
+SELECT stable_cast(5)
+SELECT 5::stably_checked
+SELECT '5'::stably_checked
+SELECT takes_stably_checked(5)
+SELECT stably_defaulted(1)
+SELECT stable_atomic(1)
+SELECT atomic_nextval()
+EXPLAIN SELECT atomic_nextval()
+SELECT stable_quoted(1)
+SELECT stable_format(1)
+SELECT stable_column(1)
+SELECT c.stable_touch FROM customers c WHERE c.id = 1
+SELECT (c).stable_touch FROM customers c WHERE c.id = 1
+SELECT stable_touch(c) FROM customers c WHERE c.id = 1
+SELECT stable_path(1)
+SELECT stable_reader()
+SELECT stable_chain(2)
+EXPLAIN SELECT id FROM customers WHERE id = stable_chain(2)
+EXPLAIN DELETE FROM customers WHERE id = immutable_caller(1)
+EXPLAIN SELECT * FROM stable_view
 
 -- what a standby has not
 SELECT * FROM fleeting
@@ -481,9 +511,9 @@ SELECT count(*) FROM partly WHERE v = 'a'
 SELECT * FROM partly_2
 SELECT * FROM heir
 SELECT count(*) FROM heir h WHERE h.id = 1
-SELECT reads_fleeting() --! primary missed=mislabelled
-SELECT reads_fleeting_row(1) --! primary missed=mislabelled
-SELECT id, reads_fleeting_row(id) FROM customers WHERE id = 1 --! primary missed=mislabelled
+SELECT reads_fleeting()
+SELECT reads_fleeting_row(1)
+SELECT id, reads_fleeting_row(id) FROM customers WHERE id = 1
 SELECT * FROM far_away --! primary error=55000
 SELECT * FROM over_far_away --! primary error=55000
 SELECT id FROM fleeting --! primary path=public
@@ -496,7 +526,7 @@ SELECT last_value FROM numbers
 SELECT n.last_value + 1 FROM numbers AS n
 SELECT n.* FROM numbers n
 SELECT (SELECT last_value FROM numbers), 1
-SELECT reads_locks() --! primary missed=mislabelled
+SELECT reads_locks()
 SELECT pg_sequence_last_value('numbers')
 SELECT * FROM pg_sequences WHERE sequencename = 'numbers'
 SELECT last_value FROM pg_catalog.pg_sequences WHERE schemaname = 'public' AND sequencename = 'numbers'
@@ -677,6 +707,9 @@ SELECT 'writer(int)'::regprocedure, 'writing_view'::regclass, to_regproc('writin
 SELECT pg_get_expr(proargdefaults, 0) FROM pg_proc WHERE proname = 'defaulted'
 SELECT has_function_privilege('writer(int)', 'execute')
 SELECT defaulted(1, 2) --! auto
+SELECT named_writer()
+SELECT factorial(5), calls_factorial(4)
+EXPLAIN SELECT calls_factorial(4)
 SELECT vat(10)
 SELECT vat(10, rate => 0.1)
 SELECT at_most(1, 2, 3), at_most(VARIADIC ARRAY[4, 5])

@@ -10,9 +10,10 @@ import pytest
 
 from pgproxy.config import Health
 from pgproxy.embedded import Cluster, Server, find_installation
-from pgproxy.routing.catalogue import Catalogue, Namespace
+from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.namespace import Namespace
 from pgproxy.routing.router import Router
 from pgproxy.servers.catalogue_reader import CHUNK, LOCKED, NotPrimaryError
 from tests.support.catalogue import Told, read, session_of
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.once
 OBJECTS: Final = """
 CREATE SCHEMA app; CREATE SCHEMA "Odd Name"; SET search_path = app;
 CREATE TABLE plain (id int, name text);
+CREATE SEQUENCE numbers;
 
 CREATE FUNCTION vol(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT $1';
 CREATE FUNCTION vol(int, text) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1';
@@ -54,6 +56,17 @@ CREATE AGGREGATE ordered(float8 ORDER BY anyelement) (SFUNC = ordered_set_transi
   STYPE = internal, FINALFUNC = percentile_disc_final, FINALFUNC_EXTRA);
 CREATE FUNCTION rank_fn() RETURNS bigint LANGUAGE internal WINDOW IMMUTABLE AS 'window_row_number';
 
+CREATE FUNCTION calls(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN app.vol(1); END';
+CREATE FUNCTION calls_step(int, int) RETURNS int LANGUAGE plpgsql IMMUTABLE SET search_path = app, x
+  AS 'BEGIN RETURN app.vol(1); END';
+CREATE FUNCTION atomic(int) RETURNS int LANGUAGE sql STABLE
+  BEGIN ATOMIC SELECT app.calls($1) FROM plain WHERE nextval('numbers') > 0; END;
+CREATE FUNCTION atomic_default(int DEFAULT app.calls(1)) RETURNS int LANGUAGE sql STABLE
+  BEGIN ATOMIC SELECT 1; END;
+ALTER FUNCTION calls(int) SECURITY DEFINER;
+CREATE AGGREGATE calls_sum(int) (SFUNC = calls_step, STYPE = int);
+CREATE OPERATOR ##- (LEFTARG = int, RIGHTARG = int, FUNCTION = calls_step);
+
 CREATE OPERATOR ### (LEFTARG = int, RIGHTARG = int, FUNCTION = vol_step);
 CREATE OPERATOR ### (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = int8pl);
 CREATE OPERATOR ##+ (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
@@ -63,6 +76,9 @@ CREATE TYPE span AS RANGE (SUBTYPE = float8);
 CREATE DOMAIN free AS text;
 CREATE DOMAIN checked AS int CHECK (VALUE > 0) CHECK (app.vol(VALUE) = VALUE);
 CREATE DOMAIN moody AS mood[] NOT NULL;
+CREATE FUNCTION of_moody(moody[], plain) RETURNS int LANGUAGE internal STABLE AS 'array_ndims';
+CREATE FUNCTION int_to_mood(int) RETURNS mood LANGUAGE sql IMMUTABLE AS 'SELECT NULL::app.mood';
+CREATE CAST (int AS mood) WITH FUNCTION int_to_mood(int) AS IMPLICIT;
 CREATE TYPE rowlike AS (a bigint, b text);
 CREATE TYPE mixed AS (a bigint, b mood, c checked[]);
 CREATE TYPE checked_span AS RANGE (SUBTYPE = checked);
@@ -101,7 +117,6 @@ CREATE OPERATOR CLASS base_ops DEFAULT FOR TYPE base USING btree AS OPERATOR 1 <
 CREATE VIEW calls AS SELECT vol(id) FROM plain WHERE id ### 2 > 0;
 CREATE VIEW "Odd Name"."A View" AS SELECT * FROM calls;
 CREATE MATERIALIZED VIEW kept AS SELECT 1 AS one;
-CREATE SEQUENCE numbers;
 CREATE UNLOGGED TABLE fast (id int);
 CREATE TABLE parent (id int);
 CREATE UNLOGGED TABLE child () INHERITS (parent);
@@ -195,6 +210,31 @@ def test_operators(told: Told) -> None:
         "app.<=": False,
         "app.>=": False,
     }
+
+
+def test_what_runs_inside(told: Told) -> None:
+    bodies = {
+        (kind, name.removeprefix("app.")): found for (kind, name), found in told.bodies.items()
+    }
+    assert bodies["function", "calls"] == {"BEGIN RETURN app.vol(1); END"}
+    assert bodies["function", "defaults"] == {"SELECT 1"}
+    texts = " ".join(bodies["function", "atomic"]).split(" ")
+    assert {"app.calls(", "app.plain", "app.numbers", "pg_catalog.nextval("} <= set(texts)
+    assert bodies["function", "atomic_default"] == {"app.calls("}
+    assert bodies["function", "calls_sum"] == {"app.calls_step("}
+    assert bodies["function", "of_moody"] == {"app.moody"}
+    assert bodies["operator", "##-"] == {"app.calls_step("}
+    assert bodies["cast", "mood"] == {"app.int_to_mood("}
+    assert bodies["implicit", ".implicit cast from integer to app.mood"] == {"app.int_to_mood("}
+    assert bodies["path", "."] == {"app, x", "postgres"}
+
+
+def test_what_is_volatile_anyway_or_in_no_text_has_no_inside(told: Told) -> None:
+    for name in ("many_any", "rank_fn", "vol_step", "base_lt"):
+        assert ("function", f"app.{name}") not in told.bodies
+    for name in ("###", "##+", "=", "<="):
+        assert ("operator", f"app.{name}") not in told.bodies
+    assert not any("app.mood_to_int" in text for texts in told.bodies.values() for text in texts)
 
 
 def test_types(told: Told) -> None:
@@ -301,6 +341,12 @@ ROUTES: Final = {
     "SELECT safe_sum(id) FROM plain": REPLICA,
     "SELECT end_sum(id) FROM plain": PRIMARY,
     "SELECT ordered(0.5) WITHIN GROUP (ORDER BY name) FROM plain": REPLICA,
+    "SELECT calls(1)": PRIMARY,
+    "SELECT calls_sum(id) FROM plain": PRIMARY,
+    "SELECT atomic(1)": PRIMARY,
+    "SELECT atomic_default()": PRIMARY,
+    "SELECT of_moody(NULL, NULL)": REPLICA,
+    "SELECT 1 ##- 2": PRIMARY,
     "SELECT 1 ### 2": PRIMARY,
     "SELECT p.of_row_with_default FROM plain p": PRIMARY,
     "SELECT p.name FROM plain p": REPLICA,
@@ -371,6 +417,8 @@ async def test_one_that_is_as_known_is_not_read(server: Server) -> None:
 CHANGES: Final = """
 CREATE FUNCTION new() RETURNS int LANGUAGE sql AS 'SELECT 1'
 ALTER FUNCTION new() STABLE
+CREATE OR REPLACE FUNCTION new() RETURNS int STABLE LANGUAGE sql AS 'SELECT 2'
+ALTER FUNCTION new() SET search_path = app
 ALTER FUNCTION new() RENAME TO newer
 DROP FUNCTION newer()
 ALTER FUNCTION app.vol_end(int) STABLE

@@ -23,6 +23,8 @@ from tests.support.catalogue import HEALTH, session_of
 pytestmark = pytest.mark.once
 
 MANY: Final = 50_000
+# Ten of them make a function of a usual length.
+BODY: Final = "IF $1 > 0 THEN RETURN (SELECT count(*) FROM public.t WHERE a = $1); END IF; "
 
 
 def node_of(server: Server, timeline: int = 1) -> Node:
@@ -406,7 +408,8 @@ async def test_fifty_thousand_functions_hold_nobody_up(
         server.psql,
         "SET check_function_bodies = off; DO $$BEGIN FOR n IN 1.."
         f"{MANY} LOOP EXECUTE format('CREATE FUNCTION function_with_number_%s(int)"
-        " RETURNS int LANGUAGE sql STABLE AS ''SELECT 1''', n); END LOOP; END$$",
+        " RETURNS int LANGUAGE plpgsql STABLE AS %L', n,"
+        f" 'BEGIN {BODY * 10} RETURN 1; END'); END LOOP; END$$",
         fresh_database,
         timeout=300,
     )

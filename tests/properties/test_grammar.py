@@ -6,10 +6,11 @@ from typing import Final
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pgproxy.routing.catalogue import Catalogue, Namespace
+from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.decision import PRIMARY, REPLICA, Decision, Reason
 from pgproxy.routing.key import lexical_key
 from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.namespace import Namespace
 from pgproxy.routing.router import Router
 from tests.properties.grammar import (
     HARMLESS,

@@ -21,6 +21,7 @@ class Told:
         self.casts: list[tuple[str, str]] = []
         self.implicits: list[str] = []
         self.relations: dict[str, tuple[str, str]] = {}
+        self.bodies: dict[tuple[str, str], set[str]] = {}
         self.paths: dict[str, str] = {}
 
     def function(
@@ -40,6 +41,9 @@ class Told:
 
     def implicit(self, detail: str, _function: str) -> None:
         self.implicits.append(detail)
+
+    def runs(self, kind: str, schema: str, name: str, text: str) -> None:
+        self.bodies.setdefault((kind, f"{schema}.{name}"), set()).add(text)
 
     def relation(self, schema: str, name: str, kind: str, definition: str) -> None:
         self.relations[f"{schema}.{name}"] = (kind, definition)

@@ -10,7 +10,6 @@ by ` --! …`, or for all that follow by a line `--! …`, as words:
     path=app,public    the search_path, if it is not the default
     set=name=value     another setting
     since=17           the first major version of PostgreSQL that knows it
-    missed=why         the router is wrong here, and it is known why
     error=55000        the primary refuses it, with this SQLSTATE
     $=1|abc            its parameters, up to the end of the line
 """
@@ -42,7 +41,6 @@ class Entry:
     path: tuple[str, ...] = DEFAULT_PATH
     settings: tuple[tuple[str, str], ...] = ()
     since: int = 0
-    missed: str = ""
     error: str = ""
     parameters: tuple[str, ...] = ()
 
@@ -95,8 +93,6 @@ def _said(entry: Entry, words: str) -> Entry:
             entry = replace(entry, settings=(*entry.settings, (name, setting)))
         elif key == "since":
             entry = replace(entry, since=int(value))
-        elif key == "missed":
-            entry = replace(entry, missed=value)
         elif key == "error":
             entry = replace(entry, error=value)
         else:

@@ -265,6 +265,32 @@ CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing;
 CREATE FOREIGN TABLE far_away (id int, name text) SERVER nowhere;
 CREATE VIEW over_far_away AS SELECT id FROM far_away;
 
+-- Labelled better than they are, and what is made of such.
+CREATE FUNCTION stable_shout(text) RETURNS text LANGUAGE plpgsql STABLE AS $$ begin return public.WRITER($1); end $$;
+CREATE OPERATOR !!~ (rightarg = text, function = stable_shout);
+CREATE FUNCTION stable_operator(text) RETURNS text LANGUAGE sql STABLE AS 'SELECT OPERATOR(public.!!~) $1';
+CREATE FUNCTION stable_tally(bigint, int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$ begin perform public . writer /* here */ ($2); return $1; end $$;
+CREATE AGGREGATE stable_sum(int) (sfunc = stable_tally, stype = bigint, initcond = '0');
+CREATE TYPE coupon AS (number int);
+CREATE FUNCTION int_coupon(int) RETURNS coupon LANGUAGE plpgsql STABLE AS $$ begin return row("public"."writer"($1))::public.coupon; end $$;
+CREATE CAST (int AS coupon) WITH FUNCTION int_coupon(int);
+CREATE FUNCTION stable_cast(int) RETURNS text LANGUAGE plpgsql STABLE AS $$ begin return ($1::public.coupon)::text; end $$;
+CREATE DOMAIN stably_checked AS int CHECK (public.stable_caller(VALUE) IS NOT NULL);
+CREATE FUNCTION takes_stably_checked(stably_checked) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + 1';
+CREATE FUNCTION stably_defaulted(a int, b int DEFAULT public.stable_caller(7)) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + $2';
+CREATE FUNCTION stable_atomic(a int) RETURNS int LANGUAGE sql STABLE BEGIN ATOMIC SELECT public.stable_caller(a); END;
+CREATE FUNCTION atomic_nextval() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT nextval('public.numbers'); END;
+CREATE FUNCTION stable_quoted(int) RETURNS int LANGUAGE plpgsql STABLE AS $$ begin return "Mixed Case"."Write Me"($1); end $$;
+CREATE FUNCTION stable_format(int) RETURNS int LANGUAGE plpgsql STABLE AS $$ declare r int; begin execute format('select public.%I($1)', 'writer') into r using $1; return r; end $$;
+CREATE FUNCTION stable_column(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT c.touch FROM public.customers AS c WHERE id = $1';
+CREATE FUNCTION stable_touch(customers) RETURNS int LANGUAGE plpgsql STABLE AS $$ begin return public.writer($1.id); end $$;
+CREATE FUNCTION stable_path(int) RETURNS int LANGUAGE plpgsql STABLE SET search_path = corpus_clerk, public AS $$ begin return vat($1); end $$;
+CREATE FUNCTION stable_reader() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM public.far_over';
+CREATE FUNCTION stable_chain(int) RETURNS int LANGUAGE plpgsql STABLE AS $$ begin if $1 > 0 then return public.stable_chain($1 - 1); end if; return public.stable_caller($1); end $$;
+CREATE FUNCTION named_writer() RETURNS text LANGUAGE sql STABLE AS 'SELECT name AS writer FROM public.customers AS nextval WHERE id = 1';
+CREATE FUNCTION factorial(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ begin return case when $1 < 2 then 1 else $1 * public.factorial($1 - 1) end; end $$;
+CREATE FUNCTION calls_factorial(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT public.factorial($1) + 1';
+
 -- Policies that do more than look.
 CREATE TABLE guarded (id int, owner text);
 INSERT INTO guarded VALUES (1, 'corpus_clerk'), (2, 'x');

@@ -4,10 +4,11 @@ import pytest
 
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.routing.batch import BATCH, BatchReader
-from pgproxy.routing.catalogue import Catalogue, Namespace
+from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.classify import classify
 from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
 from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.namespace import Namespace
 from pgproxy.routing.router import Router
 from tests.support.wire import query
 

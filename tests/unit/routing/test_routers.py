@@ -5,8 +5,9 @@ import pytest
 from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.decision import PRIMARY, REPLICA, Reason
 from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.namespace import path_names
 from pgproxy.routing.router import Memory
-from pgproxy.routing.routers import MAX_PATHS, Routers, path_names
+from pgproxy.routing.routers import MAX_PATHS, Routers
 
 
 def catalogue(*schemas: str, volatile: bool = False) -> Catalogue:
