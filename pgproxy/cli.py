@@ -7,6 +7,7 @@ when it runs, so that --version is quick.
 
 # ruff: noqa: PLC0415 - see the last sentence above
 
+import asyncio
 import errno
 import os
 import socket
@@ -141,9 +142,10 @@ def check(path: Path | None) -> None:
 
 @cli.command()
 @_config_option
-@click.option("--database", default="", help="For the configuration's rules: the session's.")
-@click.option("--user", default="", help="The same.")
-@click.option("--application-name", default="", help="The same.")
+@click.option("--database", default="", help="The session's; by default health.database.")
+@click.option("--user", default="", help="The session's, for its search_path and the rules.")
+@click.option("--application-name", default="", help="The session's, for the rules.")
+@click.option("--search-path", default=None, help="The session's, if not its user's default.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.argument("sql")
 def route(
@@ -151,20 +153,44 @@ def route(
     database: str,
     user: str,
     application_name: str,
+    search_path: str | None,
     sql: str,
     *,
     as_json: bool,
 ) -> None:
-    """Explain where SQL goes: the target, the reason, and what in the statement made it so."""
+    """Explain where SQL goes: the target, the reason, and what in the statement made it so.
+
+    With a configuration whose primary can be asked, names are those of the database; else
+    PostgreSQL's own are all that is known.
+    """
     from pgproxy.config import Routing
     from pgproxy.routing.explain import explain
+    from pgproxy.routing.lookup import FunctionLists
+    from pgproxy.routing.router import Memory
+    from pgproxy.routing.routers import DatabaseRouters
     from pgproxy.routing.rules import rule_set
+    from pgproxy.servers.catalogues import load_once
 
     # Without a file nothing needs to be configured yet: explaining takes no server.
-    routing = Routing() if path is None else _load(path).routing
+    config = None if path is None else _load(path)
+    routing = Routing() if config is None else config.routing
+    catalogue = None
+    asked = database
+    if config is not None:
+        asked = database or config.health.database
+        catalogue = asyncio.run(load_once(config, asked))
+    routers = DatabaseRouters(
+        Memory(), FunctionLists(routing.read_functions, routing.write_functions)
+    )
+    routers.take(catalogue)
     rules = rule_set([rule.model_dump() for rule in routing.rules])
-    found = rules.for_session(database, user, application_name)
-    explanation = explain(sql, routing.parse_limit, *found)
+    explanation = explain(
+        sql,
+        routing.parse_limit,
+        *rules.for_session(database, user, application_name),
+        lookup=routers.choose(search_path, user).lookup,
+        database="" if catalogue is None else asked,
+    )
     click.echo(explanation.to_json() if as_json else explanation.to_text())
 
 

@@ -8,6 +8,7 @@ from pglast.parser import ParseError
 from pgproxy.protocol.session import ROUTE_NAMES
 from pgproxy.routing.classify import PARSE_LIMIT, classify
 from pgproxy.routing.decision import NO_HINT, NO_RULE, PRIMARY, REPLICA, SENTENCES, Decision
+from pgproxy.routing.lookup import BUILT_IN, Lookup
 from pgproxy.routing.parsing import parse_with_places
 from pgproxy.routing.rules import Rule, Rules, apply, under_session_rule
 from pgproxy.routing.statements import decide_statement
@@ -21,6 +22,7 @@ class Explanation:
 
     target, reason, sentence, detail, pin: strings; pin is "" where the session stays free
     rule: of the configuration, the one that fits; it need not have changed anything
+    database: whose catalogue has been looked into; "": PostgreSQL's own objects are all that is known
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Explanation:
         decision: Decision,
         statements: "list[Explanation]",
         rule: Rule | None = None,
+        database: str = "",
     ) -> None:
         self.sql = sql
         self.decision = decision
@@ -41,6 +44,7 @@ class Explanation:
         self.hint = "" if told == NO_HINT else _TARGETS[int(told)]
         self.statements = statements
         self.rule = rule
+        self.database = database
 
     def to_dict(self) -> dict[str, object]:
         """What the JSON says."""
@@ -53,6 +57,7 @@ class Explanation:
             "pin": self.pin or None,
             "hint": self.hint or None,
             "rule": None,
+            "catalogue": self.database or None,
         }
         if self.rule is not None:
             members["rule"] = {
@@ -80,6 +85,8 @@ class Explanation:
         if self.pin:
             condition = ", if PostgreSQL accepts it" if self.decision.unparsed else ""
             lines.append(f"pins     the session keeps its server connection: {self.pin}{condition}")
+        if self.database:
+            lines.append(f"looked   into the catalogue of database {self.database}")
         for number, statement in enumerate(self.statements, 1):
             rule = ": ".join(filter(None, (statement.reason, statement.detail)))
             lines.append(f"  {number}. {statement.target}  {rule}")
@@ -92,11 +99,13 @@ def explain(
     parse_limit: int = PARSE_LIMIT,
     session_rule: Rule | None = None,
     statement_rules: Rules = (),
+    lookup: Lookup = BUILT_IN,
+    database: str = "",
 ) -> Explanation:
-    """The decision for `sql` alone, outside a transaction, by the built-in catalogue, in a session
-    for which these rules hold."""
+    """The decision for `sql` alone, outside a transaction, in a session for which these rules hold
+    and in which names stand for what `lookup` says, from the catalogue of `database`."""
     text = sql.encode("utf-8", "surrogateescape")
-    decision = classify(text, parse_limit)
+    decision = classify(text, parse_limit, lookup)
     statements: list[Explanation] = []
     if not decision.unparsed and len(text) <= parse_limit:
         try:
@@ -105,7 +114,8 @@ def explain(
             parts = []
         if len(parts) > 1:
             statements = [
-                Explanation(part.strip(), decide_statement(tree), []) for tree, part in parts
+                Explanation(part.strip(), decide_statement(tree, lookup), [])
+                for tree, part in parts
             ]
     if statement_rules:
         decision = apply(text[:parse_limit], decision, statement_rules)
@@ -113,4 +123,4 @@ def explain(
         decision = under_session_rule(decision, session_rule)
     candidates = [*statement_rules, *([] if session_rule is None else [session_rule])]
     rule = next((one for one in candidates if one.number == decision.rule), None)
-    return Explanation(sql, decision, statements, rule)
+    return Explanation(sql, decision, statements, rule, database)

@@ -150,7 +150,7 @@ class Router:
         self._ruled: dict[Rules, Router] = {}  # those that stand on this one
         self.is_left = False  # sessions may have it still, but it remembers nothing more
         self.epoch: i64 = 0
-        self._lookup = lookup
+        self.lookup = lookup
         self._parse_limit: i64 = self.memory.parse_limit
         self._young: dict[bytes, Decision] = {}
         self._old: dict[bytes, Decision] = {}
@@ -165,7 +165,7 @@ class Router:
         if found is None:
             if len(self._ruled) >= MAX_RULED:
                 self.leave_ruled()
-            found = Router(self.memory, self._lookup, self._learned, base=self, rules=rules)
+            found = Router(self.memory, self.lookup, self._learned, base=self, rules=rules)
             self._ruled[rules] = found
         return found
 
@@ -244,7 +244,7 @@ class Router:
         return self._under_rules(sql, self._counted(sql, None, classify_beginning(sql)))
 
     def _classify(self, sql: bytes, key: bytes | None) -> Decision:
-        return self._counted(sql, key, classify(sql, self._parse_limit, self._lookup))
+        return self._counted(sql, key, classify(sql, self._parse_limit, self.lookup))
 
     def _counted(self, sql: bytes, key: bytes | None, decision: Decision) -> Decision:
         structures = self.memory.structures

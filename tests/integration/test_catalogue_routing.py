@@ -1,12 +1,16 @@
 """Through a running proxy: what a database holds decides, from the moment it is there."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from pgproxy.cli import cli
 from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
 
@@ -216,3 +220,28 @@ async def test_functions_of_the_users_lists(
         client = Client(connection)
         await client.route("SELECT reads(1)")
         assert (await client.last()) == ("primary", "writing_function")
+
+
+def test_the_command_line_explains_with_the_catalogue_of_the_database(
+    cluster: Cluster, database: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "pgproxy.toml"
+    backends = [
+        f'[[discovery.backends]]\nhost = "{server.host}"\nport = {server.port}\n'
+        for server in reversed(cluster.servers)  # the primary is not the first
+    ]
+    config.write_text('[auth]\nmethod = "trust"\nusers_file = ""\n' + "".join(backends))
+
+    def explained(*arguments: str) -> dict[str, object]:
+        options = ["route", "--config", str(config), "--json", *arguments]
+        found: dict[str, object] = json.loads(CliRunner().invoke(cli, options).stdout)
+        return found
+
+    of_database = ("--database", database)
+    told = explained(*of_database, "SELECT * FROM logging")
+    assert (told["target"], told["catalogue"]) == ("primary", database)
+    assert told["detail"] == "view public.logging: function public.writes"
+    assert explained(*of_database, "SELECT reads(1)")["target"] == "replica"
+    in_tenant = (*of_database, "--search-path", "tenant")
+    assert explained(*in_tenant, "SELECT reads(1)")["target"] == "primary"
+    assert explained("--database", "nobody_has_made_it", "SELECT reads(1)")["catalogue"] is None
