@@ -436,6 +436,14 @@ def _modes(options: Tree) -> tuple[bool, bool, str]:
     return read_only, refused or isolation == _SERIALIZABLE, isolation
 
 
+def _mode(option: Tree) -> str:
+    """What SHOW tells of the setting behind an option of SET SESSION CHARACTERISTICS."""
+    constant = option["DefElem"].get("arg", {}).get("A_Const", {})
+    if _name(option) == _ISOLATION:
+        return str(constant.get("sval", {}).get("sval", ""))
+    return "on" if constant.get("ival", {}).get("ival", 0) != 0 else "off"
+
+
 def _begin(kind: str, options: Tree) -> Decision:
     read_only, refused, isolation = _modes(options)
     target = PRIMARY
@@ -507,8 +515,10 @@ def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effec
     if node["kind"] == "VAR_RESET_ALL":
         return (Effect((), resets=True, all=True),)
     if node["kind"] == "VAR_SET_MULTI":
-        options = [_name(option) for option in node.get("args", [])]
-        return (Effect(tuple(f"default_{option}" for option in options)),)
+        options = node.get("args", [])
+        return tuple(
+            [Effect((f"default_{_name(option)}",), value=_mode(option)) for option in options]
+        )
     names = names_set(name)
     if not names or name == "seed" or (local and not is_custom(name)):
         return ()

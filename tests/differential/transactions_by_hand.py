@@ -182,7 +182,7 @@ TRANSACTIONS: Final = {
         *ask("PREPARE s2 AS SELECT now() = transaction_timestamp()", "BEGIN", "EXECUTE s2"),
         *ask(WRITE, "EXECUTE s2", "ROLLBACK", "DEALLOCATE ALL", "BEGIN", READ, "DISCARD ALL"),
         *ask("ROLLBACK", "BEGIN", READ, "SELECT v FROM items ORDER BY id FOR UPDATE", "ROLLBACK"),
-        *ask("BEGIN", "SELECT count(*) FROM pg_settings", WRITE, "ROLLBACK"),
+        *ask("BEGIN", "SELECT setting FROM pg_settings WHERE name = 'work_mem'", WRITE, "ROLLBACK"),
         *ask("BEGIN", READ),
         say(Query("COPY sink FROM STDIN"), CopyData("1\tone\n"), CopyDone()),
         *ask("TABLE sink", "ROLLBACK"),

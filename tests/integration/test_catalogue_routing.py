@@ -14,6 +14,8 @@ from pgproxy.cli import cli
 from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
 
+pytestmark = pytest.mark.once  # nothing of the hot path that others do not test
+
 StartProxy = Callable[..., ProxyProcess]
 
 SCHEMA: Final = """

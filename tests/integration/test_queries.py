@@ -15,6 +15,8 @@ from pgproxy.embedded import Cluster
 from pgproxy.routing.decision import SENTENCES
 from tests.support.proxy import ProxyProcess, started_proxies
 
+pytestmark = pytest.mark.once  # nothing of the hot path that others do not test
+
 SECRET = "hunter2-7654321"
 
 

@@ -9,6 +9,8 @@ import pytest
 from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess, started_proxies
 
+pytestmark = pytest.mark.once  # nothing of the hot path that others do not test
+
 RULES = [
     {"statement": "eine Lüge", "route": "replica"},
     {"statement": "always_primary|tenant = '42'", "route": "primary"},

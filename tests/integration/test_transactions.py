@@ -1,6 +1,6 @@
 """routing.transactions = "replica-until-write" with real servers: where transactions are read from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import psycopg
 import pytest
@@ -26,10 +26,11 @@ def roaming(cluster: Cluster) -> Iterator[ProxyProcess]:
 
 
 @pytest.fixture
-async def client(cluster: Cluster, roaming: ProxyProcess) -> Wire:
+async def client(cluster: Cluster, roaming: ProxyProcess) -> AsyncIterator[Wire]:
     cluster.primary.psql("TRUNCATE moving")
     cluster.wait_caught_up()
-    return await Wire.connect(roaming)
+    async with await Wire.connect(roaming) as client:
+        yield client
 
 
 async def route(client: Wire) -> tuple[str, str]:

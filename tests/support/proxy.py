@@ -10,6 +10,7 @@ Contract with the proxy: with `log.format = "json"` it writes one line to stderr
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,11 @@ class Backend(Protocol):
     @property
     def port(self) -> int:
         """Where it listens."""
+
+
+UNKNOWN_STALENESS: Final = re.compile(
+    r"^pgproxy_backend_staleness_seconds\{.*\} \+Inf", re.MULTILINE
+)
 
 
 class ProxyError(Exception):
@@ -157,6 +163,10 @@ class ProxyProcess:
         while self.get("/readyz")[0] != 200:
             if time.monotonic() > deadline:
                 raise ProxyError(f"not ready in time:\n{self.stderr}")
+            time.sleep(0.02)
+        # Before it knows how fresh they are, replicas serve nobody. One that is paused never is.
+        deadline = min(deadline, time.monotonic() + 2)
+        while UNKNOWN_STALENESS.search(self.get("/metrics")[1]) and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def get(self, path: str) -> tuple[int, str]:
