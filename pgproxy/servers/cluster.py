@@ -409,7 +409,14 @@ class Cluster:
                     continue
                 entry.lost = None
             is_shown = entry.target == REPLICA and self._is_shown(entry, now)
-            if entry.group.is_paused or not (is_shown or self._may_be_primary(entry)):
+            if entry.group.is_paused:
+                self.homeless.append(entry)
+                continue
+            if entry.is_paused and not is_shown:
+                entry.for_replica = False
+                self._go_on(entry, from_primary=False)  # what it waits for, it does from now on
+                continue
+            if not (is_shown or self._may_be_primary(entry)):
                 self.homeless.append(entry)
                 continue
             waited = now - entry.waiter.homeless_since

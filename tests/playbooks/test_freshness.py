@@ -160,6 +160,30 @@ def test_a_read_that_waits_is_held_by_a_pause(make: MakeStage) -> None:
     stage.close()
 
 
+@pytest.mark.parametrize(
+    ("reads", "seconds"), [(ReadRules(wait=5), 6), (ReadRules(from_primary=NEVER), 31)]
+)
+def test_a_read_that_comes_during_a_pause_waits_behind_it(
+    make: MakeStage, reads: ReadRules, seconds: int
+) -> None:
+    stage = make(watermark="session", reads=reads)
+    client = stage.client()
+    writes(stage, client)
+    lags(stage, "r1")
+    stage.cluster.pause("d")
+    stage["p"] << TERMINATE
+    client >> SELECT
+    stage.cluster.resume("d")
+    stage.settle()
+    assert stage["p"].take() == stage["r1"].take() == b""
+    stage.time_passes(seconds)
+    if reads.never_from_primary:
+        assert "routing.read_from_primary" in fields(client.take())["D"]
+    else:
+        stage["p"] << SELECT
+    stage.close()
+
+
 def test_a_read_that_may_not_go_to_the_primary_is_refused_in_the_end(make: MakeStage) -> None:
     stage = make(watermark="session", reads=ReadRules(from_primary=NEVER))
     client = stage.client()
