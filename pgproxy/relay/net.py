@@ -192,7 +192,7 @@ class Net:
             return
         self.cause = cause
         stays = cause != READ_ONLY and not self._moves
-        if journal.attempts > 0 and relay.group.primary is not None:
+        if journal.attempts > 0 and relay.group.may_read_from_primary:
             stays = False
         if self._moves:
             journal.moved(relay.moving.anew())

@@ -128,7 +128,7 @@ class PoolGroup:
             chosen = self.balancer.choose(others, oldest, waiter.reads_from)
             if chosen != NONE:
                 return self.pools[others[chosen].name].acquire(profile, waiter)
-            if self.primary is not None and not self.cluster.settings.reads.never_from_primary:
+            if self.may_read_from_primary:
                 return self.acquire(PRIMARY, profile, waiter, after)
         return self.acquire(REPLICA, profile, waiter, after, now=now)
 
@@ -158,6 +158,10 @@ class PoolGroup:
         cluster.shelter(entry)
         cluster.context.unreachable(lost.name)
         return None
+
+    @property
+    def may_read_from_primary(self) -> bool:
+        return self.primary is not None and not self.cluster.settings.reads.never_from_primary
 
     @property
     def has_replicas(self) -> bool:

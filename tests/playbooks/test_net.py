@@ -10,6 +10,7 @@ from pgproxy.frames.codes import B_DATA_ROW, B_NOTICE_RESPONSE
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
+from pgproxy.servers.reads import NEVER, ReadRules
 from tests.playbooks.mortal import frames
 from tests.playbooks.stage import (
     BEGUN,
@@ -62,6 +63,7 @@ def new_stage(
     watermark: str = "off",
     safety_net: bool = True,
     rerun_limit: int = 10_000,
+    reads: ReadRules | None = None,
 ) -> Stage:
     return Stage(
         replicas=replicas,
@@ -69,6 +71,7 @@ def new_stage(
         watermark=watermark,
         safety_net=safety_net,
         rerun_limit=rerun_limit,
+        reads=reads,
         routers=Routers(Memory(), FunctionLists()),
     )
 
@@ -562,6 +565,18 @@ class TestInATransaction:
         stage["p"] << BEGIN + OTHER
         stage["p"] >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
         client << SELECTED + IN_BLOCK
+
+    def test_that_may_not_be_read_from_the_primary(self) -> None:
+        stage = new_stage(reads=ReadRules(from_primary=NEVER))
+        client = stage.client()
+        replica = asked(stage, client, SELECT)
+        replica >> CONFLICT + IDLE
+        other = other_than(stage, replica)
+        other << SELECT
+        other >> CONFLICT + IDLE
+        stage["p"] << b""
+        answers(stage, client, replica.name, SELECT, SELECTED + IDLE)
+        stage.close()
 
     def test_a_transaction_that_has_failed(self, stage: Stage) -> None:
         """It is run again, with its error: to begin anew it would forget that."""
