@@ -55,6 +55,7 @@ class Moving:
         self.begun = b""
         self.roams = False
         self.is_engaged = False
+        self._begin = b""  # the BEGIN, also when it cannot move
         self._may_roam = may_roam
         self._has_queried = False
         self._turns = False  # what was sent last ends it, or a failure in it
@@ -139,6 +140,7 @@ class Moving:
         )
         if self.roams:
             sent.first_on_replica = _with(ROAMING, past)
+        self._begin = held
         self.begun = held if self.roams or self._is_read_committed() else b""
 
     def _past(self) -> bytes:
@@ -153,12 +155,12 @@ class Moving:
         """The batch at hand is about to be sent to the replica."""
         batch = self.relay.batch
         decision = batch.executed
+        self._chains = decision is not None and decision.kind == CHAIN
         if not self.roams:
             if batch.target == PRIMARY:
                 self.begun = b""  # what it sets in its transaction cannot move
             return
         self._turns = any(act in ENDING_FAILURE for act, _name in batch.acts)
-        self._chains = decision is not None and decision.kind == CHAIN
         if batch.decision is not None and not batch.acts and batch.decision.kind != EMPTY:
             self._has_queried = True
 
@@ -209,7 +211,7 @@ class Moving:
         """The replica is gone, with nothing in flight. The transaction, which can move, begins anew on
         the primary with its next batch."""
         self._let_go()
-        self.relay.front.held_for_primary = True
+        self.relay.front.held_again()
 
     def _leave(self, server: ServerConnection) -> None:
         self._let_go()
@@ -234,12 +236,15 @@ class Moving:
 
     def chained(self, server: ServerConnection) -> bool:
         """All is answered, and a transaction is open. True: it is a new one, begun by AND CHAIN, which
-        is held back as its predecessor was; the replica is left."""
-        if not self._chains:
+        is held back as its predecessor was; the replica is left, since it need not be fresh enough for
+        that one. What its predecessor has set is known there alone."""
+        relay = self.relay
+        if not self._chains or relay.carry.touched or relay.pin is not None:
             return False
-        moved = self.relay.counters.moved_transactions
+        self.begun = self._begin
+        moved = relay.counters.moved_transactions
         self._leave(server)
-        self.relay.counters.moved_transactions = moved
+        relay.counters.moved_transactions = moved
         self._clear()
         return True
 
@@ -250,6 +255,7 @@ class Moving:
 
     def _clear(self) -> None:
         self.begun = b""
+        self._begin = b""
         self.roams = False
         self.is_engaged = False
         self._has_queried = False

@@ -218,12 +218,8 @@ class Net:
         unanswered = relay.journal.unanswered
         if not unanswered:
             return
-        if not relay.on_replica:
-            relay.moving.clear()
-            if self._writes:
-                unanswered[0].may_write = True
-            if any(sent.may_write for sent in unanswered):
-                relay.wrote()
+        if self._writes:
+            unanswered[0].may_write = True
         last = relay.front.last_route
         last.backend = server.backend.name
         last.target = PRIMARY if server.backend.writable else REPLICA

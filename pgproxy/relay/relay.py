@@ -447,6 +447,7 @@ class Relay(Owner):
             return True
         if batch.ends:
             notifications.update()
+            self.moving.clear()
         if answer:
             self.client.write(answer)
         self.batch.done()
@@ -726,6 +727,7 @@ class Relay(Owner):
         self.sequences.wrote()
         if self.context.keeps_watermark:
             self.writing = True
+            self.writing_for_all = self.context.shared_watermark is not None
 
     def send_preface(self, server: ServerConnection) -> None:
         """Sends what would go in front of the next batch by itself."""
@@ -1299,7 +1301,7 @@ class Relay(Owner):
             return
         elif self.front.status == STATUS_IN_TRANSACTION:
             self.front.session.broken = False  # a savepoint has saved it
-            if self.moving.roams and self.moving.chained(server):
+            if self.moving.is_engaged and self.moving.chained(server):
                 if waited:
                     self.next_again()
                 return

@@ -196,6 +196,10 @@ class Rerun:
             relay.net.arrived(server)
         else:
             relay.counters.reruns += 1
+        if not relay.on_replica:
+            relay.moving.clear()
+            if any(sent.may_write for sent in [*journal.history, *journal.unanswered]):
+                relay.wrote()
         relay.enter(LEASED)
         pipelined = False
         for sent in journal.unanswered:

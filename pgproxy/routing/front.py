@@ -154,6 +154,12 @@ class Front:
             return self._tag(batch, decision.tag, STATUS_IN_TRANSACTION)
         return None
 
+    def held_again(self) -> None:
+        """`held` is the BEGIN of a transaction in which something was asked already, and which is to
+        go on on the primary."""
+        self.held_for_primary = True
+        self._has_queried = True
+
     def is_read_only(self, default: bool) -> bool:
         """Whether the transaction whose BEGIN is held back can only read, and be so on a standby;
         `default`: default_transaction_read_only."""

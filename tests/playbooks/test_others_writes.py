@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.router import Memory
+from pgproxy.routing.routers import Routers
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -16,7 +19,9 @@ from tests.playbooks.stage import (
     ROLLED_BACK,
     ROW,
     SELECTED,
+    SET,
     Stage,
+    error,
 )
 from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
 
@@ -174,6 +179,90 @@ def test_one_whose_snapshot_is_taken_stays(start: Callable[..., Stage]) -> None:
     reader >> query("COMMIT")
     replica << query("COMMIT")
     replica >> COMMITTED + IDLE
+
+
+def test_a_chained_transaction_sees_what_was_written_before_it(
+    start: Callable[..., Stage],
+) -> None:
+    stage = start("global")
+    catches_up(stage)
+    reader, replica, primary = stage.client(), stage["r1"], stage["p"]
+    chain = query("COMMIT AND CHAIN")
+    reader >> FIXED + SELECT
+    replica << FIXED + SELECT
+    replica >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    reader << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    reader >> chain
+    replica << chain
+    replica >> COMMITTED + IN_BLOCK
+    replica << query("ROLLBACK")
+    replica >> ROLLED_BACK + IDLE
+    reader << COMMITTED + IN_BLOCK
+    writes(stage)
+    reader >> SELECT
+    primary << FIXED + SELECT
+    primary >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    reader << SELECTED + IN_BLOCK
+
+
+def test_what_a_transaction_has_set_stays_in_the_one_chained_to_it(
+    start: Callable[..., Stage],
+) -> None:
+    stage = start("off")
+    reader, replica = stage.client(), stage["r1"]
+    chain, change = query("COMMIT AND CHAIN"), query("SET work_mem = '1MB'")
+    reader >> FIXED + SELECT
+    replica << FIXED + SELECT
+    replica >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    reader >> change
+    replica << change
+    replica >> SET + IN_BLOCK
+    reader >> chain
+    replica << chain
+    replica >> COMMITTED + IN_BLOCK
+    reader >> SELECT
+    replica << SELECT
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_read_that_turned_out_to_write_counts_as_soon_as_its_client_has_its_answer(
+    start: Callable[..., Stage], *, gone: bool
+) -> None:
+    """Or when that is gone, and does not take it."""
+    stage = start("global", size=3)
+    stage.relays.routers = Routers(Memory(), FunctionLists())
+    catches_up(stage)
+    writer, reader, replica, primary = stage.client(), stage.client(), stage["r1"], stage["p"]
+    hidden = query("SELECT a FROM t")
+    writer >> hidden + SELECT
+    replica << hidden + SELECT
+    replica >> error("cannot execute INSERT in a read-only transaction", "25006") + IDLE
+    primary << hidden + SELECT
+    if gone:
+        writer.leaves()
+    else:
+        primary >> SELECTED + IDLE
+        writer << SELECTED + IDLE
+    reader >> SELECT
+    assert primary.take() == SELECT
+
+
+def test_what_may_write_and_runs_on_the_primary_in_the_end_counts() -> None:
+    stage = Stage(watermark="session", safety_net=False)
+    catches_up(stage)
+    client, replica, primary = stage.client(), stage["r1"], stage["p"]
+    hinted = query("/* pgproxy: replica */ SELECT f(1)")
+    client >> hinted
+    replica << hinted
+    replica >> error("terminating connection", "57P01", "FATAL")
+    stage.topology("p", dead=("r1",))
+    primary << hinted
+    primary >> SELECTED + IDLE
+    client << SELECTED + IDLE
+    stage.topology("p", "r1")
+    client >> SELECT
+    primary << SELECT
+    stage.close()
 
 
 def test_who_waits_for_a_replica_that_starts_anew_meanwhile_goes_elsewhere(

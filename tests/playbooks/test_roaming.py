@@ -440,6 +440,7 @@ def test_run_again_on_the_primary_it_begins_as_the_client_wrote_it() -> None:
     stage["p"] << begin + SELECT
     stage["p"] >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
     client << b""
+    assert not client.relay.moving.is_engaged
     client >> INSERT
     stage["p"] << INSERT
     stage.close()
@@ -468,6 +469,26 @@ class TestTheSafetyNet:
         client << b""
         client >> SELECT
         stage["p"] << anew(QUERIED) + SELECT
+
+    def test_the_replica_is_lost_before_its_end(self, stage: Stage) -> None:
+        """The next transaction knows nothing of it: its first lock comes before its snapshot."""
+        client = begun(stage)
+        stage["r1"].leaves()
+        assert client.asks(COMMIT) == COMMITTED + IDLE
+        begin, lock = query("BEGIN ISOLATION LEVEL REPEATABLE READ"), query("LOCK TABLE t")
+        assert client.asks(begin) == BEGUN + IN_BLOCK
+        client >> lock
+        stage["p"] << begin + lock
+
+    def test_its_isolation_is_not_to_be_changed_when_the_replica_is_lost(
+        self, stage: Stage
+    ) -> None:
+        client = begun(stage)
+        stage["r1"].leaves()
+        change = query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        client >> change
+        client << b""
+        stage["p"] << anew(QUERIED) + change
 
     def test_at_its_first_statement(self) -> None:
         stage = Stage(until_write=True, replicas=1)
