@@ -84,10 +84,7 @@ class Moving:
             return False
         if batch.ends:
             return self._is_control()
-        server = relay.server
-        assert server is not None
-        is_fresh = server.backend.fresh_as_of >= relay.as_of()
-        return is_fresh and self._leaves_nothing()
+        return relay.is_fresh() and self._leaves_nothing()
 
     def _leaves_nothing(self) -> bool:
         """Whether the transaction can go on elsewhere behind the batch at hand."""

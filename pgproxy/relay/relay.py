@@ -485,12 +485,16 @@ class Relay(Owner):
             and self.front.status != STATUS_IDLE
         ):
             return batch.pin is None
-        return self._target() == REPLICA and batch.pin is None and self._is_fresh()
+        return self._target() == REPLICA and batch.pin is None and self.is_fresh()
 
-    def _is_fresh(self) -> bool:
-        """Whether the leased replica shows what others have written since it was leased."""
+    def is_fresh(self) -> bool:
+        """Whether the leased replica shows what others have written since it was leased, and is no
+        staler by now than it may be."""
         server = self.server
-        return server is None or server.backend.fresh_as_of >= self.as_of()
+        if server is None:
+            return True
+        oldest = self.group.cluster.oldest(self.as_of(), time.monotonic())
+        return server.backend.fresh_as_of >= oldest
 
     def as_of(self) -> float:
         """What was committed before then the session's reads must see."""
@@ -562,8 +566,10 @@ class Relay(Owner):
         resumes = not self.rerun.is_on  # which goes on by itself
         now = time.monotonic()
         self.traffic.waited += now - self.waiting_since
-        if self.on_replica and slot.backend.fresh_as_of < self.after:
-            self.group.give_back(slot)  # it was started anew, from an older state
+        if self.on_replica and slot.backend.fresh_as_of < self.group.cluster.oldest(
+            self.after, now
+        ):
+            self.group.give_back(slot)  # started anew, from an older state, or not heard of since
             self.reroute()
             return
         try:

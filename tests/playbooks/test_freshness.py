@@ -1,5 +1,6 @@
 """Which server a read is given to, and for how long it waits for one that is fresh enough."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from pgproxy.frames.write import TERMINATE
 from pgproxy.servers.reads import ALWAYS, NEVER, ReadRules
 from pgproxy.telemetry.counters import LEFT, REFUSED, TO_PRIMARY, TO_REPLICA
 from pgproxy.topology.model import Node, Role, Topology
-from tests.playbooks.stage import IDLE, INSERTED, SELECTED, Client, Stage, fields
+from tests.playbooks.stage import BEGUN, IDLE, IN_BLOCK, INSERTED, SELECTED, Client, Stage, fields
 from tests.support.wire import query
 
 SELECT = query("SELECT 1")
@@ -281,6 +282,40 @@ def test_staleness_is_what_the_clock_and_the_replica_say(make: MakeStage) -> Non
     stage.topology("", "r1", dead=("p",))
     assert cluster.oldest(0.0, 105.0) == 90.0, "nobody has written since the primary was heard of"
     assert cluster.oldest(0.0, 95.0) == 85.0
+    stage.close()
+
+
+@pytest.mark.parametrize("until_write", [False, True])
+def test_a_transaction_leaves_a_replica_that_has_become_too_stale(
+    make: MakeStage, *, until_write: bool
+) -> None:
+    stage = make(reads=ReadRules(max_staleness=10), until_write=until_write)
+    client = stage.client()
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+    client.asks(query(begin if until_write else f"{begin} READ ONLY"))
+    client >> SELECT
+    assert stage["r1"].take()
+    stage["r1"] >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    client >> SELECT
+    stage["r1"] << SELECT
+    stage["r1"] >> SELECTED + IN_BLOCK
+    stage.fresh("r1", time.monotonic() - 20)
+    client >> SELECT
+    stage["r1"] << query("ROLLBACK")
+    assert stage["p"].take().endswith(SELECT)
+    stage.close()
+
+
+def test_who_waited_until_the_replica_was_too_stale_reads_elsewhere(make: MakeStage) -> None:
+    stage = make(size=1, reads=ReadRules(max_staleness=10))
+    first, second = stage.client(), stage.client()
+    first >> SELECT
+    stage["r1"] << SELECT
+    second >> SELECT
+    stage.fresh("r1", time.monotonic() - 20)
+    stage["r1"] >> SELECTED + IDLE
+    stage["r1"] << b""
+    stage["p"] << SELECT
     stage.close()
 
 
