@@ -125,6 +125,8 @@ UNSAFE: Final = Decision(
     PRIMARY, Reason.UNSAFE_ENCODING, pin=Pin.UNPARSED, unparsed=True, known_write=True
 )
 
+PARAMETER_STATUS: Final = bytes([B_PARAMETER_STATUS])
+
 # Reasons that only the relay can know.
 PINNED: Final = CODES[Reason.PINNED]
 DDL: Final = CODES[Reason.DDL]
@@ -611,7 +613,7 @@ class Relay(Owner):
         self.server_said_goodbye = False
         server.owner = self
         self.traffic.leases += 1
-        self.is_timed = self.on_replica and len(self.front.held) == 0
+        self.is_timed = self.on_replica and self.front.status == STATUS_IDLE
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = now
         self.is_unused = True
@@ -1230,12 +1232,19 @@ class Relay(Owner):
         ready_done: i64,
         ready_at: i64,
     ) -> None:
-        """Gives the client the whole answers in a chunk, and not the beginning of the next one."""
-        if ready_at < 0 or self.journal.is_checking:
+        """Gives the client the whole answers in a chunk, and not the beginning of the next one, but for
+        ParameterStatus."""
+        if self.journal.is_checking:
             return
         whole = [] if pieces is None else pieces[: int(ready_pieces)]
-        whole.append(splitter.data[ready_done:ready_at])
-        self.forward(b"".join(whole), ready_at, ready_at)
+        if ready_at >= 0:
+            whole.append(splitter.data[ready_done:ready_at])
+            self.forward(b"".join(whole), ready_at, ready_at)
+        if pieces is not None:
+            # Noted as told, these would not come again.
+            news = [piece for piece in pieces[int(ready_pieces) :] if piece[:1] == PARAMETER_STATUS]
+            if news:
+                self.client.write(b"".join(news))
 
     def forward(self, data: bytes, ready_at: i64, end: i64) -> None:
         """Gives the client what came up to `end`, the last ReadyForQuery in it ending at

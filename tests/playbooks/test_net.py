@@ -25,6 +25,7 @@ from tests.playbooks.stage import (
     ROLLED_BACK,
     ROW,
     SELECTED,
+    SET,
     Client,
     Server,
     Stage,
@@ -577,6 +578,22 @@ class TestInATransaction:
         stage["p"] << b""
         answers(stage, client, replica.name, SELECT, SELECTED + IDLE)
         stage.close()
+
+    def test_what_is_reported_is_told_once(self, stage: Stage) -> None:
+        client, replica = in_transaction(stage, SNAPSHOT)
+        both = query("SET timezone = 'X'; SELECT 1")
+        report = write.parameter_status(b"TimeZone", b"X")
+        client >> both
+        replica << both
+        replica >> SET + report + CONFLICT + FAILED
+        client << report
+        other = other_than(stage, replica)
+        other << SNAPSHOT + SELECT
+        other >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+        assert not client.relay.is_timed
+        other << both
+        other >> SET + report + SELECTED + IN_BLOCK
+        client << SET + SELECTED + IN_BLOCK
 
     def test_a_transaction_that_has_failed(self, stage: Stage) -> None:
         """It is run again, with its error: to begin anew it would forget that."""
