@@ -167,6 +167,8 @@ class Moving:
         """In a transaction on a replica comes a batch that does not fit there. True: it needs not be
         sent here any more. The transaction starts anew elsewhere; where that is not possible, session
         state must not be left on a replica."""
+        if self.relay.server_said_goodbye:
+            return False  # to the client too
         if self.roams:
             self._leave(server)
             return True
@@ -231,13 +233,20 @@ class Moving:
         if not self.roams:  # there a batch that does so comes with the move
             self.begun = b""
 
+    @property
+    def chains(self) -> bool:
+        """Whether what was sent last ends the transaction on a replica and begins another one, which
+        may run elsewhere: what was set before is known there alone."""
+        relay = self.relay
+        return self._chains and not relay.carry.touched and relay.pin is None
+
     def chained(self, server: ServerConnection) -> bool:
         """All is answered, and a transaction is open. True: it is a new one, begun by AND CHAIN, which
         is held back as its predecessor was; the replica is left, since it need not be fresh enough for
-        that one. What its predecessor has set is known there alone."""
-        relay = self.relay
-        if not self._chains or relay.carry.touched or relay.pin is not None:
+        that one."""
+        if not self.chains:
             return False
+        relay = self.relay
         self.begun = self._begin
         moved = relay.counters.moved_transactions
         self._leave(server)

@@ -1271,12 +1271,11 @@ class Relay(Owner):
 
     def _is_done_with_server(self) -> bool:
         """It will be released as soon as what has come is read."""
-        return (
-            self.inflight.settled
-            and self.front.status == STATUS_IDLE
-            and self.pin is None
-            and not self.batch.continues
-        )
+        if not self.inflight.settled or self.batch.continues:
+            return False
+        if self.front.status == STATUS_IDLE:
+            return self.pin is None
+        return self.front.status == STATUS_IN_TRANSACTION and self.moving.chains
 
     def settled(self, server: ServerConnection) -> None:
         """ReadyForQuery has come and nothing is owed any more."""

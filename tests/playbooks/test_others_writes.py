@@ -205,6 +205,39 @@ def test_a_chained_transaction_sees_what_was_written_before_it(
     reader << SELECTED + IN_BLOCK
 
 
+def test_a_replica_that_goes_away_when_a_transaction_is_chained(
+    start: Callable[..., Stage],
+) -> None:
+    stage = start("off")
+    reader, replica, primary = stage.client(), stage["r1"], stage["p"]
+    reader >> FIXED + SELECT
+    replica << FIXED + SELECT
+    replica >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    reader << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    reader >> query("COMMIT AND CHAIN")
+    replica >> COMMITTED + IN_BLOCK + error("terminating connection", "57P01", "FATAL")
+    reader << COMMITTED + IN_BLOCK
+    stage.topology("p", dead=("r1",))
+    reader >> SELECT
+    primary << FIXED + SELECT
+
+
+def test_a_transaction_whose_client_was_told_that_it_is_over_does_not_move() -> None:
+    stage = Stage(safety_net=False, rerun_limit=0)
+    reader, replica = stage.client(), stage["r1"]
+    reader >> MOVABLE + SELECT
+    replica << MOVABLE + SELECT
+    replica >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    end = error("terminating connection", "57P01", "FATAL")
+    replica >> end
+    reader << BEGUN + IN_BLOCK + SELECTED + IN_BLOCK + end
+    reader >> INSERT
+    stage["p"] << b""
+    replica.leaves()
+    assert reader.own_transport.closed
+    stage.close()
+
+
 def test_what_a_transaction_has_set_stays_in_the_one_chained_to_it(
     start: Callable[..., Stage],
 ) -> None:
