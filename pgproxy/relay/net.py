@@ -5,7 +5,7 @@
   its answer is the client's. The text of a 25006 is remembered as a write.
 * A recovery conflict: PostgreSQL cancels the statement, or ends the session, because the replica
   has to replay what takes its rows away (40001, 40P01; 57P04 if that is the database). Another
-  replica is asked, the second time the primary.
+  replica is asked, the second time the primary, if that may serve reads.
 * It is lost, in the middle of a read, which may be what broke it: another is asked once.
 
 Nobody can have seen anything of it, since nothing that runs on a replica takes effect, and nothing of

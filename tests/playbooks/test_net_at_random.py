@@ -18,7 +18,7 @@ TEXTS: Final = (
     + [HIDDEN] * 6
     + [INSERT, "SELECT n()", "COMMIT", "COMMIT", "ROLLBACK"]
     + ["BEGIN", "BEGIN READ ONLY", "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"]
-    + ["SAVEPOINT a", "ROLLBACK TO a"]
+    + ["SAVEPOINT a", "ROLLBACK TO a", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"]
 )
 CONTROL: Final = ("BEGIN", "COMMIT", "ROLLBACK")
 FORMS: Final = ["simple"] * 3 + ["unnamed", "again"]
