@@ -71,6 +71,21 @@ class Freshness:
         self._fresh[name] = fresh
         return fresh
 
+    def awaited(self, name: str) -> int | None:
+        """The next position at which that replica is fresher than it is known to be; None if it has
+        replayed all that the primary has said, or where it is is not known."""
+        # Not the newest: who wants no more than what was written before the oldest of them would
+        # wait for the others too.
+        replayed = self._replayed.get(name)
+        if replayed is None:
+            return None
+        found: int | None = None
+        for _asked_at, written in reversed(self._samples):
+            if written <= replayed:
+                break
+            found = written
+        return found
+
     def written_at(self, position: int) -> float:
         """As of when a replica must be fresh to have replayed up to `position` for certain; NEVER
         as long as the primary has not been seen to be there."""

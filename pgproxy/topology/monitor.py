@@ -109,7 +109,12 @@ class Monitor:
             known = self._probers.get(backend.name)
             if known is None:
                 self._probers[backend.name] = Prober(
-                    backend, self._health, self.interval, self.report, self._lost
+                    backend,
+                    self._health,
+                    self.interval,
+                    self.freshness.awaited,
+                    self.report,
+                    self._lost,
                 )
             elif known.backend != backend:
                 known.backend = backend

@@ -8,7 +8,8 @@ evidence still overrules it. A connection that broke is replaced within the same
 end is noticed without waiting for the next one.
 
 While sessions wait for a replica to be fresh enough, the backend is asked for its position in
-between, and for no more than that.
+between, and for no more than that. A replica of version 19 or later is not asked over and over: it
+answers when it has replayed the next position that matters (WAIT FOR LSN), or after a while.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ import asyncpg
 import structlog
 
 from pgproxy.config import Health
-from pgproxy.protocol.lsn import parse_lsn
+from pgproxy.protocol.lsn import format_lsn, parse_lsn
 from pgproxy.topology.access import SecretError, connect, describe
 from pgproxy.topology.model import Backend, Probe
 
@@ -33,6 +34,9 @@ from pgproxy.topology.model import Backend, Probe
 SMALLEST_GAP: Final = 0.1
 # The same between two questions for its position.
 POSITION_GAP: Final = 0.005
+# The first version that has WAIT FOR LSN, and the seconds that it may take at most.
+WAITS_FROM: Final = 19
+LONGEST_WAIT: Final = 0.2
 
 # The timeline of a primary is the one it writes WAL on: pg_control_checkpoint() shows the old one
 # until the first checkpoint after a promotion. A standby's is the highest that any of three
@@ -65,6 +69,9 @@ SELECT in_recovery,
             ELSE pg_current_wal_insert_lsn() END::text AS lsn
 FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state
 """
+
+# A TIMEOUT of 0 is none. What came of the wait, the position shows.
+WAIT: Final = "WAIT FOR LSN '{}' WITH (TIMEOUT '{}ms', NO_THROW)"
 
 # What the connection must not inherit from the role or the server: a standby refuses
 # transactions that are serializable by default.
@@ -100,16 +107,20 @@ class Prober:
         backend: Backend,
         health: Health,
         interval: Callable[[Backend], float],
+        awaited: Callable[[str], int | None],
         report: "Callable[[Prober, Probe], None]",
         lost: "Callable[[Prober], None]",
     ) -> None:
-        """`report` is told every answer; `lost`, that the connection has ended."""
+        """`awaited` names the position that is worth waiting for on a standby; `report` is told every
+        answer; `lost`, that the connection has ended."""
         self._wake: Final = asyncio.Event()  # something is wanted before its time
         self._is_wanted = False  # the whole question
         self.backend = backend
         self._task: asyncio.Task[None] | None = None
         self._health: Final = health
         self._interval: Final = interval
+        self._awaited: Final = awaited
+        self._waiting: asyncio.Timeout | None = None  # around WAIT FOR LSN
         self._to_report: Final = report
         self._lost: Final = lost
         self._connection: Any = None  # asyncpg.Connection
@@ -139,6 +150,9 @@ class Prober:
         """The next question is wanted as soon as the smallest gap allows."""
         self._is_wanted = True
         self._wake.set()
+        if self._waiting is not None:
+            self._waiting.reschedule(0)  # now
+            self._waiting = None
 
     def ask_position(self) -> None:
         """The same for no more than its position."""
@@ -159,17 +173,21 @@ class Prober:
             if not self._is_wanted:
                 await asyncio.sleep(positioned + POSITION_GAP - loop.time())
                 positioned = loop.time()
-                await self._ask_position()
+                await self._ask_position(due)
         await asyncio.sleep(min(due, started + SMALLEST_GAP) - loop.time())
         self._is_wanted = False
         self._wake.clear()
 
-    async def _ask_position(self) -> None:
+    async def _ask_position(self, due: float) -> None:
         connection = self._connection
         if not self._last.alive or self._last.error or connection is None:
             return  # the next question will tell more
-        asked_at = time.monotonic()
         try:
+            if connection.get_server_version().major >= WAITS_FROM:
+                await self._await_replay(connection, due)
+                if self._is_wanted:
+                    return
+            asked_at = time.monotonic()
             async with asyncio.timeout(self._health.timeout):
                 row = await connection.fetchrow(POSITION_QUESTION)
         except TimeoutError as error:
@@ -184,6 +202,25 @@ class Prober:
             self.ask()
             return
         self._report(replace(self._last, lsn=parse_lsn(row["lsn"]), asked_at=asked_at))
+
+    async def _await_replay(self, connection: Any, due: float) -> None:
+        """Until the standby shows more of what the primary has said; not for long, and no longer than
+        until the next question is due or wanted."""
+        position = self._awaited(self.backend.name)
+        wait = min(LONGEST_WAIT, due - asyncio.get_running_loop().time())
+        milliseconds = int(wait * 1000)
+        if position is None or milliseconds < 1:
+            return
+        try:
+            async with asyncio.timeout(wait + self._health.timeout) as self._waiting:
+                # Refused or interrupted (statement_timeout, a recovery conflict): it did not wait.
+                with contextlib.suppress(asyncpg.PostgresError):
+                    await connection.execute(WAIT.format(format_lsn(position), milliseconds))
+        except TimeoutError:
+            if not self._is_wanted:
+                raise
+        finally:
+            self._waiting = None
 
     async def _ask(self) -> None:
         """One question, on the kept connection if it holds, and what follows from the answer."""

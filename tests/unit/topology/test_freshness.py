@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgproxy.topology.freshness import NEVER, SAMPLES, Freshness
+from pgproxy.topology.freshness import NEVER, PAGE_HEADERS, SAMPLES, WAL_PAGE, Freshness
 
 
 def test_a_replica_is_fresh_as_of_the_newest_position_it_has_replayed() -> None:
@@ -155,3 +155,30 @@ def test_another_server_under_the_same_name_starts_with_nothing() -> None:
     freshness.forget("a")
     assert freshness.replica_at("a", 50) == 0.0
     freshness.forget("never seen")
+
+
+def test_what_is_waited_for_is_the_next_position_not_the_newest() -> None:
+    freshness = Freshness()
+    assert freshness.awaited("a") is None
+    freshness.primary_at(1.0, 100)
+    assert freshness.awaited("a") is None, "nobody knows where it is"
+    freshness.replica_at("a", 50)
+    freshness.primary_at(2.0, 200)
+    freshness.primary_at(3.0, 300)
+    assert freshness.awaited("a") == 100
+    freshness.replica_at("a", 100)
+    assert freshness.awaited("a") == 200
+    freshness.replica_at("a", 299)
+    assert freshness.awaited("a") == 300
+    freshness.replica_at("a", 300)
+    assert freshness.awaited("a") is None
+    freshness.forget("a")
+    assert freshness.awaited("a") is None
+
+
+def test_no_standby_is_waited_for_where_it_never_gets() -> None:
+    """The header of the next page is reserved, and not yet written."""
+    freshness = Freshness()
+    freshness.replica_at("a", WAL_PAGE - 100)
+    freshness.primary_at(1.0, WAL_PAGE + PAGE_HEADERS[0])
+    assert freshness.awaited("a") == WAL_PAGE
