@@ -147,5 +147,6 @@ def test_reasons_are_told_with_what_they_mean(fresh: ProxyProcess) -> None:
     assert {name: row["meaning"] for name, row in rows.items()} == {
         reason.value: sentence for reason, sentence in SENTENCES.items()
     }
-    assert (rows["read"]["primary"], rows["read"]["replica"]) == (0, 1)
+    counts = {name: (row["primary"], row["replica"]) for name, row in rows.items()}
+    assert counts["read"] == (0, 1), counts
     assert (rows["set_route"]["primary"], rows["set_route"]["replica"]) == (1, 0)

@@ -48,9 +48,7 @@ class Backend(Protocol):
         """Where it listens."""
 
 
-UNKNOWN_STALENESS: Final = re.compile(
-    r"^pgproxy_backend_staleness_seconds\{.*\} \+Inf", re.MULTILINE
-)
+STALENESS: Final = re.compile(r"^pgproxy_backend_staleness_seconds\{.*\} (\S+)", re.MULTILINE)
 
 
 class ProxyError(Exception):
@@ -165,9 +163,13 @@ class ProxyProcess:
                 raise ProxyError(f"not ready in time:\n{self.stderr}")
             time.sleep(0.02)
         # Before it knows how fresh they are, replicas serve nobody. One that is paused never is.
-        deadline = min(deadline, time.monotonic() + 2)
-        while UNKNOWN_STALENESS.search(self.get("/metrics")[1]) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 35  # max_standby_streaming_delay is 30 s
+        while self._is_stale() and time.monotonic() < deadline:
             time.sleep(0.02)
+
+    def _is_stale(self) -> bool:
+        """Whether a replica is so old, or so unknown, that reads avoid it."""
+        return any(float(value) > 5 for value in STALENESS.findall(self.get("/metrics")[1]))
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a GET on its HTTP port."""
