@@ -13,6 +13,7 @@ from mypy_extensions import i64
 from pgproxy.errors import INVALID_PARAMETER_VALUE, PgError
 from pgproxy.frames import write
 from pgproxy.protocol.lsn import format_lsn, parse_lsn
+from pgproxy.protocol.settings import parse_bool
 
 ROUTE: Final = "pgproxy.route"
 TRACE: Final = "pgproxy.trace"
@@ -27,10 +28,6 @@ NOT_SET: Final = -2
 
 ROUTES: Final = {"auto": AUTO, "primary": TO_PRIMARY, "replica": TO_REPLICA}
 ROUTE_NAMES: Final = {AUTO: "auto", TO_PRIMARY: "primary", TO_REPLICA: "replica"}
-
-# What parse_bool() takes in PostgreSQL; it takes unique beginnings too.
-_ON: Final = ("on", "1", "t", "tr", "tru", "true", "y", "ye", "yes")
-_OFF: Final = ("off", "of", "0", "f", "fa", "fal", "fals", "false", "n", "no")
 
 # As of when a replica must be fresh to show pgproxy.min_lsn: not known yet.
 NOT_KNOWN: Final = float("inf")
@@ -70,11 +67,10 @@ def parse_own(name: str, value: str) -> int:
         return parse_route(value)
     if name == MIN_LSN:
         return parse_min_lsn(value)
-    if value in _ON:
-        return 1
-    if value in _OFF:
-        return 0
-    raise PgError(INVALID_PARAMETER_VALUE, f'parameter "{name}" requires a Boolean value')
+    switch = parse_bool(value)
+    if switch is None:
+        raise PgError(INVALID_PARAMETER_VALUE, f'parameter "{name}" requires a Boolean value')
+    return int(switch)
 
 
 @final
@@ -112,10 +108,6 @@ class Session:
         """From now on somebody wants to be told of its statements."""
         self.is_observed = True
         self._apply()
-
-    def set_route(self, value: str, *, local: bool, in_transaction: bool) -> None:
-        """SET [LOCAL] pgproxy.route, or RESET with an empty value. Raises `PgError` (22023)."""
-        self.set(ROUTE, value, local=local, in_transaction=in_transaction)
 
     def set(self, name: str, value: str, *, local: bool, in_transaction: bool) -> None:
         """SET [LOCAL], or RESET with an empty value. Raises `PgError` (22023)."""

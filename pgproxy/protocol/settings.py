@@ -90,6 +90,11 @@ _KINDS_MEANING_NOTHING: Final = (
 )  # fmt: skip
 
 
+# Unique beginnings are enough.
+_ON: Final = frozenset({"on", "1", "t", "tr", "tru", "true", "y", "ye", "yes"})
+_OFF: Final = frozenset({"off", "of", "0", "f", "fa", "fal", "fals", "false", "n", "no"})
+
+
 @final
 class Settings:
     """Values by name (in lower case), in the order in which they were set. Never changed once
@@ -207,6 +212,14 @@ class Effect:
 
     def __repr__(self) -> str:
         return f"<Effect {self.fields()}>"
+
+
+def parse_bool(word: str) -> bool | None:
+    """The value of a Boolean setting, in lower case, as PostgreSQL's parse_bool() takes it; None: it
+    takes no such word."""
+    if word in _ON:
+        return True
+    return False if word in _OFF else None
 
 
 def setting_name(name: str) -> str:

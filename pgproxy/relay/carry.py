@@ -40,6 +40,7 @@ from pgproxy.protocol.settings import (
     changed,
     is_custom,
     is_too_much,
+    parse_bool,
     read_row,
     reset,
     restore,
@@ -489,11 +490,8 @@ class Carry:
 
 
 def is_on(value: str) -> bool:
-    """Whether the value of a Boolean setting, as written, is true: parse_bool() in PostgreSQL."""
-    word = value.strip().lower()
-    return word in ("on", "1") or (
-        word != "" and ("true".startswith(word) or "yes".startswith(word))
-    )
+    """Whether the value of a Boolean setting, as written, is true."""
+    return bool(parse_bool(value.strip().lower()))
 
 
 def _executes_once(batch: BatchReader) -> bool:

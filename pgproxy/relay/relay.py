@@ -32,6 +32,7 @@ from pgproxy.frames.codes import (
     STATUS_IDLE,
     STATUS_IN_TRANSACTION,
 )
+from pgproxy.frames.read import is_fatal
 from pgproxy.frames.splitter import NEED_DATA, Splitter
 from pgproxy.protocol.channels import HAS_SET
 from pgproxy.protocol.inflight import (
@@ -692,9 +693,7 @@ class Relay(Owner):
             self.sequences.hide(server)
         if batch.may_write and not self.on_replica:
             self.sequences.sent(batch)
-            if self.context.keeps_watermark:
-                self.writing = True
-                self.writing_for_all = self.context.shared_watermark is not None
+            self._is_writing()
         if batch.simple:
             batch.unnamed = None
         if not batch.effects and self.carry.touched:
@@ -733,6 +732,9 @@ class Relay(Owner):
     def wrote(self) -> None:
         """What was taken for a read is sent to the primary, where it may write."""
         self.sequences.wrote()
+        self._is_writing()
+
+    def _is_writing(self) -> None:
         if self.context.keeps_watermark:
             self.writing = True
             self.writing_for_all = self.context.shared_watermark is not None
@@ -1476,7 +1478,7 @@ class Relay(Owner):
         splitter = server.splitter
         end = splitter.end if splitter.end < splitter.size else splitter.size
         body = splitter.data[splitter.start + 5 : end]
-        if b"\x00VFATAL\x00" in body or b"\x00VPANIC\x00" in body:
+        if is_fatal(body):
             self.server_said_goodbye = True
         if CHANGED in body:
             self.context.registry.retire()  # whoever changed the schema did not do it through us

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, final
 
-from pgproxy.routing.catalogue import VOLATILE, Catalogue
+from pgproxy.routing.catalogue import VOLATILE, Catalogue, takes
 from pgproxy.routing.decision import Reason
 from pgproxy.routing.functions import (
     SEQUENCE_COLUMNS,
@@ -173,7 +173,7 @@ class Bodies:
             if self._lists.reads([schema, name]):
                 continue
             for overload in overloads:
-                if overload & VOLATILE and (word.is_called or _takes_one(overload)):
+                if overload & VOLATILE and (word.is_called or takes(overload, 1)):
                     return f"function {schema}.{name}"
             used.append(("function", schema, name))
         return ""
@@ -227,10 +227,6 @@ class Bodies:
                 if _NAME.fullmatch(name) is None
             ]
         return self._others
-
-
-def _takes_one(overload: int) -> bool:
-    return overload & 255 <= 1 <= overload >> 8 & 255
 
 
 def _lower(name: str) -> str:

@@ -17,6 +17,12 @@ ANY_NUMBER: Final = 255
 _DIGEST: Final = (1 << 64) - 1
 
 
+def takes(overload: int, arity: int) -> bool:
+    """Whether a call may give it so many arguments."""
+    most = overload >> 8 & 255
+    return overload & 255 <= arity and (arity <= most or most == ANY_NUMBER)
+
+
 @final
 class Relation:
     """A relation that is more than a plain table. `kind`: view, policy (row security), unlogged,

@@ -2,8 +2,8 @@
 
 BEGIN is held back: it is answered at once and sent, hidden, in front of the first statement, which
 shows where the transaction has to go; SET TRANSACTION behind it likewise. So a transaction may have
-begun, ended or even failed without any server knowing. The rest that needs no server: SET and SHOW of pgproxy's own settings,
-LISTEN, Close and Sync, and Parse of a text that some server has accepted before.
+begun, ended or even failed without any server knowing. The rest that needs no server: SET and SHOW of
+pgproxy's own settings, LISTEN, Close and Sync, and Parse of a text that some server has accepted before.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """What a name in a statement stands for, as far as a read may use it. PURE.
 
 `Lookup` knows PostgreSQL's own objects alone, by the lists of functions.py; what it is not sure of is
-no read. It serves while a database's catalogue is not loaded; `Namespace` (catalogue.py) knows more.
+no read. It serves while a database's catalogue is not loaded; `Namespace` (namespace.py) knows more.
 """
 
 import re

@@ -12,7 +12,7 @@ from typing import Final, final
 from pglast.parser import ParseError
 
 from pgproxy.routing.bodies import Bodies
-from pgproxy.routing.catalogue import ANY_NUMBER, VOLATILE, Catalogue, Relation
+from pgproxy.routing.catalogue import VOLATILE, Catalogue, Relation, takes
 from pgproxy.routing.decision import Pin, Reason
 from pgproxy.routing.functions import type_reason
 from pgproxy.routing.lookup import OF_THE_TRANSACTION, FunctionLists, Lookup, Verdict
@@ -82,8 +82,7 @@ class Namespace(Lookup):
         inside = ""
         for schema in self._where(names, functions):
             for overload in functions.get(schema, {}).get(name, ()):
-                most = overload >> 8 & 255
-                if arity < overload & 255 or (arity > most and most != ANY_NUMBER):
+                if not takes(overload, arity):
                     continue
                 if overload & VOLATILE:
                     return Verdict(Reason.VOLATILE_FUNCTION, f"function {'.'.join(names)}")

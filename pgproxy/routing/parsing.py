@@ -22,13 +22,18 @@ def statements_of(sql: bytes) -> tuple[bytes, list[Tree]]:
     """The text as it was parsed, in UTF-8, and libpg_query's list of statements in it."""
     if b"\0" in sql:
         raise ValueError("a zero byte")
-    try:
-        text = sql.decode("utf-8")
-    except UnicodeDecodeError:
-        # Every byte above 127 is a letter to the grammar, whichever character it is.
-        text = sql.decode("latin-1")
+    text = as_letters(sql)
     # libpg_query's JSON is five times as fast as pglast's own nodes.
     return text.encode(), json.loads(parse_sql_json(text)).get("stmts", [])
+
+
+def as_letters(sql: bytes) -> str:
+    """The text as the grammar reads it."""
+    try:
+        return sql.decode("utf-8")
+    except UnicodeDecodeError:
+        # Every byte above 127 is a letter to the grammar, whichever character it is.
+        return sql.decode("latin-1")
 
 
 def part_of(text: bytes, statement: Tree) -> bytes:

@@ -427,17 +427,16 @@ def _modes(options: Tree) -> tuple[bool, bool, str]:
     refused = False
     isolation = ""
     for option in options:
-        constant = option["DefElem"].get("arg", {}).get("A_Const", {})
         if _name(option) == "transaction_read_only":
-            read_only = constant.get("ival", {}).get("ival", 0) != 0  # the last one holds, but
+            read_only = _mode(option) == "on"  # the last one holds, but
             refused = refused or not read_only  # a standby refuses READ WRITE anywhere
         elif _name(option) == _ISOLATION:
-            isolation = str(constant.get("sval", {}).get("sval", ""))
+            isolation = _mode(option)
     return read_only, refused or isolation == _SERIALIZABLE, isolation
 
 
 def _mode(option: Tree) -> str:
-    """What SHOW tells of the setting behind an option of SET SESSION CHARACTERISTICS."""
+    """The value of an option, as SHOW tells that of the setting behind it."""
     constant = option["DefElem"].get("arg", {}).get("A_Const", {})
     if _name(option) == _ISOLATION:
         return str(constant.get("sval", {}).get("sval", ""))

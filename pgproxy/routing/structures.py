@@ -16,6 +16,7 @@ from pgproxy.routing.classify import DATA_CHANGING_WORDS, READING_WORDS, SHORT
 from pgproxy.routing.decision import Decision, Reason
 from pgproxy.routing.key import COMMENT, LINE_COMMENT, NUMBER, STRING
 from pgproxy.routing.lexer import first_word, is_one_statement
+from pgproxy.routing.parsing import as_letters
 from pgproxy.telemetry.counters import Structure
 
 # Characters of a text that are kept, to be shown.
@@ -121,10 +122,7 @@ def _from_key(key: bytes) -> str:
 
 def _from_tokens(sql: bytes) -> str:
     """The same for a text that has no key."""
-    try:
-        text = sql.decode("utf-8")
-    except UnicodeDecodeError:
-        text = sql.decode("latin-1")
+    text = as_letters(sql)
     try:
         tokens = scan(text)
     except ParseError:

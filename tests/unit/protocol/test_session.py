@@ -18,7 +18,7 @@ from pgproxy.protocol.session import (
 
 
 def set_in_block(session: Session, value: str, *, local: bool = False) -> None:
-    session.set_route(value, local=local, in_transaction=True)
+    session.set(ROUTE, value, local=local, in_transaction=True)
 
 
 def test_the_values_of_a_route() -> None:
@@ -39,22 +39,22 @@ def test_an_impossible_route_is_refused_with_what_is_possible() -> None:
 
 def test_set_holds_until_reset() -> None:
     session = Session(TO_REPLICA)
-    session.set_route("primary", local=False, in_transaction=False)
+    session.set(ROUTE, "primary", local=False, in_transaction=False)
     assert session.route == TO_PRIMARY
-    session.set_route("", local=False, in_transaction=False)
+    session.set(ROUTE, "", local=False, in_transaction=False)
     assert session.route == TO_REPLICA
 
 
 def test_an_impossible_value_changes_nothing() -> None:
     session = Session()
     with pytest.raises(PgError):
-        session.set_route("nowhere", local=False, in_transaction=False)
+        session.set(ROUTE, "nowhere", local=False, in_transaction=False)
     assert session.route == AUTO
 
 
 def test_set_local_outside_a_transaction_has_no_effect() -> None:
     session = Session()
-    session.set_route("primary", local=True, in_transaction=False)
+    session.set(ROUTE, "primary", local=True, in_transaction=False)
     assert session.route == AUTO
 
 
@@ -87,7 +87,7 @@ def test_set_local_hides_the_set_before_it_until_commit() -> None:
 
 def test_a_rolled_back_set_did_not_happen() -> None:
     session = Session()
-    session.set_route("primary", local=False, in_transaction=False)
+    session.set(ROUTE, "primary", local=False, in_transaction=False)
     set_in_block(session, "replica")
     session.end(committed=False)
     assert session.route == TO_PRIMARY
@@ -218,7 +218,7 @@ def test_a_released_savepoint_takes_nothing_back() -> None:
 
 def test_reset_all_returns_to_the_beginning_unless_it_is_rolled_back() -> None:
     session = Session(TO_REPLICA)
-    session.set_route("primary", local=False, in_transaction=False)
+    session.set(ROUTE, "primary", local=False, in_transaction=False)
     session.set(TRACE, "on", local=False, in_transaction=False)
     session.reset_all(in_transaction=True)
     assert (session.route, session.trace) == (TO_REPLICA, False)
@@ -232,11 +232,11 @@ def test_a_rule_gives_the_route_where_the_session_has_not_said_one() -> None:
     session = Session()
     session.ruled(TO_PRIMARY, "rule 1")
     assert (session.route, session.by_rule) == (TO_PRIMARY, True)
-    session.set_route("auto", local=False, in_transaction=False)
+    session.set(ROUTE, "auto", local=False, in_transaction=False)
     assert (session.route, session.by_rule) == (AUTO, False)
     session.ruled(TO_REPLICA, "rule 2")
     assert (session.route, session.by_rule) == (AUTO, False)
-    session.set_route("", local=False, in_transaction=False)
+    session.set(ROUTE, "", local=False, in_transaction=False)
     assert (session.route, session.by_rule) == (TO_REPLICA, True)
     asked = Session(AUTO)
     asked.ruled(TO_PRIMARY, "rule 1")

@@ -68,8 +68,12 @@ def catalogues() -> Catalogues:
     return catalogues
 
 
-@pytest.fixture
-def registry(stage: Stage, pods: Kubernetes, catalogues: Catalogues) -> CollectorRegistry:
+def exporting(
+    stage: Stage,
+    structures: Structures = STRUCTURES,
+    pods: Kubernetes | None = None,
+    catalogues: Catalogues | None = None,
+) -> CollectorRegistry:
     return make_registry(
         ProxyCollector(
             stage.counters,
@@ -80,7 +84,7 @@ def registry(stage: Stage, pods: Kubernetes, catalogues: Catalogues) -> Collecto
             prepared=stage.registry,
             listening=Listening(stage.cluster),
             drain=Drain(),
-            structures=STRUCTURES,
+            structures=structures,
             top_queries=2,
             version="1.2.3",
             mode="interpreted",
@@ -88,6 +92,11 @@ def registry(stage: Stage, pods: Kubernetes, catalogues: Catalogues) -> Collecto
             catalogues=catalogues,
         )
     )
+
+
+@pytest.fixture
+def registry(stage: Stage, pods: Kubernetes, catalogues: Catalogues) -> CollectorRegistry:
+    return exporting(stage, pods=pods, catalogues=catalogues)
 
 
 def play(stage: Stage) -> None:
@@ -171,21 +180,7 @@ def test_what_the_watch_of_the_pods_has_done(registry: CollectorRegistry) -> Non
 
 
 def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:
-    collector = ProxyCollector(
-        stage.counters,
-        stage.cluster,
-        ROUTERS.memory,
-        clients=stage.clients,
-        replication=(),
-        prepared=stage.registry,
-        listening=Listening(stage.cluster),
-        drain=Drain(),
-        structures=STRUCTURES,
-        top_queries=2,
-        version="1.2.3",
-        mode="interpreted",
-    )
-    names = {metric.name for metric in make_registry(collector).collect()}
+    names = {metric.name for metric in exporting(stage).collect()}
     assert "pgproxy_clients" in names
     assert not {name for name in names if "kubernetes" in name or "topology_age" in name}
 
@@ -215,22 +210,7 @@ def test_the_heaviest_structures_have_series_and_no_others(stage: Stage) -> None
     long = router.decide(b"SELECT " + b"x" * 200).structure
     assert long is not None
     long.primary, long.seconds = 100, 9.0
-    registry = make_registry(
-        ProxyCollector(
-            stage.counters,
-            stage.cluster,
-            ROUTERS.memory,
-            clients=stage.clients,
-            replication=(),
-            prepared=stage.registry,
-            listening=Listening(stage.cluster),
-            drain=Drain(),
-            structures=structures,
-            top_queries=2,
-            version="1.2.3",
-            mode="interpreted",
-        )
-    )
+    registry = exporting(stage, structures)
     families = {metric.name: metric for metric in registry.collect()}
     calls = families["pgproxy_queries"].samples
     assert {sample.labels["query"] for sample in calls} == {
