@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,8 +80,7 @@ async def serving(
 async def until_served(proxy: ProxyProcess) -> None:
     event = await asyncio.to_thread(proxy.wait_event, "listening")
     proxy.port = event["port"]
-    while (await get(proxy, "/readyz"))[0] != 200:  # noqa: ASYNC110 - it is another process
-        await asyncio.sleep(0.02)
+    await asyncio.to_thread(proxy.wait_ready, time.monotonic() + 30)
 
 
 async def get(proxy: ProxyProcess, path: str) -> tuple[int, str]:
