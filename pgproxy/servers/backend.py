@@ -4,6 +4,7 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.servers.limits import Limit
 from pgproxy.servers.turns import Turns
 
 # The part that one reply has in a backend's latency, and how many times that it counts at most: one
@@ -14,15 +15,25 @@ OUTLIER: Final = 4.0
 
 @final
 class Backend:
-    """One PostgreSQL server of the topology. `load` counts leases and waiters of all its pools."""
+    """One PostgreSQL server of the topology. `load` counts leases and waiters of all its pools,
+    `running` the statements and transactions in flight, of which there may be `max_concurrent`."""
 
-    def __init__(self, name: str, host: str, port: int, weight: float, max_logins: int = 8) -> None:
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        weight: float,
+        max_logins: int = 8,
+        max_concurrent: int = 0,
+    ) -> None:
         self.name = name
         self.host = host
         self.port = port
         self.weight = weight
         self.logins = Turns(max_logins)  # of all its pools
         self.load: i64 = 0
+        self.running = Limit(("limits", "max_concurrent_per_backend", name), max_concurrent)
         self.writable = False
         self.is_asked_for_long_keys = True  # that is, for protocol 3.2
         self.leases: i64 = 0  # since start
