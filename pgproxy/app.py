@@ -19,13 +19,15 @@ from pgproxy.clients.drain import Drain
 from pgproxy.clients.listener import Listener
 from pgproxy.clients.login import ClientLogin
 from pgproxy.clients.passthrough import Passthroughs, Rules
+from pgproxy.clients.timekeeper import Timekeeper
 from pgproxy.clients.users import Users
-from pgproxy.config import Config, notices
+from pgproxy.config import Config, Listen, Server, Timeouts, notices
 from pgproxy.configfile import leaves, toml_text
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.settings import SettingsTable
 from pgproxy.relay.context import RelayContext
+from pgproxy.relay.deadlines import KINDS, TimeLimitTable
 from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.decision import REASONS
 from pgproxy.routing.lookup import FunctionLists
@@ -43,6 +45,7 @@ from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, PoolContext
 from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
+from pgproxy.servers.sockets import TcpOptions
 from pgproxy.telemetry.averages import PERIOD, Averages
 from pgproxy.telemetry.columns import COLUMNS
 from pgproxy.telemetry.counters import Counters
@@ -116,7 +119,13 @@ class Proxy:
         trusts_all = config.auth.method == "trust"
         path = config.auth.users_file
         self.users = Users(path if path is not None and (path.exists() or not trusts_all) else None)
-        server_login = ServerLogin(keyring, self.users.credentials, config.server.connect_timeout)
+        server_login = ServerLogin(
+            keyring,
+            self.users.credentials,
+            connect_timeout=config.server.connect_timeout,
+            login_timeout=config.server.login_timeout,
+            tcp=_tcp_options(config.server),
+        )
         in_kubernetes = config.discovery.mode == "kubernetes"
         self.monitor = Monitor(
             None if in_kubernetes else static.backends(config.discovery),
@@ -191,12 +200,14 @@ class Proxy:
             {name: entry.mode for name, entry in config.pool.databases.items()},
             {name: entry.mode for name, entry in config.pool.users.items()},
         )
+        time_limits = _time_limits(config.timeouts)
         relays = RelayContext(
             routers=self.routers,
             registry=self.registry,
             settings=settings,
             counters=self.counters,
             modes=modes,
+            time_limits=time_limits,
             watermark=config.consistency.read_your_writes,
             rerun_limit=config.health.rerun_limit,
             safety_net=config.routing.safety_net,
@@ -225,9 +236,10 @@ class Proxy:
             self.counters,
             self.passthroughs,
             max_clients=config.listen.max_clients,
-            login_timeout=config.timeouts.client_login,
+            tcp=_tcp_options(config.listen),
             spawn=self.tasks.spawn,
         )
+        self.timekeeper = Timekeeper(self.listener.clients, time_limits.shortest)
         self.drain = Drain(
             self.listener,
             accept=config.listen.drain_accept_seconds,
@@ -316,6 +328,8 @@ class Proxy:
         self.tasks.spawn(self._vital("monitor", self.monitor.run()))
         self.tasks.spawn(self._vital("janitor", self.janitor.run()))
         self.tasks.spawn(self._vital("catalogues", self.catalogues.run()))
+        if self.timekeeper.is_needed:
+            self.tasks.spawn(self._vital("timekeeper", self.timekeeper.run()))
         self.tasks.spawn(self._average())
         try:
             await self._first_round()
@@ -479,6 +493,23 @@ class Proxy:
 
     def _replica_seen(self, name: str, fresh_as_of: float) -> None:
         self.cluster.fresh(name, fresh_as_of)
+
+
+def _time_limits(timeouts: Timeouts) -> TimeLimitTable:
+    return TimeLimitTable(
+        {kind: getattr(timeouts, kind) for kind in KINDS},
+        {name: entry.model_dump() for name, entry in timeouts.databases.items()},
+        {name: entry.model_dump() for name, entry in timeouts.users.items()},
+    )
+
+
+def _tcp_options(section: Listen | Server) -> TcpOptions:
+    return TcpOptions(
+        idle=section.tcp_keepalive_idle,
+        interval=section.tcp_keepalive_interval,
+        count=section.tcp_keepalive_count,
+        user_timeout=section.tcp_user_timeout,
+    )
 
 
 def _settings(config: Config) -> list[tuple[str, str, str]]:

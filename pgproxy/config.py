@@ -88,6 +88,39 @@ Interval = Annotated[
     float,
     Field(strict=True, ge=0.05, allow_inf_nan=False, description="seconds, 0.05 or more"),
 ]
+OptionalSeconds = Annotated[
+    float | None,
+    Field(strict=True, ge=0, allow_inf_nan=False, description="seconds, or 0 for no limit"),
+]
+# As far as Linux goes (MAX_TCP_KEEPIDLE and its like in net/tcp.h).
+KeepAliveSeconds = Annotated[
+    int,
+    Field(
+        strict=True,
+        ge=0,
+        le=32_767,
+        description="a whole number of seconds up to 32767, or 0 for the system's default",
+    ),
+]
+KeepAliveProbes = Annotated[
+    int,
+    Field(
+        strict=True,
+        ge=0,
+        le=127,
+        description="a whole number up to 127, or 0 for the system's default",
+    ),
+]
+UserTimeout = Annotated[
+    float,
+    Field(
+        strict=True,
+        ge=0,
+        le=2_000_000,
+        allow_inf_nan=False,
+        description="seconds up to 2000000, or 0 for the system's default",
+    ),
+]
 ClusterName = Annotated[
     str,
     Field(
@@ -143,6 +176,10 @@ class Listen(_Section):
     workers: Positive = 1
     drain_accept_seconds: Seconds = 10.0
     drain_timeout: Seconds = 60.0
+    tcp_keepalive_idle: KeepAliveSeconds = 30
+    tcp_keepalive_interval: KeepAliveSeconds = 10
+    tcp_keepalive_count: KeepAliveProbes = 3
+    tcp_user_timeout: UserTimeout = 0.0
     tls_cert_file: OptionalFile = None
     tls_key_file: OptionalFile = None
     tls_ca_file: OptionalFile = None
@@ -171,7 +208,13 @@ class Server(_Section):
     """How the proxy logs in to PostgreSQL."""
 
     connect_timeout: SecondsOrOff = 3.0
+    login_timeout: SecondsOrOff = 15.0
     max_logins_at_once: Positive = 8
+    tcp_keepalive_idle: KeepAliveSeconds = 30
+    tcp_keepalive_interval: KeepAliveSeconds = 10
+    tcp_keepalive_count: KeepAliveProbes = 3
+    # A pod whose node has died answers nothing, not even a refusal.
+    tcp_user_timeout: UserTimeout = 15.0
     tls_mode: TlsMode = "prefer"
     tls_ca_file: OptionalFile = None
     tls_cert_file: OptionalFile = None
@@ -226,14 +269,32 @@ class Limits(_Section):
     queue_size: Cap = 0
 
 
+class TimeoutEntry(_Section):
+    """What is different for one database or one user."""
+
+    client_login: OptionalSeconds = None
+    query: OptionalSeconds = None
+    transaction: OptionalSeconds = None
+    idle_in_transaction: OptionalSeconds = None
+    client_idle: OptionalSeconds = None
+
+
+TimeoutEntries = Annotated[
+    dict[str, TimeoutEntry],
+    Field(description="a table for each name such as { reports = { query = 600 } }"),
+]
+
+
 class Timeouts(_Section):
     """How long a client may take for what."""
 
     client_login: SecondsOrOff = 60.0
     query: SecondsOrOff = 0.0
-    idle_in_transaction: SecondsOrOff = 0.0
     transaction: SecondsOrOff = 0.0
+    idle_in_transaction: SecondsOrOff = 0.0
     client_idle: SecondsOrOff = 0.0
+    databases: TimeoutEntries = {}
+    users: TimeoutEntries = {}
 
 
 class RoutingRule(_Section):
@@ -385,10 +446,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "limits.max_concurrent": (0,),
     "limits.max_concurrent_per_backend": (0,),
     "limits.queue_size": (0,),
-    "timeouts.query": (0.0,),
-    "timeouts.idle_in_transaction": (0.0,),
-    "timeouts.transaction": (0.0,),
-    "timeouts.client_idle": (0.0,),
     "discovery.mode": ("static", "kubernetes"),
 }
 

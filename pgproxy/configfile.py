@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Final, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -78,7 +79,7 @@ def toml_text(value: object) -> str:
     if isinstance(value, int | float):
         return str(value).removesuffix(".0")
     if isinstance(value, BaseModel):
-        return _inline({name: toml_text(item) for name, item in value})
+        return _inline({name: toml_text(item) for name, item in value if item is not None})
     if isinstance(value, dict):
         return _inline({_toml_key(name): toml_text(item) for name, item in value.items()})
     if isinstance(value, tuple | list):
@@ -286,7 +287,9 @@ def _kind(field: FieldInfo | None) -> Any:
     annotation = field.annotation
     if get_origin(annotation) in (tuple, dict, Literal):
         return get_origin(annotation)
-    return Path if Path in get_args(annotation) else annotation
+    if isinstance(annotation, UnionType):
+        (annotation,) = set(get_args(annotation)) - {NoneType}
+    return annotation
 
 
 def _is_model(kind: Any) -> bool:

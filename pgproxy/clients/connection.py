@@ -4,6 +4,8 @@ It does not derive from asyncio.Protocol: a class compiled by mypyc cannot, and 
 for the methods.
 """
 
+import fcntl
+import termios
 import time
 from collections.abc import Callable
 from typing import Any, final
@@ -70,6 +72,13 @@ class ClientConnection(Sink):
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
+
+    @property
+    def has_unread(self) -> bool:
+        """Bytes have arrived that the event loop has not read yet."""
+        number = self.transport.get_extra_info("socket").fileno()
+        answer: bytes = fcntl.ioctl(number, termios.FIONREAD, b"\0\0\0\0")
+        return any(answer)
 
     def cancel(self, done: Callable[[], None]) -> None:
         """A CancelRequest has come for it; `done` is called once that has had its effect."""

@@ -34,7 +34,7 @@ from pgproxy.frames.table import TEXT, Columns, Value
 from pgproxy.protocol.commands import SESSION_SETTINGS, Command, parse, split, unknown
 from pgproxy.protocol.startup import StartupMessage
 from pgproxy.servers.exchange import Exchange
-from pgproxy.servers.login import keep_alive, read_frame
+from pgproxy.servers.login import read_frame
 
 _log = structlog.stdlib.get_logger()
 
@@ -215,7 +215,6 @@ class Session:
         exchange = self._exchange
         try:
             exchange.write(self._welcome())
-            keep_alive(exchange.transport.get_extra_info("socket"))
             while True:
                 kind, body = await read_frame(exchange, MAX_MESSAGE)
                 if kind == codes.F_TERMINATE:

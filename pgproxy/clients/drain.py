@@ -5,10 +5,8 @@ drain, the second ends it at once. Log: one line a second while clients are ther
 """
 
 import asyncio
-import fcntl
 import random
 import re
-import termios
 import time
 from collections import Counter
 from typing import Final
@@ -228,7 +226,7 @@ class Drain:
         """Sees off a client between transactions, unless its next statement is here already."""
         relay = client.relay
         assert relay is not None
-        if not _unread(client):
+        if not client.has_unread:
             relay.fail(GOING_AWAY)
 
     def _cut_off(self, client: ClientConnection) -> None:
@@ -269,10 +267,3 @@ def state_of(client: ClientConnection) -> State:
 def _unsent(client: ClientConnection) -> int:
     size: int = client.transport.get_write_buffer_size()
     return size
-
-
-def _unread(client: ClientConnection) -> bool:
-    """Whether bytes have arrived that the event loop has not read yet."""
-    number = client.transport.get_extra_info("socket").fileno()
-    answer = fcntl.ioctl(number, termios.FIONREAD, b"\0\0\0\0")
-    return any(answer)

@@ -23,9 +23,10 @@ from pgproxy.errors import (
 from pgproxy.frames import write
 from pgproxy.protocol.startup import StartupMessage
 from pgproxy.relay.context import RelayContext
+from pgproxy.relay.deadlines import NEVER, TimeLimits
 from pgproxy.relay.relay import Relay
 from pgproxy.servers.exchange import Exchange
-from pgproxy.servers.login import keep_alive
+from pgproxy.servers.sockets import TcpOptions, keep_alive
 from pgproxy.telemetry.counters import Counters
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Listener:
         passthroughs: Passthroughs,
         *,
         max_clients: int,
-        login_timeout: float,
+        tcp: TcpOptions,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._login = login
@@ -64,7 +65,7 @@ class Listener:
         self._counters = counters
         self.passthroughs: Final = passthroughs
         self._max_clients = max_clients
-        self._login_timeout = login_timeout or None  # 0 = no limit
+        self._tcp = tcp
         self._spawn = spawn
         self._server: asyncio.Server | None = None
         self._arriving: set[asyncio.Timeout] = set()  # of connections that are still logging in
@@ -116,10 +117,13 @@ class Listener:
                 timeout.reschedule(now)
 
     def _connected(self, exchange: Exchange) -> None:
+        keep_alive(exchange.transport.get_extra_info("socket"), self._tcp)
         self._spawn(self._receive(exchange))
 
     async def _receive(self, exchange: Exchange) -> None:
-        timeout = asyncio.timeout(0 if self._turns_away else self._login_timeout)
+        began = asyncio.get_running_loop().time()
+        limits = self._relays.time_limits
+        timeout = asyncio.timeout(0 if self._turns_away else _seconds(limits.of("", "")))
         self._arriving.add(timeout)
         try:
             async with timeout:
@@ -127,6 +131,9 @@ class Listener:
                 if message is None:
                     exchange.close()
                     return
+                if not self._turns_away:
+                    seconds = _seconds(limits.of(message.database, message.user))
+                    timeout.reschedule(None if seconds is None else began + seconds)
                 if message.database not in CONSOLE_DATABASES:
                     self._admit()
                 if message.replication:
@@ -140,6 +147,8 @@ class Listener:
         except PgError as error:
             self._refuse(exchange, error)
         except TimeoutError:
+            if not self._turns_away:
+                self._counters.login_timeouts += 1
             self._refuse(exchange, GOING_AWAY if self._turns_away else TOO_SLOW)
         except ConnectionError:
             exchange.close()
@@ -190,7 +199,6 @@ class Listener:
         self.clients.add(client)
         self._counters.clients_total += 1
         client.relay.traffic.logins += 1
-        keep_alive(transport.get_extra_info("socket"))
         exchange.write(welcome(found.origin, pid, secret))
         exchange.hand_over(cast(Any, client))
 
@@ -203,6 +211,11 @@ class Listener:
     def _lost(self, client: ClientConnection) -> None:
         self._keys.remove(client)
         self.clients.discard(client)
+
+
+def _seconds(limits: TimeLimits) -> float | None:
+    """What a log-in may take, as asyncio has it."""
+    return None if limits.client_login == NEVER else limits.client_login
 
 
 def _take_queue(port: socket.socket) -> list[socket.socket]:

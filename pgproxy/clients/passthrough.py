@@ -34,7 +34,7 @@ from pgproxy.servers.backend import Backend
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.exchange import Exchange
 from pgproxy.servers.group import REMOVED
-from pgproxy.servers.login import Greeting, ServerLogin, keep_alive
+from pgproxy.servers.login import Greeting, ServerLogin
 from pgproxy.telemetry.counters import Counters
 
 _log = structlog.stdlib.get_logger()
@@ -294,7 +294,6 @@ class Passthroughs:
         self._keys.add(one, message.version)
         self.open.add(one)
         self._counters.replication_total += 1
-        keep_alive(exchange.transport.get_extra_info("socket"))
         _log.info(
             "replication_begins",
             user=message.user,

@@ -5,6 +5,7 @@ from typing import final
 
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.settings import SettingsTable
+from pgproxy.relay.deadlines import TimeLimitTable
 from pgproxy.routing.routers import Routers
 from pgproxy.routing.rules import RuleSet
 from pgproxy.servers.listening import Listening
@@ -31,6 +32,7 @@ class RelayContext:
         settings: SettingsTable,
         counters: Counters,
         modes: PoolModes | None = None,
+        time_limits: TimeLimitTable | None = None,
         watermark: str,
         rerun_limit: int = 0,
         safety_net: bool = True,
@@ -45,6 +47,7 @@ class RelayContext:
         self.settings = settings
         self.counters = counters
         self.modes = PoolModes() if modes is None else modes
+        self.time_limits = TimeLimitTable() if time_limits is None else time_limits
         self.shared_watermark = Watermark() if watermark == "global" else None
         self.keeps_watermark = watermark != "off"
         self.rerun_limit = rerun_limit

@@ -202,7 +202,7 @@ class Net:
             relay.moving.clear()
         if is_cancelled:
             rerun.abandon()
-            rerun.fail(CANCELED)
+            rerun.fail(CANCELED if relay.overdue is None else relay.overdue.why(CANCELED))
             return
         rerun.begin(backend if stays else None)
 

@@ -77,6 +77,7 @@ from pgproxy.relay.moving import Moving
 from pgproxy.relay.named import Named
 from pgproxy.relay.net import Net
 from pgproxy.relay.notifications import Notifications
+from pgproxy.relay.overdue import Overdue
 from pgproxy.relay.rerun import Rerun
 from pgproxy.relay.sequences import Sequences
 from pgproxy.relay.trace import trace
@@ -234,6 +235,8 @@ class Relay(Owner):
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
         self.after = 0.0  # what was committed before then the lease must show
+        limits = context.time_limits.of(group.database, group.user)
+        self.overdue = Overdue(self, limits) if limits.has_any else None
 
     # --- from the client ----------------------------------------------------------------------
 
@@ -242,6 +245,8 @@ class Relay(Owner):
         if phase == GONE:
             return
         self.traffic.received += len(chunk)
+        if self.overdue is not None:
+            self.overdue.heard()
         if self.generation != self.routers.generation:
             self.carry.set_router()
         if phase in (WAITING, SETTLING):
@@ -315,6 +320,8 @@ class Relay(Owner):
         self.client.write_paused = not writable
         if self.server is not None:
             self.server.set_reading(writable)
+        if self.overdue is not None:
+            self.overdue.restarts()
         if writable and self.notifications.has_news:
             self.notifications.deliver()
         # PostgreSQL does not read a client either that does not take its answers.
@@ -405,6 +412,9 @@ class Relay(Owner):
             if batch.continues or inflight.skipping or inflight.copying:
                 self._send(server)
                 return True
+            if self.overdue is not None and self.overdue.holds(server):
+                self.enter(SETTLING)
+                return False
             if self.statement_mode and batch.starts:
                 return self._refuse_block()
             kind = batch.own
@@ -451,6 +461,8 @@ class Relay(Owner):
         if batch.ends:
             notifications.update()
             self.moving.clear()
+            if self.overdue is not None:
+                self.overdue.chains()
         if answer:
             self.client.write(answer)
         self.batch.done()
@@ -614,6 +626,8 @@ class Relay(Owner):
         self.server_said_goodbye = False
         server.owner = self
         self.traffic.leases += 1
+        if self.overdue is not None:
+            self.overdue.taken(now)
         self.is_timed = self.on_replica and self.front.status == STATUS_IDLE
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = now
@@ -642,6 +656,8 @@ class Relay(Owner):
         """Goes on with what came in meanwhile."""
         if self.phase == GONE:
             return
+        if self.overdue is not None:
+            self.overdue.restarts()
         self._pump()
         while self.backlog and self.phase in (FREE, LEASED):
             chunk = self.backlog.pop(0)
@@ -674,6 +690,8 @@ class Relay(Owner):
         in_block = front.status == STATUS_IN_TRANSACTION and not pipelined
         if batch.is_named:
             self.named.before(begins=len(first) > 0)
+        if self.overdue is not None and batch.ends:
+            self.overdue.chains()
         sent = Sent(batch, first, in_block, may_fail=pipelined or front.status == STATUS_FAILED)
         if len(first) > 0 and (self.on_replica or self.moving.is_engaged):
             self.moving.begins(sent)
@@ -803,6 +821,8 @@ class Relay(Owner):
             # The end of a COPY by Query is the end of all; one by Execute waits for its Sync.
             if len(self.inflight) > 0:
                 batch.continues = not self.inflight.in_query
+            if self.overdue is not None:
+                self.overdue.restarts()
         else:
             batch.continues = batch.ending == CUT
         if not batch.simple:
@@ -1115,6 +1135,8 @@ class Relay(Owner):
                             if self.carry.touched:
                                 journal.give_up()  # what is set now, no other server knows
                         journal.ready(self.front.status)
+                        if self.overdue is not None:
+                            self.overdue.ready()
                         if len(self.named.failure) > 0:
                             self.named.failure = b""
                         if notifications.busy and not journal.is_checking:
@@ -1144,7 +1166,13 @@ class Relay(Owner):
                         self._server_error()
                     if verdict == FORWARD and splitter.end <= splitter.size:
                         frame = splitter.data[splitter.start : splitter.end]
-                        if CHANGED in frame and self.healing.begins(
+                        if self.overdue is not None and self.overdue.replaces(frame):
+                            if pieces is None:
+                                pieces = []
+                            pieces.append(splitter.data[done : splitter.start])
+                            pieces.append(self.overdue.instead())
+                            done = splitter.end
+                        elif CHANGED in frame and self.healing.begins(
                             server, frame, told=journal.is_partial or done < splitter.start
                         ):
                             if pieces is None:
@@ -1283,6 +1311,8 @@ class Relay(Owner):
         """ReadyForQuery has come and nothing is owed any more."""
         self.new_pin = None
         if self.batch.continues:
+            return
+        if self.overdue is not None and self.overdue.postpones(server):
             return
         waited = self.phase == SETTLING
         if self.front.status == STATUS_IDLE:
@@ -1462,6 +1492,8 @@ class Relay(Owner):
 
     def server_writable(self, writable: bool) -> None:
         self.server_is_full = not writable
+        if self.overdue is not None:
+            self.overdue.restarts()
         self.read_client()
 
     def _server_error(self) -> None:

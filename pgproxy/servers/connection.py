@@ -89,6 +89,7 @@ class ServerConnection(Slot):
         self.secret = b""
         self.cancels: i64 = 0  # cancel requests on their way to this server
         self.release_pending = False  # released, but a cancel is still on its way
+        self.may_be_hit = False  # by one of which nobody knows any more where it is
         self.reading = True
         self.write_paused = False
         self.at_work = False  # perhaps in the middle of a query

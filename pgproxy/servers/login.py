@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 
 from pgproxy.errors import FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION, PgError
@@ -12,26 +11,18 @@ from pgproxy.protocol.scram import Keyring
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.exchange import Exchange
+from pgproxy.servers.sockets import TcpOptions, keep_alive
 
 UNABLE_TO_CONNECT = "08001"
 # What poolers and PostgreSQL's relatives say to a minor version of the protocol they do not know,
 # instead of negotiating one.
 REFUSES_VERSION = (FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION)
 
-# Seconds for the exchange after the connection stands; a busy server forks slowly.
-LOGIN_TIMEOUT = 15.0
 # Seconds for a server to act on a CancelRequest. The connection it is meant for waits meanwhile, and
 # costs no more than a log-in to replace.
 CANCEL_TIMEOUT = 5.0
 # Bytes of one frame of a log-in; PostgreSQL's largest are error messages.
 MAX_LOGIN_FRAME = 1 << 20
-# Seconds: a peer that has been silent so long is probed, so often, so many times.
-KEEPALIVE_IDLE = 30
-KEEPALIVE_INTERVAL = 10
-KEEPALIVE_COUNT = 3
-# Milliseconds in which a server's machine must acknowledge what it is sent (tcp(7),
-# TCP_USER_TIMEOUT): a pod whose node has died answers nothing, not even a refusal.
-SERVER_USER_TIMEOUT = 15_000
 
 
 class Greeting:
@@ -50,11 +41,16 @@ class ServerLogin:
         self,
         keyring: Keyring,
         credentials: Callable[[str], Credentials],
+        *,
         connect_timeout: float,
+        login_timeout: float,
+        tcp: TcpOptions,
     ) -> None:
         self._keyring = keyring
         self._credentials = credentials
         self._connect_timeout = connect_timeout or None  # 0 = no limit
+        self._login_timeout = login_timeout or None  # the same
+        self._tcp = tcp
 
     async def open(self, server: ServerConnection, database: str, user: str) -> None:
         """Logs `server` in and hands it its transport. Raises `PgError`."""
@@ -63,7 +59,7 @@ class ServerLogin:
         exchange, greeting = await self.open_alone(
             server.backend, user, [(b"database", name), *profile.parameters]
         )
-        async with _in_time(exchange, server.backend):
+        async with self._in_time(exchange, server.backend):
             profile.isolation, profile.read_only = await _defaults(exchange)
             reported = greeting.reported
             if reported != profile.reported and (server.backend.writable or not profile.reported):
@@ -81,7 +77,7 @@ class ServerLogin:
         while True:
             exchange = await self._connect(backend)
             try:
-                async with _in_time(exchange, backend):
+                async with self._in_time(exchange, backend):
                     return exchange, await self._log_in(exchange, backend, user, parameters)
             except PgError as error:
                 if error.sqlstate not in REFUSES_VERSION or not backend.is_asked_for_long_keys:
@@ -117,8 +113,27 @@ class ServerLogin:
             ) from None
         except OSError as error:
             raise _unreachable(backend, error.strerror or str(error)) from None
-        keep_alive(transport.get_extra_info("socket"), SERVER_USER_TIMEOUT)
+        keep_alive(transport.get_extra_info("socket"), self._tcp)
         return exchange
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self, exchange: Exchange, backend: Backend) -> AsyncIterator[None]:
+        """What must be done before the time-out; whatever goes wrong closes the connection."""
+        try:
+            async with asyncio.timeout(self._login_timeout):
+                yield
+        except TimeoutError:
+            exchange.close()
+            raise _unreachable(
+                backend,
+                f"no answer to the log-in in {self._login_timeout:g} s (server.login_timeout)",
+            ) from None
+        except ConnectionError as error:
+            exchange.close()
+            raise _unreachable(backend, str(error)) from None
+        except BaseException:
+            exchange.close()
+            raise
 
     async def _log_in(
         self,
@@ -161,23 +176,6 @@ class ServerLogin:
                 raise _unexpected(backend, kind)
 
 
-@contextlib.asynccontextmanager
-async def _in_time(exchange: Exchange, backend: Backend) -> AsyncIterator[None]:
-    """What must be done before `LOGIN_TIMEOUT`; whatever goes wrong closes the connection."""
-    try:
-        async with asyncio.timeout(LOGIN_TIMEOUT):
-            yield
-    except TimeoutError:
-        exchange.close()
-        raise _unreachable(backend, f"no answer to the log-in in {LOGIN_TIMEOUT:g} s") from None
-    except ConnectionError as error:
-        exchange.close()
-        raise _unreachable(backend, str(error)) from None
-    except BaseException:
-        exchange.close()
-        raise
-
-
 def _check_version(backend: Backend, body: bytes) -> None:
     """NegotiateProtocolVersion: older servers name the newest version they speak."""
     version, unknown = read.negotiate_protocol_version(body)
@@ -213,20 +211,6 @@ async def read_frame(exchange: Exchange, limit: int = MAX_LOGIN_FRAME) -> tuple[
     if not 4 <= length <= limit:
         raise PgError(PROTOCOL_VIOLATION, "invalid message length", severity="FATAL")
     return header[0], await exchange.read(length - 4)
-
-
-def keep_alive(sock: socket.socket, user_timeout: int = 0) -> None:
-    """Makes a vanished peer (node gone, firewall forgot) an error in about a minute, with
-    `user_timeout` (milliseconds) in that time if it has anything to acknowledge."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_KEEPIDLE"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
-    if user_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout)
 
 
 def _unreachable(backend: Backend, why: str) -> PgError:

@@ -232,6 +232,7 @@ class Pool(Keeper):
         finally:
             if not is_over:
                 server.doomed = True  # or it might hit the next owner's query
+                server.may_be_hit = True
             server.cancels -= 1
             if server.cancels == 0 and server.release_pending:
                 server.release_pending = False

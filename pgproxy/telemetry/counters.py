@@ -72,6 +72,7 @@ class Traffic:
         self.waited = 0.0  # for a server connection
         self.parses: i64 = 0  # Parse messages of clients
         self.binds: i64 = 0  # Bind messages of clients
+        self.timeouts: dict[str, int] = {}  # that have come about, by kind
 
 
 @final
@@ -114,6 +115,7 @@ class Counters:
         self.clients_total: i64 = 0
         self.clients_refused: i64 = 0
         self.logins_failed: i64 = 0
+        self.login_timeouts: i64 = 0  # of them: took too long
         self.wait_timeouts: i64 = 0
         self.server_errors: i64 = 0  # ErrorResponses that servers sent
         self.proxy_errors: i64 = 0  # ErrorResponses of our own

@@ -21,6 +21,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from pgproxy.relay.deadlines import CLIENT_LOGIN
 from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
 from pgproxy.routing.router import Memory
 from pgproxy.routing.structures import Structures, shortened
@@ -65,6 +66,12 @@ CATALOGUE: Final = (
     ("pgproxy_transactions_seconds", "histogram", "", "How long connections were leased."),
     ("pgproxy_wait_seconds", "histogram", "", "How long clients waited for a connection."),
     ("pgproxy_wait_timeouts_total", "counter", "", "Waits that ended at pool.wait_timeout."),
+    (
+        "pgproxy_timeouts_total",
+        "counter",
+        "database, kind",
+        "What [timeouts] has ended, by its key; log-ins without a database.",
+    ),
     ("pgproxy_failover_wait_seconds", "histogram", "", "How long clients waited for a server."),
     ("pgproxy_failover_timeouts_total", "counter", "", "Those that health.failover_wait ended."),
     ("pgproxy_fresh_wait_seconds", "histogram", "", "How long reads waited for a fresh replica."),
@@ -242,6 +249,7 @@ class ProxyCollector(Collector):
         yield _histogram("pgproxy_transactions_seconds", counters.transactions)
         yield _histogram("pgproxy_wait_seconds", counters.waits)
         yield _counter("pgproxy_wait_timeouts_total", counters.wait_timeouts)
+        yield self._timeouts()
         yield _histogram("pgproxy_failover_wait_seconds", counters.failover_waits)
         yield _counter("pgproxy_failover_timeouts_total", counters.failover_timeouts)
         yield _histogram("pgproxy_fresh_wait_seconds", counters.fresh_waits.seconds)
@@ -270,6 +278,17 @@ class ProxyCollector(Collector):
             yield from _databases(self._catalogues)
         yield from self._queries()
         yield from self._departures()
+
+    def _timeouts(self) -> Metric:
+        counters = self._counters
+        timeouts = CounterMetricFamily(
+            "pgproxy_timeouts", _help("pgproxy_timeouts_total"), labels=["database", "kind"]
+        )
+        timeouts.add_metric(["", CLIENT_LOGIN], int(counters.login_timeouts))
+        for database, traffic in counters.databases.items():
+            for kind, count in traffic.timeouts.items():
+                timeouts.add_metric([database, kind], count)
+        return timeouts
 
     def _queries(self) -> Iterator[Metric]:
         counts: dict[str, CounterMetricFamily] = {}

@@ -14,6 +14,7 @@ from pgproxy.protocol.authentication import credentials_of
 from pgproxy.protocol.scram import Keyring
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.login import ServerLogin
+from pgproxy.servers.sockets import TcpOptions
 from tests.support import wire
 from tests.support.place import cluster_parent
 from tests.support.proxy import ProxyProcess
@@ -94,7 +95,13 @@ def backend_of(server: Server) -> Backend:
 
 async def secret_of_a_log_in(backend: Backend) -> bytes:
     """What the proxy is given to cancel with."""
-    login = ServerLogin(Keyring(), lambda user: credentials_of(None), 3.0)
+    login = ServerLogin(
+        Keyring(),
+        lambda user: credentials_of(None),
+        connect_timeout=3.0,
+        login_timeout=15.0,
+        tcp=TcpOptions(),
+    )
     exchange, greeting = await login.open_alone(backend, "postgres", [(b"database", b"postgres")])
     exchange.close()
     return greeting.secret

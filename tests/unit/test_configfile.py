@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pgproxy.config import Backend, Config
-from pgproxy.configfile import load, origins, toml_text
+from pgproxy.configfile import leaves, load, origins, toml_text
 from pgproxy.errors import ConfigError
 
 pytestmark = pytest.mark.once
@@ -135,6 +135,62 @@ def test_exceptions_for_databases_and_users(path: Path) -> None:
         "shop": "transaction",
     }
     assert config.pool.users["batch"].mode == "statement"
+
+
+def test_time_limits_of_databases_and_users(path: Path) -> None:
+    config = loaded(
+        path,
+        "[timeouts]\nquery = 30\n[timeouts.databases.reports]\nquery = 600\nclient_idle = 0.5\n",
+        {
+            "PGPROXY_TIMEOUTS__USERS": '{"batch": {"query": 0}}',
+            "PGPROXY_TIMEOUTS__DATABASES__REPORTS__TRANSACTION": "900",
+        },
+    )
+    assert config.timeouts.query == 30
+    reports = config.timeouts.databases["reports"]
+    assert (reports.query, reports.client_idle, reports.transaction) == (600, 0.5, 900)
+    assert (reports.idle_in_transaction, reports.client_login) == (None, None)
+    assert config.timeouts.users["batch"].query == 0
+    assert dict(leaves(config))["timeouts.users"] is config.timeouts.users
+    assert toml_text(config.timeouts.users) == "{ batch = { query = 0 } }"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "[timeouts.users]\na = { query = -1 }",
+            "timeouts.users.a.query: -1 is not accepted; accepted: seconds, or 0 for no limit",
+        ),
+        (
+            '[timeouts.databases]\na = { query = "5" }',
+            'timeouts.databases.a.query: "5" is not accepted; accepted: seconds, or 0 for no limit',
+        ),
+        (
+            "[timeouts.databases]\na = { client_idel = 5 }",
+            "timeouts.databases.a.client_idel: is no key; did you mean client_idle?",
+        ),
+        (
+            "[timeouts.databases]\npgbouncer = { query = 5 }",
+            "timeouts.databases.pgbouncer: is the admin console, which has none of them",
+        ),
+        (
+            "[listen]\ntcp_keepalive_count = 128",
+            "listen.tcp_keepalive_count: 128 is not accepted; "
+            "accepted: a whole number up to 127, or 0 for the system's default",
+        ),
+        (
+            "[server]\ntcp_keepalive_idle = 0.5",
+            "server.tcp_keepalive_idle: 0.5 is not accepted; "
+            "accepted: a whole number of seconds up to 32767, or 0 for the system's default",
+        ),
+    ],
+)
+def test_a_fault_in_a_time_limit(path: Path, text: str, fault: str) -> None:
+    path.write_text(f"{BACKENDS}{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert f"{path}: {fault}" in caught.value.faults
 
 
 def test_exceptions_have_their_origins(path: Path) -> None:
@@ -357,10 +413,6 @@ def test_a_secret_is_not_shown_in_a_fault(path: Path) -> None:
         (
             '[server]\ntls_mode = "require"\n',
             'server.tls_mode: "require" is not available yet; now: "disable", "allow", "prefer"',
-        ),
-        (
-            "[timeouts]\nquery = 5\n",
-            "timeouts.query: 5 is not available yet; now: 0",
         ),
     ],
 )
