@@ -284,7 +284,7 @@ def _kind(field: FieldInfo | None) -> Any:
     """int, float, str, Path, SecretStr, Literal, tuple, dict, or a model."""
     if field is None:
         return None
-    annotation = field.annotation
+    annotation: Any = field.annotation
     if get_origin(annotation) in (tuple, dict, Literal):
         return get_origin(annotation)
     if isinstance(annotation, UnionType):

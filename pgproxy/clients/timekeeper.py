@@ -58,7 +58,7 @@ def look(clients: list[ClientConnection], start: i64, end: i64) -> None:
         if overdue is None or now < overdue.deadlines.due_at:
             continue
         late = overdue.look(now)
-        if late == NOBODY:
+        if late == NOBODY or client.transport.is_closing():
             continue
         if late in (CLIENT_IS_LATE, CLIENT_IS_LATE_IN_TRANSACTION) and client.has_unread:
             continue  # it has come in time, and it is we who have not looked

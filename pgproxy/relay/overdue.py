@@ -27,6 +27,7 @@ from pgproxy.relay.deadlines import (
     CLIENT_IS_LATE_IN_TRANSACTION,
     GRACE,
     IDLE_IN_TRANSACTION,
+    NOBODY,
     QUERY,
     QUEUED,
     READING,
@@ -34,6 +35,7 @@ from pgproxy.relay.deadlines import (
     SENDING,
     STATEMENT_IS_LATE,
     TRANSACTION,
+    TRANSACTION_IS_LATE,
     WORKING,
     Deadlines,
     TimeLimits,
@@ -103,8 +105,7 @@ class Overdue:
     def look(self, now: float) -> i64:
         relay = self.relay
         if relay.phase == GONE:
-            self.deadlines.due_at = now + self.limits.shortest
-            return 0
+            return NOBODY
         if self.deadlines.struck_at > 0 and relay.server is not self._struck:
             self.deadlines.struck_at = 0.0  # it is run again elsewhere
         return self.deadlines.look(now, self._at(), in_block=relay.front.status != STATUS_IDLE)
@@ -162,7 +163,7 @@ class Overdue:
                     ),
                 )
             )
-        else:
+        elif late == TRANSACTION_IS_LATE:
             self._count(TRANSACTION)
             relay.fail(
                 PgError(

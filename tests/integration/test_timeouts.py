@@ -7,11 +7,15 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import asyncpg
+import psycopg
 import pytest
 
 from pgproxy.embedded import Cluster
 from tests.support import wire
+from tests.support.fault import FaultProxy
 from tests.support.proxy import ProxyProcess
+from tests.support.sleeping import wait_asleep
 from tests.support.watch import eventually, status
 from tests.support.wire import Frame, Wire
 
@@ -376,7 +380,7 @@ async def test_a_transaction_of_short_statements_has_an_end_too(
             await client.ask(wire.query("SELECT pg_sleep(0.4)"))
             assert wire.errors(await client.ask(wire.query("COMMIT"))) == []
         await client.ask(wire.query("BEGIN"))
-        frames = []
+        frames: list[Frame] = []
         while not wire.errors(frames):
             assert wire.errors(await client.ask(wire.query("INSERT INTO t VALUES (2)"))) == []
             frames = await client.ask(wire.query("SELECT pg_sleep(0.2)"))
@@ -476,3 +480,160 @@ async def test_idle_clients(cluster: Cluster, start_proxy: StartProxy) -> None:
         assert wire.errors(await works.until(b"Z")) == []
         assert wire.errors(await holds.ask(wire.query("COMMIT"))) == []
         assert counted(proxy, "client_idle") == 4
+
+
+# --- what else a client may be at
+
+
+async def test_drivers_tell_their_applications(cluster: Cluster, start_proxy: StartProxy) -> None:
+    proxy = await start(
+        start_proxy,
+        cluster.servers,
+        {"query": 0.5, "idle_in_transaction": 1.0, "transaction": 30, "client_idle": 30},
+    )
+    connection = await asyncpg.connect(proxy.dsn())
+    try:
+        with pytest.raises(asyncpg.QueryCanceledError, match="query timeout"):
+            await connection.fetch("SELECT pg_sleep($1)", 100)
+        assert await connection.fetchval("SELECT $1::int", 5) == 5
+        await connection.execute("BEGIN")
+        assert await connection.fetchval("SELECT $1::int", 6) == 6
+        await eventually(connection.is_closed)
+    finally:
+        connection.terminate()
+    async with await psycopg.AsyncConnection.connect(proxy.dsn()) as other:
+        with pytest.raises(psycopg.errors.QueryCanceled, match="query timeout"):
+            await other.execute("SELECT pg_sleep(%s)", (100,), prepare=True)
+        await other.rollback()
+        async with other.pipeline():
+            late = await other.execute("SELECT pg_sleep(%s)", (0,))
+            row = await other.execute("SELECT 3")
+        assert (await late.fetchone(), await row.fetchone()) == (("",), (3,))
+        await asyncio.sleep(2)
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            await other.execute("SELECT 1")
+
+
+async def test_in_a_failover_nothing_runs_out(
+    private_cluster: Cluster, start_proxy: StartProxy
+) -> None:
+    proxy = await start(
+        start_proxy,
+        private_cluster.servers,
+        {"query": 1.0, "idle_in_transaction": 1.0, "client_idle": 1.0},
+    )
+    write = "CREATE TABLE written ()"
+    async with await Wire.connect(proxy) as client, await Wire.connect(proxy) as blocked:
+        await asyncio.to_thread(private_cluster.primary.stop, mode="immediate")
+        await eventually(lambda: not any(node["role"] == "primary" for node in topology(proxy)))
+        await client.send(wire.query(write))
+        await blocked.send(wire.query("BEGIN"), wire.query("CREATE TABLE too ()"))
+        await asyncio.sleep(2.5)
+        await asyncio.to_thread(private_cluster.servers[1].promote)
+        assert wire.errors(await client.until(b"Z")) == []
+        frames = await blocked.until(b"Z", 2)
+        assert wire.errors(frames) == []
+        assert wire.errors(await blocked.ask(wire.query("COMMIT"))) == []
+
+
+def topology(proxy: ProxyProcess) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = status(proxy)["topology"]
+    return found
+
+
+async def test_log_ins_of_one_user(cluster: Cluster, start_proxy: StartProxy) -> None:
+    proxy = await start(
+        start_proxy,
+        [cluster.primary],
+        {"client_login": 60, "users": {"slow": {"client_login": LIMIT}}},
+        auth={"method": "scram-sha-256", "users_file": os.devnull},
+    )
+    async with await Wire.open(proxy) as silent, await Wire.open(proxy) as slow:
+        await slow.send(wire.startup("slow", "postgres"))
+        frames = await slow.until(b"")  # it is asked for its password, and does not answer
+        assert told(frames)["M"] == "canceling authentication due to timeout"
+        assert counted(proxy, "client_login", "") == 1
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2 * LIMIT):
+                await silent.read()
+
+
+async def test_a_server_that_accepts_and_says_nothing(
+    cluster: Cluster, start_proxy: StartProxy
+) -> None:
+    """The connection stands (server.connect_timeout), and the log-in does not go on."""
+    async with FaultProxy(cluster.primary) as network:
+        proxy = await asyncio.to_thread(
+            start_proxy,
+            [Behind(network.port)],
+            server={"login_timeout": LIMIT},
+            pool={"wait_timeout": 3},
+            health={"timeout": 60, "failures": 9},
+        )
+        async with await Wire.connect(proxy) as client:
+            await client.ask(wire.query("BEGIN; SELECT 1"))
+            network.stall("to_server")
+            async with await Wire.connect(proxy) as other:
+                frames = await other.ask(wire.query("SELECT 1"))
+            error = told(frames)
+            assert error["C"] == "08001"
+            assert f"no answer to the log-in in {LIMIT:g} s (server.login_timeout)" in error["M"]
+            network.resume()
+            assert wire.errors(await client.ask(wire.query("COMMIT"))) == []
+
+
+class Behind:
+    """The primary, at another port."""
+
+    name: Final = "primary"
+    host: Final = FaultProxy.host
+
+    def __init__(self, port: int) -> None:
+        self.port: Final = port
+
+
+async def test_a_cancel_request_that_is_lost_hits_nobody(
+    cluster: Cluster, start_proxy: StartProxy
+) -> None:
+    """Nobody knows when it arrives: so its connection is not used again."""
+    async with FaultProxy(cluster.primary) as network:
+        proxy = await asyncio.to_thread(
+            start_proxy,
+            [Behind(network.port)],
+            timeouts={"query": 1.0},
+            pool={"size": 1},
+            health={"timeout": 60, "failures": 9},
+        )
+        async with await Wire.connect(proxy) as client, await Wire.connect(proxy) as other:
+            await client.send(wire.query("SELECT pg_sleep(1.5)"))
+            await asyncio.to_thread(wait_asleep, cluster, "postgres")
+            network.stall("to_server")
+            # It ends by itself, and what comes next waits.
+            assert wire.errors(await client.until(b"Z")) == []
+            await other.send(wire.query("SELECT pg_sleep(0.5)"))
+            await client.send(wire.query("SELECT 2"))
+            await asyncio.sleep(6)  # the proxy has lost its patience
+            network.resume()
+            assert wire.errors(await other.until(b"Z")) == []
+            assert wire.rows(await client.until(b"Z")) == [[b"2"]]
+
+
+async def test_replication_and_the_console_have_no_limits(
+    cluster: Cluster, start_proxy: StartProxy
+) -> None:
+    proxy = await start(
+        start_proxy,
+        [cluster.primary],
+        dict.fromkeys(("query", "transaction", "idle_in_transaction", "client_idle"), LIMIT),
+        replication={"allow": True},
+    )
+    async with (
+        await Wire.connect(proxy, replication="true") as walsender,
+        await Wire.connect(proxy, database="pgproxy") as console,
+    ):
+        await asyncio.sleep(4 * LIMIT)
+        assert wire.errors(await walsender.ask(wire.query("IDENTIFY_SYSTEM"))) == []
+        frames = await console.ask(wire.query("SHOW CONFIG"))
+        shown = {row[0]: row[1] for row in wire.rows(frames)}
+        assert shown[b"timeouts.query"] == b"0.4"
+        assert b"listen.tcp_user_timeout" in shown

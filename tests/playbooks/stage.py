@@ -23,6 +23,7 @@ from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.session import AUTO, Session
 from pgproxy.protocol.settings import NOTHING_SET, Origin, SettingsTable
 from pgproxy.relay.context import RelayContext
+from pgproxy.relay.deadlines import TimeLimitTable
 from pgproxy.relay.relay import Relay
 from pgproxy.routing.decision import REASONS
 from pgproxy.routing.lookup import FunctionLists
@@ -253,6 +254,7 @@ class Stage:
         safety_net: bool = True,
         routers: Routers = ROUTERS,
         reads: ReadRules | None = None,
+        time_limits: TimeLimitTable | None = None,
     ) -> None:
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
@@ -276,6 +278,7 @@ class Stage:
             rerun_limit=rerun_limit,
             until_write=until_write,
             safety_net=safety_net,
+            time_limits=time_limits,
         )
         self.cluster = Cluster(
             PoolContext(

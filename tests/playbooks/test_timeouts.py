@@ -1,0 +1,339 @@
+"""A statement whose time is up is cancelled, and nothing else is."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pgproxy.relay.deadlines import (
+    GRACE,
+    IDLE_IN_TRANSACTION,
+    NOBODY,
+    QUERY,
+    TRANSACTION,
+    TimeLimitTable,
+)
+from tests.playbooks.stage import (
+    BEGUN,
+    BOUND,
+    CREATED,
+    FAILED,
+    IDLE,
+    IN_BLOCK,
+    INSERTED,
+    PARSED,
+    ROW,
+    SELECTED,
+    Client,
+    Stage,
+    error,
+    fields,
+    letters,
+)
+from tests.support.wire import SYNC, TERMINATE, bind, execute, parse, query
+
+BEGIN = query("BEGIN")
+ROLLBACK = query("ROLLBACK")
+INSERT = query("INSERT INTO t VALUES (1)")
+OTHER = query("INSERT INTO t VALUES (2)")
+SELECT = query("SELECT 1")
+SET_PATH = query('SET search_path = "A"')  # what SHOW tells of that the server is asked
+READ = parse("SELECT 1") + bind() + execute() + SYNC
+CANCELED = error("canceling statement due to user request", "57014")
+LIMIT = 100.0
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage(size=1, time_limits=TimeLimitTable({QUERY: LIMIT}))
+    stage.cancels_arrive = False
+    yield stage
+    stage.close()
+
+
+def is_late(client: Client, seconds: float = LIMIT) -> bool:
+    """So much time passes. Whether somebody was late."""
+    overdue = client.relay.overdue
+    assert overdue is not None
+    now = time.monotonic() + seconds
+    late = overdue.look(now)
+    if late == NOBODY:
+        return False
+    overdue.strike(late, now)
+    client.stage.settle()
+    return True
+
+
+def arrives(stage: Stage) -> None:
+    """The cancel request has had its effect."""
+    stage.cancels_arrive = True
+    stage.settle()
+    stage.cancels_arrive = False
+
+
+def assert_canceled(answer: bytes, ready: str, detail: str = "took longer than") -> None:
+    told = fields(answer)
+    assert (told["S"], told["C"], told["ready"]) == ("ERROR", "57014", ready)
+    assert told["M"] == "canceling statement due to query timeout"
+    assert detail in told["D"]
+    assert "(timeouts.query)" in told["D"]
+
+
+def in_transaction(stage: Stage) -> Client:
+    client = stage.client()
+    client >> BEGIN
+    client >> INSERT
+    stage["p"] << BEGIN + INSERT
+    stage["p"] >> BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+    client << BEGUN + IN_BLOCK + INSERTED + IN_BLOCK
+    return client
+
+
+class TestHolding:
+    def test_the_next_statement_waits_for_the_request(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER
+        stage["p"] << OTHER
+        assert is_late(client)
+        assert stage.cancels == [("p", 1)]
+        stage["p"] >> INSERTED + IN_BLOCK  # it has ended by itself
+        client << INSERTED + IN_BLOCK
+        client >> SELECT
+        client >> INSERT
+        stage["p"] << b""
+        arrives(stage)
+        stage["p"] << SELECT + INSERT
+        stage["p"] >> SELECTED + IN_BLOCK + INSERTED + IN_BLOCK
+        client << SELECTED + IN_BLOCK + INSERTED + IN_BLOCK
+
+    def test_also_if_the_statement_goes_on(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER
+        stage["p"] << OTHER
+        assert is_late(client)
+        client >> SELECT
+        stage["p"] << b""
+        arrives(stage)
+        stage["p"] << SELECT
+        stage["p"] >> CANCELED + FAILED
+        assert_canceled(client.take(), "E")
+        stage["p"] >> error("current transaction is aborted", "25P02") + FAILED
+        assert fields(client.take())["C"] == "25P02"
+
+    def test_outside_of_a_transaction_another_connection_serves(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> INSERT
+        stage["p"] << INSERT
+        assert is_late(client)
+        stage["p"] >> CANCELED + IDLE
+        assert_canceled(client.take(), "I")
+        client >> OTHER
+        stage["p"] << b""
+        arrives(stage)
+        stage["p"] << OTHER
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+
+    def test_a_question_of_ours_waits_too(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SET_PATH
+        stage["p"] << SET_PATH
+        assert is_late(client)
+        stage["p"] >> CREATED + IDLE
+        client << CREATED + IDLE
+        stage["p"] << b""
+        arrives(stage)
+        assert letters(stage["p"].take()) == "Q"
+
+    def test_a_client_that_leaves_meanwhile_leaves_nothing(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER
+        assert is_late(client)
+        client >> SELECT
+        client.leaves()
+        arrives(stage)
+        assert stage["p"].open == 0
+
+
+class TestAnswers:
+    def test_what_was_sent_behind_it_may_be_hit_and_is_told_why(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER + INSERT
+        stage["p"] << OTHER + INSERT
+        assert is_late(client)
+        stage["p"] >> INSERTED + IN_BLOCK + CANCELED + FAILED
+        arrives(stage)
+        answer = client.take()
+        assert answer.startswith(INSERTED + IN_BLOCK)
+        assert_canceled(answer, "E", "sent together with one that took longer than")
+
+    def test_a_later_error_is_the_servers_own(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER
+        assert is_late(client)
+        stage["p"] >> INSERTED + IN_BLOCK
+        arrives(stage)
+        client << INSERTED + IN_BLOCK
+        client >> SELECT
+        stage["p"] >> CANCELED + FAILED  # its statement_timeout, or pg_cancel_backend()
+        client << CANCELED + FAILED
+
+    def test_other_errors_are_the_servers_own(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER
+        assert is_late(client)
+        stage["p"] >> error() + FAILED
+        client << error() + FAILED
+        arrives(stage)
+
+    def test_without_a_request_it_is_the_clients(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER
+        stage["p"] >> CANCELED + FAILED
+        client << CANCELED + FAILED
+
+    def test_in_the_extended_protocol(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> READ + READ
+        (
+            stage["r1"]
+            << READ
+            + parse("SELECT 1", "pgproxy_1")
+            + bind(statement="pgproxy_1")
+            + execute()
+            + SYNC
+        )
+        assert is_late(client)
+        stage["r1"] >> PARSED + BOUND + CANCELED + IDLE + PARSED + BOUND + ROW + IDLE
+        arrives(stage)
+        answer = client.take()
+        assert letters(answer) == "12EZ12DCZ"
+        assert_canceled(answer, "I")
+
+    def test_the_turn_of_the_next_one_begins_with_its_turn(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER + INSERT
+        assert is_late(client)
+        stage["p"] >> CANCELED + FAILED
+        assert_canceled(client.take(), "E")
+        assert not is_late(client, LIMIT - 1)
+        assert is_late(client, LIMIT)
+        arrives(stage)
+
+
+class TestBegin:
+    def test_a_begin_of_ours_is_not_cancelled(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> BEGIN
+        client >> INSERT
+        assert is_late(client)
+        assert stage.cancels == []
+        stage["p"] >> BEGUN + IN_BLOCK
+        stage.settle()
+        assert stage.cancels == [("p", 1)]
+        stage["p"] >> CANCELED + FAILED
+        client.take()
+        client >> ROLLBACK
+        stage["p"].take()
+        arrives(stage)
+        stage["p"] << ROLLBACK
+
+
+class TestGivingUp:
+    def test_a_read_is_told_and_the_session_goes_on(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SELECT
+        stage["r1"] << SELECT
+        assert is_late(client)
+        assert not is_late(client, GRACE - 1)
+        assert is_late(client, LIMIT + GRACE + 1)
+        assert_canceled(client.take(), "I", "was asked to")
+        assert stage["r1"].open == 0
+        client >> SELECT
+        stage["r1"] << SELECT
+        arrives(stage)
+
+    def test_with_an_answer_begun_it_is_not(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SELECT
+        stage["r1"] << SELECT
+        stage["r1"] >> SELECTED[:-20]
+        assert is_late(client)
+        assert is_late(client, LIMIT + GRACE + 1)
+        assert client.own_transport.closed
+        arrives(stage)
+
+    def test_a_write_ends_the_session(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> INSERT
+        assert is_late(client)
+        assert is_late(client, LIMIT + GRACE + 1)
+        told = fields(client.take() + IDLE)
+        assert (told["S"], told["C"]) == ("FATAL", "57014")
+        assert "may yet take effect" in told["D"]
+        assert client.own_transport.closed
+        arrives(stage)
+
+    def test_a_request_that_is_lost_ends_a_transaction(self, stage: Stage) -> None:
+        client = in_transaction(stage)
+        client >> OTHER
+        stage["p"] << OTHER
+        assert is_late(client)
+        stage["p"] >> INSERTED + IN_BLOCK
+        client << INSERTED + IN_BLOCK
+        client >> SELECT
+        stage.cancels_are_sure = False
+        arrives(stage)
+        stage["p"] << b""
+        told = fields(client.take() + IDLE)
+        assert (told["S"], told["C"]) == ("FATAL", "57014")
+        assert "is not known" in told["D"]
+
+    def test_outside_of_one_its_connection_is_closed(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> INSERT
+        stage["p"] << INSERT
+        assert is_late(client)
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+        client >> OTHER
+        stage.cancels_are_sure = False
+        arrives(stage)
+        assert stage["p"].open == 1
+        assert stage["p"].connections[0][1].take() == TERMINATE
+        stage["p"] << OTHER
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+
+
+class TestReplicas:
+    def test_a_conflict_behind_the_request_is_told_as_ours(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> SELECT
+        stage["r1"] << SELECT
+        assert is_late(client)
+        stage["r1"] >> error("canceling statement due to conflict with recovery", "40001") + IDLE
+        assert_canceled(client.take(), "I")
+        arrives(stage)
+
+
+class TestSessions:
+    def test_a_server_that_is_done_is_rolled_back_and_kept(self) -> None:
+        stage = Stage(
+            size=1, time_limits=TimeLimitTable({IDLE_IN_TRANSACTION: 5.0, TRANSACTION: 60.0})
+        )
+        client = in_transaction(stage)
+        assert not is_late(client, 4.0)
+        assert is_late(client, 5.0)
+        assert fields(client.take() + IDLE)["C"] == "25P03"
+        stage["p"] << ROLLBACK
+        stage["p"] >> CREATED + IDLE
+        assert stage["p"].open == 1
+        other = stage.client()
+        other >> INSERT
+        stage["p"] << INSERT
+        assert not is_late(other, 59.0)
+        assert is_late(other, 60.0)
+        assert fields(other.take() + IDLE)["C"] == "25P04"
+        assert stage["p"].open == 0
+        stage.close()
