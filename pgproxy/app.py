@@ -39,6 +39,7 @@ from pgproxy.servers.balance import Balancer
 from pgproxy.servers.catalogues import Catalogues
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.janitor import Janitor
+from pgproxy.servers.limiter import Limiter
 from pgproxy.servers.listening import Listening
 from pgproxy.servers.login import ServerLogin
 from pgproxy.servers.modes import PoolModes
@@ -118,6 +119,10 @@ class Proxy:
         keyring = Keyring()
         trusts_all = config.auth.method == "trust"
         path = config.auth.users_file
+        limits = config.limits
+        limiter = None
+        if limits.max_concurrent or limits.max_concurrent_per_backend:
+            limiter = Limiter(limits.max_concurrent)
         self.users = Users(path if path is not None and (path.exists() or not trusts_all) else None)
         server_login = ServerLogin(
             keyring,
@@ -148,6 +153,9 @@ class Proxy:
                 clock=self.clock,
                 wait_timeout=config.pool.wait_timeout or float("inf"),
                 max_prepared=config.pool.max_prepared_statements,
+                limiter=limiter,
+                queue_size=limits.queue_size,
+                notice_after=limits.notice_after,
             ),
             PoolSettings(
                 size=config.pool.size,
@@ -162,8 +170,14 @@ class Proxy:
                     wait=config.consistency.wait,
                     from_primary=config.routing.read_from_primary,
                 ),
+                max_concurrent_per_backend=limits.max_concurrent_per_backend,
+                weight=limits.weight,
             ),
-            Balancer(config.routing.balance, random.random),
+            Balancer(
+                config.routing.balance,
+                random.random,
+                has_limits=limits.max_concurrent_per_backend > 0,
+            ),
             Shares(
                 zone=config.routing.zone,
                 warm_up=config.routing.warm_up,
@@ -431,11 +445,12 @@ class Proxy:
                     "resetting": int(pool.ledger.resetting),
                     "opening": int(pool.ledger.opening),
                     "closing": int(pool.ledger.closing),
-                    "waiting": int(pool.ledger.waiting),
+                    "waiting": pool.waiting,
                     "size": int(pool.ledger.size),
                 }
                 for pool in self.cluster.pools()
             ],
+            "running": self._running(),
             "statements": {
                 f"{target} {reason.value}": self.counters.routed[code * 2 + number]
                 for code, reason in enumerate(REASONS)
@@ -454,6 +469,22 @@ class Proxy:
                 }
                 for one in self.structures.heaviest(self.config.routing.top_queries)
             ],
+        }
+
+    def _running(self) -> dict[str, object]:
+        """Statements and transactions in flight, where there is a limit; `limit` 0: none."""
+        cluster = self.cluster
+        limiter = cluster.context.limiter
+        if limiter is None:
+            return {}
+        limits = {"total": limiter.total}
+        limits |= {name: backend.running for name, backend in cluster.backends.items()}
+        return {
+            "waiting": int(limiter.waiting),
+            **{
+                name: {"running": int(limit.used), "limit": limit.shown}
+                for name, limit in limits.items()
+            },
         }
 
     def _why_not_started(self) -> str | None:

@@ -5,6 +5,7 @@ and checks what concerns several keys or the file system; a `Config` built in co
 tests) is checked field by field alone, and raises pydantic's ValidationError.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,9 @@ Cap = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or 
 Positive = Annotated[int, Field(strict=True, ge=1, description="a whole number, 1 or more")]
 Weight = Annotated[
     int, Field(strict=True, ge=0, le=1000, description="a whole number from 0 (no reads) to 1000")
+]
+Share = Annotated[
+    int, Field(strict=True, ge=1, le=1000, description="a whole number from 1 to 1000")
 ]
 TopQueries = Annotated[
     int, Field(strict=True, ge=0, le=100, description="a whole number from 0 (none) to 100")
@@ -261,12 +265,32 @@ class Replication(_Section):
     max_connections: Positive = 10
 
 
+class LimitsEntry(_Section):
+    """What is different for one database or one user."""
+
+    weight: Share = 1
+
+
+LimitsEntries = Annotated[
+    dict[str, LimitsEntry],
+    Field(description="a table for each name such as { reports = { weight = 2 } }"),
+]
+
+
 class Limits(_Section):
-    """Statements or transactions in flight at once."""
+    """Statements or transactions in flight at once, and who waits for it."""
 
     max_concurrent: Cap = 0
     max_concurrent_per_backend: Cap = 0
     queue_size: Cap = 0
+    notice_after: SecondsOrNever = 0.0
+    databases: LimitsEntries = {}
+    users: LimitsEntries = {}
+
+    def weight(self, database: str, user: str) -> float:
+        """The share of a user in a database, relative to others."""
+        entries = (self.databases.get(database), self.users.get(user))
+        return math.prod(entry.weight for entry in entries if entry is not None)
 
 
 class TimeoutEntry(_Section):
@@ -443,9 +467,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "pool.max_backend_connections": (0,),
     "pool.max_database_connections": (0,),
     "pool.max_user_connections": (0,),
-    "limits.max_concurrent": (0,),
-    "limits.max_concurrent_per_backend": (0,),
-    "limits.queue_size": (0,),
     "discovery.mode": ("static", "kubernetes"),
 }
 
@@ -459,6 +480,18 @@ def notices(config: Config) -> tuple[str, ...]:
         found.append(
             "routing.safety_net: not in effect with health.rerun_limit = 0, for nothing is kept that "
             "could be run again"
+        )
+    limits = config.limits
+    if 0 < limits.max_concurrent <= limits.max_concurrent_per_backend:
+        found.append(
+            f"limits.max_concurrent_per_backend = {limits.max_concurrent_per_backend}: not in effect "
+            f"with limits.max_concurrent = {limits.max_concurrent}, which is not more"
+        )
+    weights = [*limits.users.values(), *limits.databases.values()]
+    if weights and not (limits.max_concurrent or limits.max_concurrent_per_backend):
+        found.append(
+            "limits.users and limits.databases: weights are not in effect without "
+            "limits.max_concurrent or limits.max_concurrent_per_backend"
         )
     discovery = config.discovery
     if discovery.mode != "kubernetes" and discovery.kubernetes != Kubernetes():

@@ -121,7 +121,7 @@ REPLY_EFFECT: Final = _reply_table()
 
 # What one client holds of the pool.
 FREE: Final = 0  # no server; between transactions, or a BEGIN is held back
-WAITING: Final = 1  # in a pool's queue, or for a primary to appear; input is held
+WAITING: Final = 1  # for a server, or a seat for the one it keeps; input is held
 LEASED: Final = 2  # one server works for this client alone
 SETTLING: Final = 3  # leased, and the next statement must wait until all replies have come
 GONE: Final = 4  # the client's connection is closed; nothing is held
@@ -141,6 +141,7 @@ LEASE_MOVES: Final[dict[tuple[int, int], str]] = {
     (WAITING, LEASED): "granted",
     (WAITING, FREE): "refused: timeout, queue full, no primary",
     (LEASED, FREE): "released: idle, nothing owed, no pin",
+    (LEASED, WAITING): "next transaction needs a seat",
     (LEASED, SETTLING): "next statement needs another server",
     (SETTLING, LEASED): "replies came: the transaction goes on here",
     (SETTLING, FREE): "replies came: released",

@@ -427,6 +427,8 @@ class Relay(Owner):
             if kind != PLAIN and inflight.settled and self.front.status != STATUS_FAILED:
                 self._answer(own=True)
                 return not self.notifications.waits
+            if server.needs_seat and not self._sits_again(server):
+                return False
             if kind == PLAIN and self._fits():
                 self._send(server)
                 return True
@@ -565,8 +567,9 @@ class Relay(Owner):
         self.on_replica = target == REPLICA
         carry = self.carry
         self.allowed = carry.allowed(self.batch) if self.batch.effects else carry.settings.allowed
+        self.is_urgent = self.moving.is_engaged  # a transaction that has begun elsewhere
         if self.batch.asks_sequence and self.sequences.take_back():
-            return True
+            return self.phase == LEASED
         now = time.monotonic()
         self.after = self.as_of()
         server = self.group.acquire(target, self.profile, self, self.after, carry.settings, now)
@@ -576,16 +579,30 @@ class Relay(Owner):
         self.take(server, now)
         return True
 
+    def _sits_again(self, server: ServerConnection) -> bool:
+        """Whether the session, which keeps its connection, may go on there; else it will be called."""
+        # Whoever waits for the locks it holds has a seat.
+        self.is_urgent = Pin.ADVISORY_LOCK in self.carry.pins
+        if self.group.pool_of(server).sits_again(server, self):
+            return True
+        self.enter(WAITING)
+        return False
+
     def granted(self, slot: Slot) -> None:
         assert isinstance(slot, ServerConnection)
         resumes = not self.rerun.is_on  # which goes on by itself
         now = time.monotonic()
         self.traffic.waited += now - self.waiting_since
+        if slot is self.server:
+            self._goes_on(slot, now)
+            return
         if self.on_replica and slot.backend.fresh_as_of < self.group.cluster.oldest(
             self.after, now
         ):
             self.group.give_back(slot)  # started anew, from an older state, or not heard of since
+            self.is_admitted = True
             self.reroute()
+            self.is_admitted = False
             return
         try:
             self.take(slot, now)
@@ -594,8 +611,19 @@ class Relay(Owner):
         except PgError as error:
             self.fail(error)
 
+    def _goes_on(self, server: ServerConnection, now: float) -> None:
+        """With the connection that it has kept."""
+        self.counters.waits.observe(now - self.waiting_since)
+        self.enter(LEASED)
+        try:
+            self._send(server)
+            self.resume()
+        except PgError as error:
+            self.fail(error)
+
     def refused(self, error: PgError) -> None:
-        self.enter(FREE)
+        server = self.server  # if it has kept one
+        self.enter(FREE if server is None else LEASED)
         if self.rerun.is_on:
             self.rerun.fail(error)
             return
@@ -603,10 +631,18 @@ class Relay(Owner):
         self.answer_error(
             PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
         )
+        if server is not None and self.pin is None:
+            self.release(server)
         try:
             self.resume()
         except PgError as fatal:
             self.fail(fatal)
+
+    def tell(self, notice: PgError) -> None:
+        if self.client.write_paused or self.rerun.is_on:
+            return
+        if self.server is None or not self.server.splitter.passing:
+            self.client.write(write.notice_response(notice))
 
     def reroute(self) -> None:
         self.enter(FREE)
@@ -1333,15 +1369,18 @@ class Relay(Owner):
                 return
             if self.pin is None:
                 if not waited and self.sequences.begins_hold(server):
+                    self._stand_up(server)
                     return
                 if not waited and self.batch.input.passing:
                     # A copy has failed; the next client's bytes must not be read as copy data.
                     self.release_is_late = True
+                    self._stand_up(server)
                     return
                 self.release(server)
                 if waited:
                     self.next_again()
                 return
+            self._stand_up(server)
         elif self.statement_mode:
             self.fail(self._no_blocks())  # begun by a text that was not understood
             return
@@ -1354,6 +1393,11 @@ class Relay(Owner):
         if waited:
             self.enter(LEASED)
             self.next_again()
+
+    def _stand_up(self, server: ServerConnection) -> None:
+        """Nothing runs on the connection that is kept."""
+        if server.seat is not None:
+            self.group.pool_of(server).stand_up(server)
 
     def _do_chores(self) -> None:
         """A transaction is over that has changed more than data, or was about to."""
@@ -1456,6 +1500,10 @@ class Relay(Owner):
         if self.sequences.holds:
             self.sequences.end_hold(server)
             self.enter(FREE)
+            return
+        if self.phase == WAITING and self.pin is None:
+            self.group.cancel_wait(self)
+            self.reroute()  # what it has kept it for was not sent
             return
         if self.writing:
             self.note_writes()  # whether it was done is not known

@@ -154,6 +154,7 @@ class Rerun:
         after = relay.after = relay.as_of()
         now = time.monotonic()
         relay.allowed = relay.carry.settings.allowed
+        relay.is_urgent = True  # it has begun
         lost, self._lost = self._lost, None
         avoided, self._avoided = self._avoided, None
         if avoided is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from pgproxy.frames import write
 from pgproxy.protocol.inflight import OWED_ATTEMPT
+from pgproxy.protocol.states import WAITING
 from pgproxy.routing.batch import BatchReader
 from pgproxy.servers.connection import ServerConnection
 
@@ -47,15 +48,20 @@ class Sequences:
         self._wrote_on = server
 
     def take_back(self) -> bool:
-        """A batch that asks needs a lease. True: it has been sent to where the answer is known."""
+        """A batch that asks needs a lease. True: it has been sent to where the answer is known, or
+        waits for its seat there."""
         relay = self.relay
         relay.group.asks_sequences = True
         server = self._wrote_on
         if server is None or server.writer is not relay or not server.backend.writable:
             return False
-        if not relay.group.pool_of(server).take_back(server, relay):
+        pool = relay.group.pool_of(server)
+        if not pool.take_back(server, relay):
             return False
-        relay.take(server, time.monotonic())
+        if pool.sits(server, relay):
+            relay.take(server, time.monotonic())
+        else:
+            relay.enter(WAITING)
         return True
 
     def hide(self, server: ServerConnection) -> None:

@@ -18,6 +18,7 @@ from pgproxy.servers.ledger import Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
 from pgproxy.servers.reads import ReadRules, no_replica_error, position_gap
 from pgproxy.servers.shares import Shares
+from pgproxy.servers.words import holders
 from pgproxy.telemetry.counters import LEFT, REFUSED, TO_PRIMARY, TO_REPLICA
 from pgproxy.topology.freshness import NEVER, UNKNOWN, Freshness
 from pgproxy.topology.model import Node, Role, Topology, is_one_history
@@ -45,6 +46,8 @@ class PoolSettings:
         switchover_grace: float = 10.0,
         max_logins: int = 8,
         reads: ReadRules | None = None,
+        max_concurrent_per_backend: int = 0,
+        weight: Callable[[str, str], float] = lambda _database, _user: 1.0,
     ) -> None:
         self.size = size
         self.min_size = min_size
@@ -54,6 +57,8 @@ class PoolSettings:
         self.switchover_grace = switchover_grace
         self.max_logins = max_logins
         self.reads = ReadRules() if reads is None else reads
+        self.max_concurrent_per_backend = max_concurrent_per_backend
+        self.weight = weight  # of a database and user, where they compete
 
 
 @final
@@ -92,6 +97,9 @@ class Cluster:
         self.on_cut: Callable[[str, str], None] | None = None
         self.wants_fresher = False  # a read has found a replica not fresh enough, or waits for one
         self._asked_at = 0.0  # the last time that `wants_positions` said so
+        self._holders = ""
+        self._holders_at = 0.0
+        context.holders = self._busiest
 
     def group(self, database: str, user: str) -> PoolGroup:
         found = self.groups.get((database, user))
@@ -138,7 +146,12 @@ class Cluster:
             else:
                 self.deposed.pop(node.name, None)
                 backend = Backend(
-                    node.name, node.host, node.port, float(node.weight), self.settings.max_logins
+                    node.name,
+                    node.host,
+                    node.port,
+                    float(node.weight),
+                    self.settings.max_logins,
+                    self.settings.max_concurrent_per_backend,
                 )
             backend.weight = float(node.weight)
             backend.zone = node.zone
@@ -275,6 +288,11 @@ class Cluster:
             for group in self.groups.values():
                 group.rebuild()
             self._house()
+        notice_after = self.context.notice_after
+        if notice_after > 0 and self.context.queue.limit.used > 0:
+            for group in self.groups.values():
+                for pool in group.pools.values():
+                    pool.tell_waiters(now - notice_after, now)
         if not self.homeless:
             return
         if any(entry.for_replica for entry in self.homeless):
@@ -384,7 +402,7 @@ class Cluster:
         for group in self.groups.values():
             waiters += group.take_stranded()
             for name, pool in group.pools.items():
-                if name not in fit and pool.ledger.waiting > 0:
+                if name not in fit and pool.waiting > 0:
                     waiters += pool.evict_waiters()
         self._reroute(waiters)
 
@@ -393,9 +411,11 @@ class Cluster:
         for waiter in waiters:
             since = waiter.homeless_since
             self._rerouted, self._rerouted_since = waiter, since
+            waiter.is_admitted = True
             waiter.reroute()
+            waiter.is_admitted = False
             self._rerouted = None
-            if waiter.waits_for is not None:
+            if waiter.is_waiting:
                 waiter.homeless_since = since
 
     def _house(self) -> None:
@@ -444,6 +464,7 @@ class Cluster:
         since = waiter.homeless_since
         if entry.for_replica:
             self._rerouted, self._rerouted_since = waiter, since
+        waiter.is_admitted = True
         server = (
             entry.group.acquire_primary(
                 entry.target, entry.profile, waiter, entry.after, NOTHING_SET
@@ -454,10 +475,29 @@ class Cluster:
             )
         )
         self._rerouted = None
+        waiter.is_admitted = False
         if server is not None:
             waiter.granted(server)
-        elif waiter.waits_for is not None:
+        elif waiter.is_waiting:
             waiter.homeless_since = since
+
+    def _busiest(self) -> str:
+        """Who has most of what is limited. Asked for each who is refused, told as of lately."""
+        now = self.context.clock.now
+        if now != self._holders_at:
+            self._holders_at = now
+            are_seats = self.context.limiter is not None
+            self._holders = holders(
+                [
+                    (
+                        group.database,
+                        group.user,
+                        int(group.tenant.seated) if are_seats else group.leased,
+                    )
+                    for group in self.groups.values()
+                ]
+            )
+        return self._holders
 
 
 def _by_arrival(waiter: Waiter) -> float:

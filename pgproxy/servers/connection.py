@@ -18,6 +18,7 @@ from pgproxy.frames.write import TERMINATE
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.ledger import Profile, Slot, Waiter
+from pgproxy.servers.limiter import Seat
 
 # Rows and copy data pass; of everything else at least the type matters. Those that answer a message
 # and have a body are shown whole: what they answer may be hidden, or our answer to the next message
@@ -99,6 +100,9 @@ class ServerConnection(Slot):
         self.hidden_rows: i64 = 0  # messages in flight whose rows are for the proxy
         self.on_end: Callable[[], None] | None = None  # called when the server has ended it
         self.writer: object = None  # who has written here last, and so used sequences
+        self.seat: Seat | None = None  # if seats are limited (servers/seats.py)
+        self.needs_seat = False  # has one, and may not run anything
+        self.lingers = False  # is to end, and has its seat until it has
 
     def adopt(self, transport: Any, pid: int, secret: bytes) -> None:
         """Takes over the transport of a finished log-in."""
@@ -187,15 +191,23 @@ class ServerConnection(Slot):
         """Ends it: with Terminate where the server listens, at once where it is at work.
 
         After Terminate the server is the first to close, which it does when its session counts no
-        more. Whoever opens another one before that may exceed what the server is to be used for.
+        more. Whoever opens another one before that may exceed what the server is to be used for. One
+        that has a seat is waited for, be it at work or not: closed, it would work on unseen.
         """
-        if self.at_work:
+        self.lingers = (
+            self.seat is not None and not self.needs_seat and not self.transport.is_closing()
+        )
+        if self.at_work and not (self.lingers and self.transport.can_write_eof()):
             self.abort()
             return
         self.doomed = True
-        self.write(TERMINATE)
+        if self.at_work:
+            self.transport.write_eof()  # it may be in the middle of a frame
+        else:
+            self.write(TERMINATE)
         self.set_reading(True)
-        call_later(FAREWELL, self.close)  # which still sends what is to be sent
+        if not self.lingers:
+            call_later(FAREWELL, self.close)  # which still sends what is to be sent
 
     def abort(self) -> None:
         """Closes without waiting for the server to read what is still buffered."""

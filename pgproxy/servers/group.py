@@ -15,6 +15,7 @@ from pgproxy.servers.backend import Backend
 from pgproxy.servers.balance import NONE
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.ledger import LEASED, Ledger, Profile, Slot, Waiter
+from pgproxy.servers.limiter import Tenant
 from pgproxy.servers.pool import Pool
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class PoolGroup:
         self.balancer = cluster.balancer
         self.database = database
         self.user = user
+        self.tenant = Tenant(database, user, cluster.settings.weight(database, user))
         self.pools: dict[str, Pool] = {}
         self.primary: Pool | None = None
         self.replicas: list[Pool] = []
@@ -170,10 +172,21 @@ class PoolGroup:
     @property
     def is_unused(self) -> bool:
         return self.clients == 0 and not any(
-            pool.ledger.total or pool.ledger.waiting for pool in self.pools.values()
+            pool.ledger.total or pool.waiting for pool in self.pools.values()
         )
 
+    @property
+    def leased(self) -> int:
+        return sum([int(pool.ledger.leased) for pool in self.pools.values()])
+
     def cancel_wait(self, waiter: Waiter) -> None:
+        held = waiter.held
+        if held is not None:
+            assert isinstance(held, ServerConnection)
+            self.pool_of(held).cancel_wait(waiter)
+            return
+        if self.cluster.context.queue.forget(waiter):
+            return
         for pool in self.pools.values():
             if pool.cancel_wait(waiter):
                 return
@@ -239,8 +252,11 @@ class PoolGroup:
                     settings.size,
                     idle_timeout=settings.idle_timeout,
                     lifetime=settings.lifetime,
+                    queue=cluster.context.queue.limit,
                 )
-                self.pools[name] = Pool(cluster.context, backend, self.database, self.user, ledger)
+                self.pools[name] = Pool(
+                    cluster.context, backend, self.database, self.user, ledger, self.tenant
+                )
         primary = cluster.primary
         self.primary = None if primary is None else self.pools[primary.name]
         self.replicas = [self.pools[backend.name] for backend in cluster.replicas]

@@ -15,7 +15,8 @@ and `opening` counts log-ins under way. Their sum never exceeds `size`.
 
 A server connection is logged in with a `Profile`, what a session must have been begun with; a client
 can only use one of its own profile. Of several the one is taken that has its settings already.
-Waiters are served first come, first served within a profile; a profile whose oldest waiter has
+Waiters are served first come, first served within a profile, those first who are in the middle of a
+transaction; a profile whose oldest waiter has
 waited longer than `SWITCH_AFTER`, and longer than those of the connection's own profile, gets a
 connection of another profile closed in its favour.
 
@@ -32,6 +33,7 @@ from mypy_extensions import i64
 from pgproxy.errors import PgError
 from pgproxy.protocol.settings import NOTHING_SET, Origin, Settings
 from pgproxy.servers.backend import Backend
+from pgproxy.servers.limits import Limit
 
 # Seconds. Below it a released connection goes to the oldest waiter of its own profile, even if
 # another profile has an older one: reopening costs milliseconds, handing over microseconds.
@@ -96,6 +98,10 @@ class Waiter:
 
     def __init__(self) -> None:
         self.waits_for: Profile | None = None
+        self.held: Slot | None = None  # it has this one, and waits for the right to use it
+        self.is_urgent = False  # goes before others
+        self.is_admitted = False  # has waited already, elsewhere
+        self.is_told = False  # that it waits
         self.waiting_since = 0.0
         self.deadline = 0.0
         self.homeless_since = 0.0  # when it began to wait for a server to appear; 0: it has not
@@ -103,6 +109,11 @@ class Waiter:
         self.allowed: frozenset[str] | None = None
         # The server that its session stays on for reads, with routing.balance = "sticky".
         self.reads_from: Backend | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """For a server connection, or for the right to use one."""
+        return self.waits_for is not None or self.held is not None
 
     def granted(self, slot: Slot) -> None:
         raise NotImplementedError
@@ -118,11 +129,23 @@ class Waiter:
         """The pool it waited in has lost its backend; ask again."""
         raise NotImplementedError
 
+    def tell(self, notice: PgError) -> None:
+        """It has waited for a while."""
+
 
 @final
 class Ledger:
-    def __init__(self, size: int, *, idle_timeout: float = 0.0, lifetime: float = 0.0) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        idle_timeout: float = 0.0,
+        lifetime: float = 0.0,
+        queue: Limit | None = None,
+    ) -> None:
+        """In `queue` all who wait are counted, here and elsewhere."""
         self.size: i64 = size
+        self.queue = Limit((), 0) if queue is None else queue
         self.idle_timeout = idle_timeout  # seconds; 0 = never
         self.lifetime = lifetime  # seconds; 0 = for ever
         self.idle: list[Slot] = []
@@ -161,7 +184,7 @@ class Ledger:
                 slot.profile is profile
                 and slot.settings is settings
                 and not slot.doomed
-                and _serves(slot, allowed)
+                and serves(slot, allowed)
             ):
                 idle.pop()
                 slot.place = LEASED
@@ -177,7 +200,7 @@ class Ledger:
         index: i64 = len(self.idle) - 1
         while index >= 0:
             slot = self.idle[index]
-            if slot.profile is profile and not slot.doomed and _serves(slot, allowed):
+            if slot.profile is profile and not slot.doomed and serves(slot, allowed):
                 # Of those that will do, one that would not do for others.
                 rank: i64 = 1000 if slot.settings is settings else len(slot.custom)
                 if rank > best:
@@ -193,7 +216,7 @@ class Ledger:
 
     def take_back(self, slot: Slot, allowed: frozenset[str] | None = None) -> bool:
         """Leases this slot, if it is idle, nobody waits and no settings exist there but `allowed`."""
-        if slot.place != IDLE or slot.doomed or self.waiting or not _serves(slot, allowed):
+        if slot.place != IDLE or slot.doomed or self.waiting or not serves(slot, allowed):
             return False
         self.idle.remove(slot)
         slot.place = LEASED
@@ -201,16 +224,21 @@ class Ledger:
         return True
 
     def enqueue(self, waiter: Waiter, profile: Profile, now: float, deadline: float) -> None:
-        waiter.waits_for = profile
         waiter.waiting_since = now
         waiter.homeless_since = 0.0
         waiter.deadline = deadline
-        queue = self.queues.get(profile)
-        if queue is None:
-            queue = deque()
-            self.queues[profile] = queue
-        queue.append(waiter)
-        self.waiting += 1
+        waiter.is_told = False
+        queue = self._joined(waiter, profile)
+        if waiter.is_urgent:
+            queue.insert(_urgent(queue), waiter)
+        else:
+            queue.append(waiter)
+        self._grow(now)
+
+    def put_back(self, waiter: Waiter, profile: Profile, now: float) -> None:
+        """It had a slot, but not the right to use it, and has it no more: it is the next."""
+        queue = self._joined(waiter, profile)
+        queue.insert(_urgent(queue), waiter)
         self._grow(now)
 
     def cancel(self, waiter: Waiter) -> None:
@@ -230,6 +258,7 @@ class Ledger:
         if queue is None:
             return []
         self.waiting -= len(queue)
+        self.queue.used -= len(queue)
         for waiter in queue:
             waiter.waits_for = None
         return list(queue)
@@ -280,7 +309,7 @@ class Ledger:
         profile = slot.profile
         queue = self.queues[profile]
         waiter = queue[0]
-        if not _serves(slot, waiter.allowed):
+        if not serves(slot, waiter.allowed):
             coming = self.closing + self.opening
             if now - waiter.waiting_since > SWITCH_AFTER and coming < max(self.size // 4, 1):
                 self._close(slot)
@@ -288,7 +317,7 @@ class Ledger:
             left: i64 = LOOKED_AT
             for waiter in queue:
                 left -= 1
-                if left < 0 or _serves(slot, waiter.allowed):
+                if left < 0 or serves(slot, waiter.allowed):
                     break
             else:
                 if self._unmet() > 0:
@@ -366,10 +395,16 @@ class Ledger:
         expired: list[Waiter] = []
         for profile in list(self.queues):
             queue = self.queues[profile]
-            while queue and queue[0].deadline <= now:
-                waiter = queue.popleft()
+            late: list[Waiter] = []
+            for waiter in queue:
+                if waiter.deadline <= now:
+                    late.append(waiter)
+                elif not waiter.is_urgent:
+                    break  # deadlines rise
+            for waiter in late:
+                queue.remove(waiter)
                 self._left(queue, profile, waiter)
-                expired.append(waiter)
+            expired += late
         return expired
 
     def retire(self, now: float, keep: int = 0) -> None:
@@ -399,9 +434,21 @@ class Ledger:
     def _expired(self, slot: Slot, now: float) -> bool:
         return self.lifetime > 0 and now - slot.opened_at >= self.lifetime
 
+    def _joined(self, waiter: Waiter, profile: Profile) -> deque[Waiter]:
+        """The queue in which it is to be put."""
+        waiter.waits_for = profile
+        self.waiting += 1
+        self.queue.used += 1
+        queue = self.queues.get(profile)
+        if queue is None:
+            queue = deque()
+            self.queues[profile] = queue
+        return queue
+
     def _left(self, queue: deque[Waiter], profile: Profile, waiter: Waiter) -> None:
         waiter.waits_for = None
         self.waiting -= 1
+        self.queue.used -= 1
         if not queue:
             del self.queues[profile]
 
@@ -490,9 +537,7 @@ class Ledger:
             usable = [
                 slot
                 for slot in self.idle
-                if any(
-                    _serves(slot, waiter.allowed) for waiter in self.queues.get(slot.profile, ())
-                )
+                if any(serves(slot, waiter.allowed) for waiter in self.queues.get(slot.profile, ()))
             ]
             assert not usable, "a waiter sleeps while a connection for it is idle"
             assert served or self.total < self.size, "waiters, and nothing will ever wake them"
@@ -505,6 +550,16 @@ class Ledger:
         )
 
 
-def _serves(slot: Slot, allowed: frozenset[str] | None) -> bool:
+def _urgent(queue: deque[Waiter]) -> int:
+    """How many are before all others."""
+    count = 0
+    for waiter in queue:
+        if not waiter.is_urgent:
+            break
+        count += 1
+    return count
+
+
+def serves(slot: Slot, allowed: frozenset[str] | None) -> bool:
     """Whether no settings exist there that a client would see and has not made (Waiter.allowed)."""
     return len(slot.custom) == 0 or allowed is None or slot.custom <= allowed

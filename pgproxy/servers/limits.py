@@ -21,5 +21,10 @@ class Limit:
     def has_room(self) -> bool:
         return self.used < self.cap
 
+    @property
+    def shown(self) -> int:
+        """The cap as configurations and metrics have it."""
+        return 0 if self.cap >= NO_CAP else int(self.cap)
+
     def __repr__(self) -> str:
         return f"<Limit {'.'.join(self.key)} {self.used}/{self.cap}>"

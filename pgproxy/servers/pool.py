@@ -12,27 +12,32 @@ from typing import Any, Protocol, final
 from mypy_extensions import i64
 
 from pgproxy.errors import CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS, PgError
-from pgproxy.frames import write
-from pgproxy.frames.codes import (
-    B_ERROR_RESPONSE,
-    B_PARAMETER_STATUS,
-    B_READY_FOR_QUERY,
-    STATUS_IDLE,
-)
-from pgproxy.frames.splitter import NEED_DATA
-from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
-from pgproxy.servers.ledger import CLOSED, IDLE, LEASED, RESETTING, Ledger, Profile, Waiter
+from pgproxy.servers.ledger import (
+    CLOSED,
+    IDLE,
+    LEASED,
+    RESETTING,
+    Ledger,
+    Profile,
+    Waiter,
+    serves,
+)
+from pgproxy.servers.limiter import IN_LINE, Limiter, Tenant
+from pgproxy.servers.queue import Queue
+from pgproxy.servers.reset import Reset
+from pgproxy.servers.seats import Seats
+from pgproxy.servers.words import limit_of_seats, notice, queue_is_full, seat_timeout
 from pgproxy.telemetry.counters import Counters
 
-# Seconds to clean a connection before it is closed instead.
-RESET_TIMEOUT = 5.0
 # A connection that its session only holds: seconds that others wait for it at least, and at most
 # twice; and after how many times that it is let go of although nobody waits.
 HOLD = 0.05
 LONGEST_HOLD = 20
+# Seconds between requests to cancel what nobody waits for any more.
+CANCEL_AGAIN = 1.0
 # Seconds between attempts to reach a backend, doubled with each failure.
 RETRY_FIRST = 0.1
 RETRY_LAST = 2.0
@@ -80,6 +85,9 @@ class PoolContext:
         clock: Clock,
         wait_timeout: float,
         max_prepared: int,
+        limiter: Limiter | None = None,
+        queue_size: int = 0,
+        notice_after: float = 0.0,
     ) -> None:
         self.open_server = open_server
         self.send_cancel = send_cancel
@@ -90,13 +98,24 @@ class PoolContext:
         self.clock = clock
         self.wait_timeout = wait_timeout
         self.max_prepared = max_prepared
+        self.limiter = limiter
+        self.queue = Queue(queue_size, call_later)
+        self.notice_after = notice_after  # seconds; 0 = never
+        self.holders: Callable[[], str] = str  # who has most of what is limited
 
 
 @final
 class Pool(Keeper):
     def __init__(
-        self, context: PoolContext, backend: Backend, database: str, user: str, ledger: Ledger
+        self,
+        context: PoolContext,
+        backend: Backend,
+        database: str,
+        user: str,
+        ledger: Ledger,
+        tenant: Tenant | None = None,
     ) -> None:
+        """`tenant` is whose seats its connections need, where seats are limited."""
         self.context = context
         self.clock = context.clock
         self.backend = backend
@@ -110,6 +129,19 @@ class Pool(Keeper):
         self._retry_pause = RETRY_FIRST
         self._pausing = False
         self._drained: i64 = 0  # times; a log-in that began before is of no use after
+        self.seats: Seats | None = None
+        if context.limiter is not None:
+            assert tenant is not None
+            self.seats = Seats(context.limiter, tenant, context.queue.limit, self._hand_over)
+
+    @property
+    def waiting(self) -> int:
+        """Clients, for a connection or its seat."""
+        return int(self.ledger.waiting) + self.waiting_for_seats
+
+    @property
+    def waiting_for_seats(self) -> int:
+        return 0 if self.seats is None else len(self.seats.waiting)
 
     # --- leases -------------------------------------------------------------------------------
 
@@ -122,23 +154,101 @@ class Pool(Keeper):
         """An idle connection, leased; or None, and the waiter is called back."""
         slot = self.ledger.acquire(profile, settings, waiter.allowed)
         backend = self.backend
-        backend.load += 1
         if slot is not None:
-            backend.leases += 1
+            backend.load += 1
             assert isinstance(slot, ServerConnection)
+            if self.seats is not None:
+                return slot if self.sits(slot, waiter) else None
+            backend.leases += 1
             return slot
+        if self.seats is not None and waiter.is_urgent:
+            server = self._take_over(profile, waiter)
+            if server is not None:
+                return server if self.sits(server, waiter) else None
+        if self._turns_away(waiter):
+            return None
+        backend.load += 1
         now = time.monotonic()
         self.ledger.enqueue(waiter, profile, now, now + self.context.wait_timeout)
         self._carry_out()
         return None
 
     def take_back(self, server: ServerConnection, waiter: Waiter) -> bool:
-        """Leases this connection, if it is idle and serves the one who would wait."""
+        """Leases this connection, if it is idle and serves the one who would wait. `sits` is to
+        follow."""
         if not self.ledger.take_back(server, waiter.allowed):
             return False
         self.backend.load += 1
-        self.backend.leases += 1
         return True
+
+    def sits(self, server: ServerConnection, waiter: Waiter) -> bool:
+        """Whether the waiter, for whom it is leased, may use it now; else it will be called."""
+        seats = self.seats
+        if seats is None or seats.take(server):
+            self.backend.leases += 1
+            return True
+        if self._turns_away(waiter):
+            self.release(server)
+            return False
+        self._begins_to_wait(waiter)
+        seats.wait(server, waiter)
+        return False
+
+    def sits_again(self, server: ServerConnection, owner: Owner) -> bool:
+        """As `acquire`, for the owner of a connection who has stood up (`stand_up`)."""
+        seats = self.seats
+        assert seats is not None
+        if seats.take(server):
+            return True
+        if not self._turns_away(owner):
+            self._begins_to_wait(owner)
+            seats.wait(server, owner, is_kept=True)
+        return False
+
+    def stand_up(self, server: ServerConnection) -> None:
+        """Its owner keeps the connection, with nothing to do for it."""
+        if self.seats is not None:
+            self.seats.leave(server)
+            self.seats.serve()
+
+    def _take_over(self, profile: Profile, waiter: Waiter) -> ServerConnection | None:
+        """A connection of one who waits for its seat, for one who is urgent. Else the seat, when it is
+        that one's turn, might go to what has not begun yet."""
+        assert self.seats is not None
+        for server in reversed(self.seats.unkept()):
+            seat = server.seat
+            assert seat is not None
+            if server.profile is profile and not seat.is_urgent and serves(server, waiter.allowed):
+                other = self.seats.cancel(server)
+                assert other is not None
+                self._put_back(other, server)
+                return server
+        return None
+
+    def _begins_to_wait(self, waiter: Waiter) -> None:
+        now = time.monotonic()
+        waiter.waiting_since = now
+        waiter.homeless_since = 0.0
+        waiter.deadline = now + self.context.wait_timeout
+        waiter.is_told = False
+
+    def _turns_away(self, waiter: Waiter) -> bool:
+        """Whether it would have to wait, and too many do; it will be refused."""
+        queue = self.context.queue
+        if queue.admits(waiter):
+            return False
+        self.context.counters.queue_refusals += 1
+        limit, cap = self._limit()
+        size = int(queue.limit.cap)
+        queue.turn_away(waiter, queue_is_full(size, limit, cap, self.context.holders()))
+        return True
+
+    def _limit(self) -> tuple[str, int]:
+        """What those wait for who wait here."""
+        limiter = self.context.limiter
+        if limiter is None or limiter.has_room(self.backend):
+            return "pool.size", int(self.ledger.size)
+        return limit_of_seats(limiter, self.backend)
 
     def hold(self, owner: Owner) -> None:
         """The owner has finished and keeps its connection, until its `let_go` is called."""
@@ -163,6 +273,13 @@ class Pool(Keeper):
         self._age_later()
 
     def cancel_wait(self, waiter: Waiter) -> bool:
+        held = waiter.held
+        if held is not None:
+            assert isinstance(held, ServerConnection)
+            assert self.seats is not None
+            if self.seats.cancel(held) is not None:
+                self.release(held)
+            return True
         before = self.ledger.waiting
         self.ledger.cancel(waiter)
         if self.ledger.waiting == before:
@@ -173,23 +290,30 @@ class Pool(Keeper):
     def release(self, server: ServerConnection) -> None:
         """The owner has finished: the connection is idle, nothing is owed, nothing is pinned."""
         server.owner = None
+        if self.seats is not None:
+            self.seats.leave(server)
         if server.cancels:
             server.release_pending = True  # a cancel must not hit the next owner's query
-            return
-        if not server.reading:
-            server.set_reading(True)
-        self.backend.load -= 1
-        waiter = self.ledger.release(server, self.clock.now)
-        if waiter is not None:
-            self._grant(waiter, server)
-        elif self.ledger.to_close:
-            self._carry_out()
+        else:
+            if not server.reading:
+                server.set_reading(True)
+            self.backend.load -= 1
+            waiter = self.ledger.release(server, self.clock.now)
+            if waiter is not None:
+                self._grant(waiter, server)
+            elif self.ledger.to_close:
+                self._carry_out()
+        if self.seats is not None:
+            self.seats.serve()
 
     def reset(
         self, server: ServerConnection, *, transaction: bool, session: bool, owed: int = 0
     ) -> None:
         """The owner left a transaction open and/or session state behind: clean it or close it.
         `owed` questions of its own are still to be answered."""
+        if not (transaction or session or owed):
+            self.release(server)
+            return
         server.owner = None
         if server.cancels or server.doomed:
             self.discard(server)
@@ -197,15 +321,24 @@ class Pool(Keeper):
         server.set_reading(True)
         self.backend.load -= 1
         self.ledger.reset(server)
-        _Reset(self, server, transaction=transaction, session=session, owed=owed)
+        reset = Reset(self, server, transaction=transaction, session=session, owed=owed)
+        seats = self.seats
+        if seats is None or not server.needs_seat or seats.take(server):
+            reset.begin()
+        else:
+            seats.wait_to_clean(server, reset)
 
     def cleaned(self, server: ServerConnection) -> None:
         """A reset has succeeded."""
         server.owner = None
+        if self.seats is not None:
+            self.seats.leave(server)
         waiter = self.ledger.release(server, self.clock.now)
         if waiter is not None:
             self._grant(waiter, server)
         self._carry_out()
+        if self.seats is not None:
+            self.seats.serve()
 
     def discard(self, server: ServerConnection, *, at_work: bool = True) -> None:
         """The connection is in a state nobody knows: close it, at once unless it is to finish."""
@@ -213,7 +346,10 @@ class Pool(Keeper):
         server.at_work = at_work
         if server.place == LEASED:
             self.backend.load -= 1
+        waiter = None if self.seats is None else self.seats.cancel(server)
         self.ledger.discard(server)
+        if waiter is not None:
+            self._put_back(waiter, server)
         self._carry_out()
 
     def cancel_query(
@@ -247,10 +383,21 @@ class Pool(Keeper):
         if server.place == LEASED:
             self.backend.load -= 1
         self.servers.discard(server)
-        if server.owner is not None or server.place in (LEASED, RESETTING):
+        waiter = None if self.seats is None else self.seats.cancel(server)
+        if waiter is None and (server.owner is not None or server.place in (LEASED, RESETTING)):
             self.context.counters.servers_lost += 1
         self.ledger.gone(server, time.monotonic())
+        if waiter is not None:
+            self._put_back(waiter, server)
         self._carry_out()
+        if self.seats is not None:
+            self.seats.leave(server)
+            self.seats.serve()
+
+    def _put_back(self, waiter: Waiter, server: ServerConnection) -> None:
+        """It had this connection, which it has no more, and was waiting for its seat."""
+        self.backend.load += 1
+        self.ledger.put_back(waiter, server.profile, time.monotonic())
 
     def idle_data(self, server: ServerConnection) -> None:
         if server in self.servers:  # else its log-in is about to end, and finds it doomed
@@ -258,12 +405,43 @@ class Pool(Keeper):
 
     def tick(self, now: float) -> None:
         """Refuses the waiters whose time is up."""
-        if self.ledger.waiting == 0:
-            return
-        for waiter in self.ledger.expire(now):
-            self.backend.load -= 1
-            self.context.counters.wait_timeouts += 1
-            waiter.refused(self._timeout_error())
+        if self.ledger.waiting > 0:
+            error = None
+            for waiter in self.ledger.expire(now):
+                self.backend.load -= 1
+                self.context.counters.wait_timeouts += 1
+                if self.waiting_for_seats:
+                    self.context.counters.seat_timeouts += 1
+                error = self._timeout_error() if error is None else error
+                waiter.refused(error)
+        if self.seats is not None and self.seats.waiting:
+            for waiter in self.seats.late(now):
+                if waiter.held is not None:
+                    error = self._seat_timeout_error()
+                    self.cancel_wait(waiter)
+                    self.context.counters.wait_timeouts += 1
+                    self.context.counters.seat_timeouts += 1
+                    waiter.refused(error)
+
+    def tell_waiters(self, waited_since: float, now: float) -> None:
+        """A notice to those who have waited since then and have had none."""
+        named = f'database "{self.database}", user "{self.user}" on {self.backend.name}'
+        for queue in self.ledger.queues.values():
+            for place, waiter in enumerate(queue):
+                if waiter.waiting_since > waited_since:
+                    break
+                if not waiter.is_told:
+                    self._tell(waiter, f"a server connection for {named}", place, len(queue), now)
+        if self.seats is not None:
+            limit, cap = limit_of_seats(self.seats.limiter, self.backend)
+            what = f"a place to run, of which there are {cap} ({limit})"
+            for place, waiter in enumerate(self.seats.waiting):
+                if waiter.waiting_since <= waited_since and not waiter.is_told:
+                    self._tell(waiter, what, place, len(self.seats.waiting), now)
+
+    def _tell(self, waiter: Waiter, what: str, place: int, count: int, now: float) -> None:
+        waiter.is_told = True
+        waiter.tell(notice(what, place + 1, count, now - waiter.waiting_since))
 
     def retire(self, now: float, min_size: int) -> None:
         self.ledger.retire(now, keep=min_size)
@@ -272,6 +450,12 @@ class Pool(Keeper):
     def evict_waiters(self) -> list[Waiter]:
         waiters = self.ledger.evict_waiters()
         self.backend.load -= len(waiters)
+        if self.seats is not None:
+            for server in self.seats.unkept():
+                waiter = self.seats.cancel(server)
+                if waiter is not None:
+                    waiters.append(waiter)
+                    self.release(server)
         return waiters
 
     def drain(self) -> None:
@@ -280,6 +464,9 @@ class Pool(Keeper):
         self._drained += 1
         for server in self.servers:
             server.doomed = True
+        if self.seats is not None:
+            for server in self.seats.unkept():
+                self.discard(server, at_work=False)
         self.ledger.retire(time.monotonic())
         self._carry_out()
 
@@ -289,8 +476,11 @@ class Pool(Keeper):
         somebody who is between transactions."""
         for server in list(self.servers):
             owner = server.owner
+            waits = server.seat is not None and server.seat.state == IN_LINE
             if server.place in (IDLE, CLOSED) or (
-                at_rest and (server.place != LEASED or owner is None or not owner.at_rest)
+                at_rest
+                and not waits
+                and (server.place != LEASED or owner is None or not owner.at_rest)
             ):
                 continue
             if server.place in (LEASED, RESETTING) and not server.cut_because:
@@ -306,6 +496,13 @@ class Pool(Keeper):
     # --- inside -------------------------------------------------------------------------------
 
     def _grant(self, waiter: Waiter, server: ServerConnection) -> None:
+        """A connection for one who has waited; it may have to wait for the seat as well."""
+        if self.seats is not None and not self.seats.take(server):
+            self.seats.wait(server, waiter)
+            return
+        self._hand_over(waiter, server)
+
+    def _hand_over(self, waiter: Waiter, server: ServerConnection) -> None:
         self.backend.leases += 1
         self.context.counters.waits.observe(time.monotonic() - waiter.waiting_since)
         waiter.granted(server)
@@ -316,6 +513,8 @@ class Pool(Keeper):
             slot = ledger.to_close.pop()
             assert isinstance(slot, ServerConnection)
             slot.leave(self.context.call_later)
+            if slot.lingers and slot.at_work:
+                self.context.call_later(CANCEL_AGAIN, _Lingering(self, slot).cancel)
         while ledger.to_open:
             self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)).begin)
 
@@ -343,6 +542,8 @@ class Pool(Keeper):
 
     async def _open(self, profile: Profile, drained: i64) -> None:
         server = ServerConnection(profile, self.backend, self, self.context.max_prepared)
+        if self.seats is not None:
+            self.seats.furnish(server)
         try:
             await self.context.open_server(server, self.database, self.user)
         except PgError as error:
@@ -385,6 +586,11 @@ class Pool(Keeper):
         self.ledger.retry(time.monotonic())
         self._carry_out()
 
+    def _seat_timeout_error(self) -> PgError:
+        assert self.context.limiter is not None
+        limit, cap = limit_of_seats(self.context.limiter, self.backend)
+        return seat_timeout(self.context.wait_timeout, limit, cap, self.context.holders())
+
     def _timeout_error(self) -> PgError:
         ledger = self.ledger
         if self.last_error is not None:
@@ -393,6 +599,8 @@ class Pool(Keeper):
                 f"cannot connect to {self.backend.name}: {self.last_error.message}",
                 detail=f"Tried for {self.context.wait_timeout:g} s (pool.wait_timeout).",
             )
+        if self.waiting_for_seats:
+            return self._seat_timeout_error()  # those who have the connections
         return PgError(
             TOO_MANY_CONNECTIONS,
             "no server connection became free in time",
@@ -406,6 +614,23 @@ class Pool(Keeper):
 
 
 @final
+class _Lingering:
+    """A connection that was at work for a client who has gone. The request to cancel that may have
+    come before the statement."""
+
+    def __init__(self, pool: Pool, server: ServerConnection) -> None:
+        self.pool = pool
+        self.server = server
+
+    def cancel(self) -> None:
+        if self.server.place == CLOSED:
+            return
+        if self.server.cancels == 0:
+            self.pool.cancel_query(self.server)
+        self.pool.context.call_later(CANCEL_AGAIN, self.cancel)
+
+
+@final
 class _Opening:
     """A connection that a pool wants to open, in its turn."""
 
@@ -415,72 +640,6 @@ class _Opening:
 
     def begin(self) -> bool:
         return self.pool.may_open(self.profile)
-
-
-@final
-class _Reset(Owner):
-    """Owns a connection while ROLLBACK and DISCARD ALL clean it."""
-
-    def __init__(
-        self, pool: Pool, server: ServerConnection, *, transaction: bool, session: bool, owed: int
-    ) -> None:
-        super().__init__()
-        self.pool = pool
-        self.server = server
-        self.awaited: i64 = owed
-        self.failed = False
-        self.timer: Any = pool.context.call_later(RESET_TIMEOUT, self._too_late)
-        server.owner = self
-        # DISCARD ALL cannot run in a transaction block, so these are two messages.
-        messages = b""
-        if transaction:
-            messages += write.query(b"ROLLBACK")
-            self.awaited += 1
-        if session:
-            messages += write.query(b"DISCARD ALL")
-            self.awaited += 1
-            server.prepared = PreparedOnServer(pool.context.max_prepared)
-            server.settings = NOTHING_SET
-        server.prepared.unnamed = None
-        server.write(messages)
-
-    def server_data(self, chunk: bytes) -> None:
-        splitter = self.server.splitter
-        try:
-            splitter.feed(chunk)
-            kind = splitter.next()
-            while kind != NEED_DATA:
-                if kind == B_ERROR_RESPONSE:
-                    self.failed = True
-                elif kind == B_PARAMETER_STATUS:
-                    self.server.note_status()
-                elif kind == B_READY_FOR_QUERY:
-                    self.awaited -= 1
-                    if splitter.data[splitter.start + 5] != STATUS_IDLE and self.awaited == 0:
-                        self.failed = True
-                kind = splitter.next()
-            splitter.keep = splitter.passed
-        except PgError:
-            self.failed = True
-            self.awaited = 0
-        if self.awaited > 0:
-            return
-        self.timer.cancel()
-        while self.server.hidden_rows > 0:  # questions of its last owner
-            self.server.rows_shown()
-        if self.failed:
-            self.pool.discard(self.server)
-            return
-        self.pool.cleaned(self.server)
-
-    def server_lost(self, reason: str) -> None:
-        self.timer.cancel()
-
-    def server_writable(self, writable: bool) -> None:
-        pass
-
-    def _too_late(self) -> None:
-        self.pool.discard(self.server)
 
 
 def no_primary_error(seconds: float) -> PgError:

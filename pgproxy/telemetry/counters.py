@@ -117,6 +117,8 @@ class Counters:
         self.logins_failed: i64 = 0
         self.login_timeouts: i64 = 0  # of them: took too long
         self.wait_timeouts: i64 = 0
+        self.seat_timeouts: i64 = 0  # of them: with a connection at hand
+        self.queue_refusals: i64 = 0  # because of limits.queue_size
         self.server_errors: i64 = 0  # ErrorResponses that servers sent
         self.proxy_errors: i64 = 0  # ErrorResponses of our own
         self.servers_opened: i64 = 0

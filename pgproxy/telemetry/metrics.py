@@ -44,8 +44,26 @@ CATALOGUE: Final = (
     ("pgproxy_clients_refused_total", "counter", "", "Refused because of listen.max_clients."),
     ("pgproxy_client_logins_failed_total", "counter", "", "Log-ins of clients that failed."),
     ("pgproxy_servers", "gauge", "backend, database, user, state", "Server connections."),
-    ("pgproxy_waiting", "gauge", "backend, database, user", "Clients that wait for one."),
+    (
+        "pgproxy_waiting",
+        "gauge",
+        "backend, database, user",
+        "Clients that wait for one, or a seat.",
+    ),
+    ("pgproxy_waiting_for_seat", "gauge", "backend, database, user", "Those that wait for a seat."),
     ("pgproxy_pool_size", "gauge", "backend, database, user", "Largest number of connections."),
+    ("pgproxy_running", "gauge", "", "Statements and transactions in flight (seats taken)."),
+    ("pgproxy_running_limit", "gauge", "", "How many there may be, limits.max_concurrent; 0: any."),
+    ("pgproxy_backend_running", "gauge", "backend", "The same on one backend."),
+    ("pgproxy_backend_running_limit", "gauge", "backend", "How many there may be now; 0: any."),
+    ("pgproxy_queue_length", "gauge", "", "Clients that wait for a connection or a seat."),
+    ("pgproxy_queue_limit", "gauge", "", "How many may, limits.queue_size; 0: any number."),
+    (
+        "pgproxy_queue_refusals_total",
+        "counter",
+        "cause",
+        "Refused: queue full, or waited too long.",
+    ),
     ("pgproxy_homeless", "gauge", "", "Clients that wait for a (fresh) server, or in a PAUSE."),
     ("pgproxy_backend_up", "gauge", "backend", "1 if the backend answers the monitor."),
     ("pgproxy_backend_role", "gauge", "backend, role", "1 for the backend's present role."),
@@ -64,7 +82,7 @@ CATALOGUE: Final = (
     ("pgproxy_leases_total", "counter", "backend", "Times a server connection was leased."),
     ("pgproxy_statements_total", "counter", "target, reason", "Routing decisions carried out."),
     ("pgproxy_transactions_seconds", "histogram", "", "How long connections were leased."),
-    ("pgproxy_wait_seconds", "histogram", "", "How long clients waited for a connection."),
+    ("pgproxy_wait_seconds", "histogram", "", "How long clients waited until they could run."),
     ("pgproxy_wait_timeouts_total", "counter", "", "Waits that ended at pool.wait_timeout."),
     (
         "pgproxy_timeouts_total",
@@ -244,6 +262,7 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_clients_refused_total", counters.clients_refused)
         yield _counter("pgproxy_client_logins_failed_total", counters.logins_failed)
         yield from self._pools()
+        yield from self._limits()
         yield from self._backends()
         yield from self._statements()
         yield _histogram("pgproxy_transactions_seconds", counters.transactions)
@@ -360,6 +379,7 @@ class ProxyCollector(Collector):
     def _pools(self) -> Iterator[Metric]:
         servers = _labelled_gauge("pgproxy_servers", ["backend", "database", "user", "state"])
         waiting = _labelled_gauge("pgproxy_waiting", ["backend", "database", "user"])
+        seats = _labelled_gauge("pgproxy_waiting_for_seat", ["backend", "database", "user"])
         size = _labelled_gauge("pgproxy_pool_size", ["backend", "database", "user"])
         for pool in self._cluster.pools():
             labels = [pool.backend.name, pool.database, pool.user]
@@ -372,12 +392,38 @@ class ProxyCollector(Collector):
                 ("closing", ledger.closing),
             ):
                 servers.add_metric([*labels, state], int(count))
-            waiting.add_metric(labels, int(ledger.waiting))
+            waiting.add_metric(labels, pool.waiting)
+            seats.add_metric(labels, pool.waiting_for_seats)
             size.add_metric(labels, int(ledger.size))
         yield servers
         yield waiting
+        yield seats
         yield size
         yield _gauge("pgproxy_homeless", len(self._cluster.homeless))
+
+    def _limits(self) -> Iterator[Metric]:
+        context = self._cluster.context
+        if context.limiter is not None:
+            total = context.limiter.total
+            yield _gauge("pgproxy_running", int(total.used))
+            yield _gauge("pgproxy_running_limit", total.shown)
+            running = _labelled_gauge("pgproxy_backend_running", ["backend"])
+            limits = _labelled_gauge("pgproxy_backend_running_limit", ["backend"])
+            for backend in self._cluster.backends.values():
+                running.add_metric([backend.name], int(backend.running.used))
+                limits.add_metric([backend.name], backend.running.shown)
+            yield running
+            yield limits
+        queue = context.queue.limit
+        yield _gauge("pgproxy_queue_length", int(queue.used))
+        yield _gauge("pgproxy_queue_limit", queue.shown)
+        counters = self._counters
+        causes = {
+            "queue_full": int(counters.queue_refusals),
+            "no_connection": int(counters.wait_timeouts - counters.seat_timeouts),
+            "no_seat": int(counters.seat_timeouts),
+        }
+        yield _counters("pgproxy_queue_refusals_total", "cause", causes)
 
     def _backends(self) -> Iterator[Metric]:
         up = _labelled_gauge("pgproxy_backend_up", ["backend"])

@@ -202,10 +202,14 @@ class Tables:
 
     def _wait_reasons(self) -> dict[object, str]:
         """Why those wait that are not in the queue of a pool."""
-        return {
+        reasons: dict[object, str] = {
             entry.waiter: "paused" if entry.is_paused else "no_server"
             for entry in self._cluster.homeless
         }
+        for pool in self._cluster.pools():
+            if pool.seats is not None:
+                reasons.update(dict.fromkeys(pool.seats.waiting, "no_seat"))
+        return reasons
 
     # --- PgBouncer's: pools
 
@@ -599,7 +603,10 @@ def _waiting_since(group: PoolGroup, cluster: Cluster) -> list[float]:
     queued = [
         waiter.waiting_since
         for pool in group.pools.values()
-        for queue in pool.ledger.queues.values()
+        for queue in [
+            *pool.ledger.queues.values(),
+            () if pool.seats is None else pool.seats.waiting,
+        ]
         for waiter in queue
     ]
     return queued + [
