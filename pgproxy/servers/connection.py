@@ -198,6 +198,7 @@ class ServerConnection(Slot):
             self.seat is not None and not self.needs_seat and not self.transport.is_closing()
         )
         if self.at_work and not (self.lingers and self.transport.can_write_eof()):
+            self.lingers = False
             self.abort()
             return
         self.doomed = True

@@ -403,17 +403,18 @@ class ProxyCollector(Collector):
 
     def _limits(self) -> Iterator[Metric]:
         context = self._cluster.context
-        if context.limiter is not None:
+        running = _labelled_gauge("pgproxy_running", [])
+        limit = _labelled_gauge("pgproxy_running_limit", [])
+        on_backend = _labelled_gauge("pgproxy_backend_running", ["backend"])
+        limits = _labelled_gauge("pgproxy_backend_running_limit", ["backend"])
+        if context.limiter is not None:  # else nobody counts them
             total = context.limiter.total
-            yield _gauge("pgproxy_running", int(total.used))
-            yield _gauge("pgproxy_running_limit", total.shown)
-            running = _labelled_gauge("pgproxy_backend_running", ["backend"])
-            limits = _labelled_gauge("pgproxy_backend_running_limit", ["backend"])
+            running.add_metric([], int(total.used))
+            limit.add_metric([], total.shown)
             for backend in self._cluster.backends.values():
-                running.add_metric([backend.name], int(backend.running.used))
+                on_backend.add_metric([backend.name], int(backend.running.used))
                 limits.add_metric([backend.name], backend.running.shown)
-            yield running
-            yield limits
+        yield from (running, limit, on_backend, limits)
         queue = context.queue.limit
         yield _gauge("pgproxy_queue_length", int(queue.used))
         yield _gauge("pgproxy_queue_limit", queue.shown)

@@ -103,14 +103,18 @@ class LedgerMachine(RuleBasedStateMachine):
         profile=profiles,
         patience=st.sampled_from([0.5, 2.0, 100.0]),
         custom=customs,
+        urgent=st.booleans(),
     )
-    def acquire(self, profile: Profile, patience: float, custom: frozenset[str] | None) -> object:
+    def acquire(
+        self, profile: Profile, patience: float, custom: frozenset[str] | None, urgent: bool
+    ) -> object:
         before = self.at(IDLE)
         slot = self.ledger.acquire(profile, allowed=custom)
         if slot is None:
             waiter = Waiter()
             waiter.allowed = custom
-            self.queues[profile].append(waiter)
+            waiter.is_urgent = urgent
+            self.join(profile, waiter, at_front=urgent)
             self.ledger.enqueue(waiter, profile, self.now, self.now + patience)
             self.carry_out()
             return waiter
@@ -118,11 +122,34 @@ class LedgerMachine(RuleBasedStateMachine):
         assert slot.profile is profile
         assert slot.place == LEASED
         assert not slot.doomed
-        overtaken = [waiter for waiter in self.queues[profile] if fits(slot, waiter.allowed)]
+        overtaken = [one for one in self.queues[profile] if fits(slot, one.allowed)]
         assert not overtaken, "overtook one who waits"
         assert fits(slot, custom), "another's settings exist there"
         self.spoil(slot, custom)
         return multiple()
+
+    def join(self, profile: Profile, waiter: Waiter, *, at_front: bool) -> None:
+        """In front of all but the urgent ones, or at the end."""
+        queue = self.queues[profile]
+        urgent = 0
+        while urgent < len(queue) and queue[urgent].is_urgent:
+            urgent += 1
+        queue.insert(urgent if at_front else len(queue), waiter)
+
+    @precondition(lambda self: self.at(LEASED))
+    @rule(target=waiters, data=st.data(), kept=st.booleans())
+    def put_back(self, data: st.DataObject, kept: bool) -> Waiter:
+        """One who has a slot, and may not use it yet, loses it: to another one, or altogether."""
+        slot = self.pick(data, LEASED)
+        waiter = Waiter()
+        waiter.waiting_since = self.now
+        waiter.deadline = self.now + 1.0
+        if not kept:
+            self.ledger.discard(slot)
+        self.join(slot.profile, waiter, at_front=True)
+        self.ledger.put_back(waiter, slot.profile, self.now)
+        self.carry_out()
+        return waiter
 
     @rule(waiter=waiters)
     def cancel(self, waiter: Waiter) -> None:
@@ -256,6 +283,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(set(ledger.idle)) == len(ledger.idle)
         assert set(ledger.idle) == set(self.at(IDLE))
         assert ledger.leased == len(self.at(LEASED))
+        assert ledger.queue.used == ledger.waiting
         assert ledger.resetting == len(self.at(RESETTING))
         assert ledger.closing == len(self.at(CLOSING))
         assert ledger.opening == len(self.logging_in)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pgproxy.config import Config, Health, Kubernetes, Routing, notices
+from pgproxy.config import Config, Health, Kubernetes, Limits, LimitsEntry, Routing, notices
 from pgproxy.configfile import load
 from pgproxy.errors import ConfigError
 
@@ -164,3 +164,24 @@ def test_the_safety_net_needs_what_is_kept() -> None:
     assert any(told.startswith("routing.safety_net: ") for told in notices(config))
     off = Config(health=Health(rerun_limit=0), routing=Routing(safety_net=False))
     assert not any(told.startswith("routing.safety_net: ") for told in notices(off))
+
+
+def test_limits_that_are_not_in_effect_are_told() -> None:
+    def told(limits: Limits) -> list[str]:
+        return [notice for notice in notices(Config(limits=limits)) if notice.startswith("limits.")]
+
+    assert told(Limits(max_concurrent=8, max_concurrent_per_backend=4)) == []
+    (said,) = told(Limits(max_concurrent=8, max_concurrent_per_backend=8))
+    assert said.startswith("limits.max_concurrent_per_backend = 8: not in effect")
+    weights = {"reports": LimitsEntry(weight=2)}
+    assert told(Limits(max_concurrent=8, users=weights)) == []
+    (said,) = told(Limits(users=weights))
+    assert "weights are not in effect" in said
+
+
+def test_a_weight_is_of_both_user_and_database() -> None:
+    limits = Limits(
+        users={"reports": LimitsEntry(weight=2)}, databases={"shop": LimitsEntry(weight=3)}
+    )
+    pairs = [("shop", "reports"), ("shop", "web"), ("other", "reports"), ("other", "web")]
+    assert [limits.weight(*pair) for pair in pairs] == [6, 3, 2, 1]

@@ -100,3 +100,47 @@ def test_a_session_stays_where_it_is() -> None:
 def test_a_session_leaves_for_a_better_rank() -> None:
     both = backends(0, 0, weights=(0.0, 1.0))
     assert balancer("sticky").choose(both, 0.0, both[0]) == 1
+
+
+def limited(*loads: int, full: tuple[int, ...], caps: tuple[int, ...]) -> list[Backend]:
+    """With as many in flight on the `full` ones as there may be."""
+    made = backends(*loads)
+    for number, backend in enumerate(made):
+        backend.running.cap = caps[number]
+        backend.running.used = caps[number] if number in full else 0
+    return made
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_that_has_reached_its_limit_gets_nothing_while_others_have_not(way: str) -> None:
+    among = limited(0, 5, 9, full=(0,), caps=(1, 9, 10))
+    chooser = Balancer(way, Random(1).random, has_limits=True)
+    chosen = [int(chooser.choose(among, 0.0, among[0])) for _ in range(20)]
+    assert 0 not in chosen
+    if way in ("round-robin", "weighted-random"):
+        assert {1, 2} == set(chosen)
+    else:
+        assert {1} == set(chosen)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_if_all_have_one_is_chosen_all_the_same(way: str) -> None:
+    among = limited(9, 9, 9, full=(0, 1, 2), caps=(2, 8, 2))
+    chooser = Balancer(way, Random(1).random, has_limits=True)
+    chosen = {int(chooser.choose(among, 0.0, None)) for _ in range(20)}
+    # Where four times as many run, a queue as long is a fourth of the wait.
+    assert chosen == ({0, 1, 2} if way in ("round-robin", "weighted-random") else {1})
+
+
+def test_queues_are_as_long_as_each_server_is_fast() -> None:
+    among = limited(2, 8, full=(0, 1), caps=(2, 8))
+    chooser = Balancer("least-loaded", Random(1).random, has_limits=True)
+    for _ in range(100):
+        among[chooser.choose(among, 0.0, None)].load += 1
+    assert abs(among[1].load - 4 * among[0].load) <= 4
+
+
+def test_a_session_stays_on_its_replica_if_all_are_full() -> None:
+    among = limited(2, 2, full=(0, 1), caps=(2, 8))
+    chooser = Balancer("sticky", Random(1).random, has_limits=True)
+    assert chooser.choose(among, 0.0, among[0]) == 0
