@@ -19,7 +19,7 @@ forgotten transaction must not shut it out; when nobody waits any more all debts
 from collections import deque
 from typing import Final, final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.limits import Limit
@@ -72,6 +72,7 @@ class Tenant:
         return f"<Tenant {self.database}/{self.user} seated={self.seated} waiting={self.waiting}>"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Seat:
     """Of one server connection, in whatever state it is."""
 
