@@ -615,6 +615,8 @@ class Relay(Owner):
         """With the connection that it has kept."""
         self.counters.waits.observe(now - self.waiting_since)
         self.enter(LEASED)
+        if self.overdue is not None:
+            self.overdue.taken(now)
         try:
             self._send(server)
             self.resume()

@@ -307,6 +307,7 @@ async def test_refusals_come_in_time(
     slow: list[float] = []
 
     async def ask(wire: Wire) -> None:
+        await asyncio.sleep(random.random())
         began = time.monotonic()
         frames = await wire.ask(write)
         took = time.monotonic() - began

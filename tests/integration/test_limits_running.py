@@ -110,7 +110,8 @@ async def test_a_statement_waits_for_its_turn(stage: StartStage) -> None:
     holder = await here.holder()
     client = await here.client()
     asked = await here.asks(client)
-    assert (running(here.proxy), in_line(here.proxy)) == (1, 1)
+    await eventually(lambda: in_line(here.proxy) == 1)
+    assert running(here.proxy) == 1
     await holder.ask(wire.query("COMMIT"))
     await comes(asked)
     assert (running(here.proxy), in_line(here.proxy)) == (0, 0)
@@ -234,9 +235,11 @@ async def test_a_lost_connection_is_replaced_for_one_who_waits_for_its_seat(
     assert wire.rows(await other.ask(PID)) == [[pid]]
     holder = await here.holder()  # has that connection
     asked = await here.asks(client, PID)
+    await eventually(lambda: in_line(here.proxy) == 1)
+    # It has not run more there than a log-in does.
     waiting_pids = cluster.primary.psql(
         "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE state = 'idle'"
-        f" AND backend_type = 'client backend' AND pid <> {pid.decode()} AND query = ''"  # type: ignore[union-attr]
+        " AND datname = 'postgres' AND application_name = '' AND query LIKE 'SHOW default%'"
     )
     assert waiting_pids
     for idle in waiting_pids.split():
