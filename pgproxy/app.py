@@ -35,6 +35,7 @@ from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
 from pgproxy.routing.rules import rule_set
 from pgproxy.routing.structures import Structures
+from pgproxy.servers.adaptation import Adaptation
 from pgproxy.servers.balance import Balancer
 from pgproxy.servers.catalogues import Catalogues
 from pgproxy.servers.cluster import Cluster, PoolSettings
@@ -121,7 +122,8 @@ class Proxy:
         path = config.auth.users_file
         limits = config.limits
         limiter = None
-        if limits.max_concurrent or limits.max_concurrent_per_backend:
+        per_backend = config.max_running_per_backend
+        if limits.max_concurrent or per_backend:
             limiter = Limiter(limits.max_concurrent)
         self.users = Users(path if path is not None and (path.exists() or not trusts_all) else None)
         server_login = ServerLogin(
@@ -170,13 +172,13 @@ class Proxy:
                     wait=config.consistency.wait,
                     from_primary=config.routing.read_from_primary,
                 ),
-                max_concurrent_per_backend=limits.max_concurrent_per_backend,
+                max_concurrent_per_backend=per_backend,
                 weight=limits.weight,
             ),
             Balancer(
                 config.routing.balance,
                 random.random,
-                has_limits=limits.max_concurrent_per_backend > 0,
+                has_limits=per_backend > 0,
             ),
             Shares(
                 zone=config.routing.zone,
@@ -294,12 +296,22 @@ class Proxy:
         relays.tables = tables.frames
         self.backend_seen = False
         self._failure: Exception | None = None
+        adaptation = None
+        if limits.adaptive:
+            assert limiter is not None
+            adaptation = Adaptation(
+                self.cluster,
+                floor=limits.adaptive_floor,
+                ceiling=per_backend,
+                serve=limiter.serve,
+            )
         self.janitor = Janitor(
             self.cluster,
             self.clock,
             refresh_users=self.users.refresh,
             ask_positions=self.monitor.ask_positions,
             no_primary=self._no_primary,
+            adapt=adaptation.tick if adaptation is not None else None,
         )
 
     async def run(self, on_ready: Callable[[Ready], None] | None) -> None:
@@ -484,6 +496,11 @@ class Proxy:
             **{
                 name: {"running": int(limit.used), "limit": limit.shown}
                 for name, limit in limits.items()
+            },
+            "slowdown": {
+                name: backend.adaptive.slowdown
+                for name, backend in cluster.backends.items()
+                if backend.adaptive is not None
             },
         }
 

@@ -284,6 +284,8 @@ class Limits(_Section):
     max_concurrent_per_backend: Cap = 0
     queue_size: Cap = 0
     notice_after: SecondsOrNever = 0.0
+    adaptive: Switch = False
+    adaptive_floor: Positive = 2
     databases: LimitsEntries = {}
     users: LimitsEntries = {}
 
@@ -447,6 +449,15 @@ class Config(_Section):
     discovery: Discovery = Discovery()
     log: Log = Log()
 
+    @property
+    def max_running_per_backend(self) -> int:
+        """How many may be in flight on each backend, where that is learnt at most; 0: any number."""
+        limits = self.limits
+        if not limits.adaptive:
+            return limits.max_concurrent_per_backend
+        caps = [cap for cap in (limits.max_concurrent_per_backend, limits.max_concurrent) if cap]
+        return min(caps, default=self.pool.size)
+
 
 # The values that mean today what they will mean when the feature is there. A feature that gets
 # built removes its line.
@@ -488,7 +499,7 @@ def notices(config: Config) -> tuple[str, ...]:
             f"with limits.max_concurrent = {limits.max_concurrent}, which is not more"
         )
     weights = [*limits.users.values(), *limits.databases.values()]
-    if weights and not (limits.max_concurrent or limits.max_concurrent_per_backend):
+    if weights and not (limits.max_concurrent or config.max_running_per_backend):
         found.append(
             "limits.users and limits.databases: weights are not in effect without "
             "limits.max_concurrent or limits.max_concurrent_per_backend"

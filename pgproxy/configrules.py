@@ -32,6 +32,14 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
     pool, auth, health, discovery = config.pool, config.auth, config.health, config.discovery
     if pool.min_size > pool.size:
         yield Fault("pool.min_size", f"{pool.min_size} is more than pool.size = {pool.size}")
+    limits, ceiling = config.limits, config.max_running_per_backend
+    if limits.adaptive and limits.adaptive_floor > ceiling:
+        yield Fault(
+            "limits.adaptive_floor",
+            f"{limits.adaptive_floor} is more than the {ceiling} that may be in flight on each "
+            "backend (limits.max_concurrent_per_backend, limits.max_concurrent or else pool.size); "
+            f"accepted: 1 to {ceiling}",
+        )
     for name in sorted(CONSOLE_DATABASES & pool.databases.keys()):
         yield Fault(f"pool.databases.{name}", "is the admin console, which has no pool")
     for name in sorted(CONSOLE_DATABASES & config.timeouts.databases.keys()):

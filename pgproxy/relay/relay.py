@@ -205,8 +205,8 @@ class Relay(Owner):
         self.server: ServerConnection | None = None
         self.inflight = Inflight()
         self.on_replica = False  # the lease was given for reads only
-        self.leased_at = 0.0
-        self.is_timed = False  # the lease is for a read outside of a transaction
+        self.is_timed = False  # the lease is for something outside of a transaction
+        self.is_read = False  # it is for reads, wherever they run
         self.is_unused = True  # the lease has not run anything
         self.sole: Structure | None = None  # of the only batch that the lease has run
         self.server_is_full = False
@@ -337,6 +337,10 @@ class Relay(Owner):
             and not self.batch.open
             and not self.batch.continues
         )
+
+    @property
+    def runs_alone(self) -> Structure | None:
+        return None if not self.is_timed or self.inflight.settled else self.sole
 
     def fail(self, error: PgError) -> None:
         """Tells the client why it is disconnected, unless it is in the middle of a frame, where a
@@ -666,7 +670,8 @@ class Relay(Owner):
         self.traffic.leases += 1
         if self.overdue is not None:
             self.overdue.taken(now)
-        self.is_timed = self.on_replica and self.front.status == STATUS_IDLE
+        self.is_timed = self.front.status == STATUS_IDLE
+        self.is_read = self.on_replica
         self.on_replica = self.on_replica and not server.backend.writable
         self.leased_at = now
         self.is_unused = True
@@ -1469,12 +1474,18 @@ class Relay(Owner):
             # Of a copy that has failed; the server reads and ignores it.
             self.server_is_full = False
             self.read_client()
-        seconds = time.monotonic() - self.leased_at
+        now = time.monotonic()
+        seconds = now - self.leased_at
         self.counters.transactions.observe(seconds)
         self.traffic.busy += seconds
-        if self.is_timed:
-            server.backend.took(seconds)
         sole = self.sole
+        if self.is_timed:
+            backend = server.backend
+            if self.is_read:
+                backend.took(seconds)
+            adaptive = backend.adaptive
+            if adaptive is not None and sole is not None:
+                adaptive.answered(sole, self.leased_at, now)
         if sole is not None:
             sole.timed += 1
             sole.seconds += seconds

@@ -4,6 +4,7 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
+from pgproxy.servers.adaptive import AdaptiveLimit
 from pgproxy.servers.limits import Limit
 from pgproxy.servers.turns import Turns
 
@@ -34,6 +35,8 @@ class Backend:
         self.logins = Turns(max_logins)  # of all its pools
         self.load: i64 = 0
         self.running = Limit(("limits", "max_concurrent_per_backend", name), max_concurrent)
+        self.adaptive: AdaptiveLimit | None = None  # what the cap of `running` follows
+        self.room = 1.0  # what slowness has left of what it can do; 1 while its limit is whole
         self.writable = False
         self.is_asked_for_long_keys = True  # that is, for protocol 3.2
         self.leases: i64 = 0  # since start

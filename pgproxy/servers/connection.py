@@ -19,6 +19,7 @@ from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.ledger import Profile, Slot, Waiter
 from pgproxy.servers.limiter import Seat
+from pgproxy.telemetry.counters import Structure
 
 # Rows and copy data pass; of everything else at least the type matters. Those that answer a message
 # and have a body are shown whole: what they answer may be hidden, or our answer to the next message
@@ -40,11 +41,17 @@ class Owner(Waiter):
 
     def __init__(self) -> None:
         super().__init__()
+        self.leased_at = 0.0
 
     @property
     def at_rest(self) -> bool:
         """Between transactions, with nothing on its way."""
         return False
+
+    @property
+    def runs_alone(self) -> Structure | None:
+        """What has no answer yet, if it is all that the lease has run, outside of a transaction."""
+        return None
 
     def server_data(self, chunk: bytes) -> None:
         raise NotImplementedError

@@ -23,12 +23,14 @@ class Janitor:
         refresh_users: Callable[[], object],
         ask_positions: Callable[[], None],
         no_primary: Callable[[], None],
+        adapt: Callable[[float], None] | None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._refresh_users = refresh_users
         self._ask_positions = ask_positions
         self._no_primary = no_primary
+        self._adapt = adapt
 
     async def run(self) -> None:
         swept = time.monotonic()
@@ -38,6 +40,8 @@ class Janitor:
             now = time.monotonic()
             self._clock.now = now
             self._cluster.tick(now)
+            if self._adapt is not None:
+                self._adapt(now)
             pause = TICK
             if self._cluster.wants_positions(now):
                 self._ask_positions()

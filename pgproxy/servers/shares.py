@@ -1,8 +1,9 @@
 """PURE. How much of the reads each server is to get, worked out before anybody asks.
 
 A server's weight is multiplied with its *share*, 1 for the best of all: less for one that is new
-among others (warm-up) or lags behind the time of the probes. What it is *due* is less again for one
-that answers slowly; that counts where nobody is busy, since otherwise what is in flight tells.
+among others (warm-up), lags behind the time of the probes or has a limit that slowness has shrunk
+(adaptive.py). What it is *due* is less again for one that answers slowly; that counts where nobody is
+busy, since otherwise what is in flight tells.
 Nobody's is ever nothing: who gets no reads could never show that it has become better.
 """
 
@@ -71,8 +72,8 @@ class Shares:
         freshness = relative([self._freshness(backend, now) for backend in readers])
         shares = relative(
             [
-                max(SMALLEST_SHARE, warm * fresh)
-                for warm, fresh in zip(warmth, freshness, strict=True)
+                max(SMALLEST_SHARE, warm * fresh) * backend.room
+                for warm, fresh, backend in zip(warmth, freshness, readers, strict=True)
             ]
         )
         self._rank(warmth)
@@ -97,8 +98,8 @@ class Shares:
         return 1.0 if lag <= 0 else max(SMALLEST_SHARE, 1.0 - lag / self.long_lag)
 
     def _speed(self, backend: Backend, fastest: float) -> float:
-        if not self.by_speed or backend.latency <= 0:
-            return 1.0
+        if not self.by_speed or backend.latency <= 0 or backend.room < 1.0:
+            return 1.0  # or it is in the share already
         return max(SLOWEST, fastest / backend.latency)
 
     def _rank(self, warmth: list[float]) -> None:

@@ -11,6 +11,8 @@ from pgproxy.servers.limiter import Limiter
 
 # How many are named of those who have most.
 NAMED: Final = 3
+# The name of a limit that slowness has shrunk: to raise the configured one would not help.
+LEARNT: Final = "limits.adaptive"
 
 
 def holders(counts: Iterable[tuple[str, str, int]]) -> str:
@@ -27,6 +29,8 @@ def limit_of_seats(limiter: Limiter, backend: Backend) -> tuple[str, int]:
     running = backend.running
     limit = limiter.total
     if limit.has_room and running.shown:
+        if backend.adaptive is not None and backend.adaptive.has_shrunk:
+            return LEARNT, running.shown
         limit = running
     return ".".join(limit.key[:2]), limit.shown
 
@@ -44,6 +48,7 @@ def queue_is_full(size: int, limit: str, cap: int, most: str) -> PgError:
 
 
 def seat_timeout(waited: float, limit: str, cap: int, most: str) -> PgError:
+    remedy = "See what makes the server slow" if limit == LEARNT else f"Raise {limit}"
     return PgError(
         TOO_MANY_CONNECTIONS,
         "no place to run became free in time",
@@ -51,7 +56,7 @@ def seat_timeout(waited: float, limit: str, cap: int, most: str) -> PgError:
             f"As many statements and transactions as {limit} = {cap} allows were in flight for "
             f"{waited:g} s (pool.wait_timeout). This one was not run: try again later."
         ),
-        hint=f"Raise {limit}, or look for transactions that stay open. {most}".rstrip(),
+        hint=f"{remedy}, or look for transactions that stay open. {most}".rstrip(),
     )
 
 

@@ -77,8 +77,19 @@ CATALOGUE: Final = (
     ),
     ("pgproxy_backend_load", "gauge", "backend", "Leased connections and waiters."),
     ("pgproxy_backend_weight", "gauge", "backend", "Its weight as configured, or as its pod says."),
-    ("pgproxy_backend_share", "gauge", "backend", "Multiplies the weight: less while new or late."),
+    (
+        "pgproxy_backend_share",
+        "gauge",
+        "backend",
+        "Multiplies the weight: less while new, late or slow.",
+    ),
     ("pgproxy_backend_latency_seconds", "gauge", "backend", "How long reads take, moving average."),
+    (
+        "pgproxy_backend_slowdown",
+        "gauge",
+        "backend",
+        "How long statements take, relative to what they usually take there.",
+    ),
     ("pgproxy_leases_total", "counter", "backend", "Times a server connection was leased."),
     ("pgproxy_statements_total", "counter", "target, reason", "Routing decisions carried out."),
     ("pgproxy_transactions_seconds", "histogram", "", "How long connections were leased."),
@@ -448,6 +459,7 @@ class ProxyCollector(Collector):
         weight = _labelled_gauge("pgproxy_backend_weight", ["backend"])
         share = _labelled_gauge("pgproxy_backend_share", ["backend"])
         latency = _labelled_gauge("pgproxy_backend_latency_seconds", ["backend"])
+        slowdown = _labelled_gauge("pgproxy_backend_slowdown", ["backend"])
         leases = CounterMetricFamily(
             "pgproxy_leases", _help("pgproxy_leases_total"), labels=["backend"]
         )
@@ -457,6 +469,8 @@ class ProxyCollector(Collector):
             share.add_metric([backend.name], backend.share)
             if backend.latency > 0:
                 latency.add_metric([backend.name], backend.latency)
+            if backend.adaptive is not None:
+                slowdown.add_metric([backend.name], backend.adaptive.slowdown)
             leases.add_metric([backend.name], int(backend.leases))
         yield up
         yield role
@@ -467,6 +481,7 @@ class ProxyCollector(Collector):
         yield weight
         yield share
         yield latency
+        yield slowdown
         yield leases
 
     def _statements(self) -> Iterator[Metric]:

@@ -185,3 +185,31 @@ def test_a_weight_is_of_both_user_and_database() -> None:
     )
     pairs = [("shop", "reports"), ("shop", "web"), ("other", "reports"), ("other", "web")]
     assert [limits.weight(*pair) for pair in pairs] == [6, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "ceiling"),
+    [
+        ("[pool]\nsize = 7\n[limits]\n", 7),
+        ("[limits]\nmax_concurrent = 9\n", 9),
+        ("[limits]\nmax_concurrent_per_backend = 30\n", 30),
+        ("[limits]\nmax_concurrent = 9\nmax_concurrent_per_backend = 8\n", 8),
+        ("[limits]\nmax_concurrent = 9\nmax_concurrent_per_backend = 30\n", 9),
+    ],
+)
+def test_the_floor_of_a_learnt_limit_is_no_more_than_its_cap(
+    path: Path, text: str, ceiling: int
+) -> None:
+    # Variables for the backend and the log-in, so that the sections above stay the last ones.
+    environ = {"PGPROXY_DISCOVERY__BACKENDS": '[{"host": "db"}]', "PGPROXY_AUTH__METHOD": "trust"}
+    path.write_text(f"{text}adaptive = true\nadaptive_floor = {ceiling}\n")
+    config = load(path, environ)
+    assert config.max_running_per_backend == ceiling
+    path.write_text(f"{text}adaptive = true\nadaptive_floor = {ceiling + 1}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ)
+    [fault] = caught.value.faults
+    assert fault.startswith(f"{path}: limits.adaptive_floor: {ceiling + 1} is more than the ")
+    assert fault.endswith(f"accepted: 1 to {ceiling}")
+    path.write_text(f"{text}adaptive_floor = {ceiling + 1}\n")
+    assert not load(path, environ).limits.adaptive

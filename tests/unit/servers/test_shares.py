@@ -218,3 +218,20 @@ def test_a_new_one_beside_a_warm_one_of_its_zone_needs_no_other_zones() -> None:
 
 def test_relative_to_the_largest() -> None:
     assert relative([2.0, 4.0, 1.0]) == [0.5, 1.0, 0.25]
+
+
+# --- room
+
+
+def test_who_has_less_room_gets_less_and_its_slowness_counts_once() -> None:
+    slow, quick = backend("slow"), backend("quick")
+    slow.room = 0.03
+    slow.latency, quick.latency = 0.010, 0.001
+    shares = Shares()
+    shares.readers = [slow, quick]
+    shares.weigh(NOW)
+    assert (slow.share, quick.share) == (0.03, 1.0)
+    assert (slow.due, quick.due) == (0.03, 1.0)
+    slow.room = 1.0
+    shares.weigh(NOW)
+    assert (slow.share, slow.due) == (1.0, SLOWEST)
