@@ -1,0 +1,1 @@
+"""One replica becomes slow: with limits that are learnt and without."""
