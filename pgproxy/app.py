@@ -5,7 +5,7 @@ import random
 import resource
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ import pgproxy
 from pgproxy import _compiled
 from pgproxy.clients.admin import Admin
 from pgproxy.clients.cancel import CancelKeys
+from pgproxy.clients.caps import ClientCaps, Named
 from pgproxy.clients.console import Access, Console
 from pgproxy.clients.drain import Drain
 from pgproxy.clients.listener import Listener
@@ -21,7 +22,7 @@ from pgproxy.clients.login import ClientLogin
 from pgproxy.clients.passthrough import Passthroughs, Rules
 from pgproxy.clients.timekeeper import Timekeeper
 from pgproxy.clients.users import Users
-from pgproxy.config import Config, Listen, Server, Timeouts, notices
+from pgproxy.config import Config, LimitEntry, Listen, Server, Timeouts, notices
 from pgproxy.configfile import leaves, toml_text
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.scram import Keyring
@@ -251,7 +252,7 @@ class Proxy:
             relays,
             self.counters,
             self.passthroughs,
-            max_clients=config.listen.max_clients,
+            _client_caps(config, self.counters),
             tcp=_tcp_options(config.listen),
             spawn=self.tasks.spawn,
         )
@@ -558,6 +559,22 @@ def _tcp_options(section: Listen | Server) -> TcpOptions:
         count=section.tcp_keepalive_count,
         user_timeout=section.tcp_user_timeout,
     )
+
+
+def _client_caps(config: Config, counters: Counters) -> ClientCaps:
+    limits = config.limits
+    return ClientCaps(
+        config.listen.max_clients,
+        Named("database", limits.max_clients_per_database, _max_clients(limits.databases)),
+        Named("user", limits.max_clients_per_user, _max_clients(limits.users)),
+        counters.clients_refused,
+    )
+
+
+def _max_clients(entries: Mapping[str, LimitEntry]) -> dict[str, int]:
+    return {
+        name: entry.max_clients for name, entry in entries.items() if entry.max_clients is not None
+    }
 
 
 def _settings(config: Config) -> list[tuple[str, str, str]]:

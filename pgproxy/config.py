@@ -66,6 +66,9 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535, description="a port, 1 
 Switch = Annotated[bool, Field(strict=True, description="true or false")]
 Count = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more")]
 Cap = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more (0: no cap)")]
+OptionalCap = Annotated[
+    int | None, Field(strict=True, ge=0, description="a whole number, 0 or more (0: no cap)")
+]
 Positive = Annotated[int, Field(strict=True, ge=1, description="a whole number, 1 or more")]
 Weight = Annotated[
     int, Field(strict=True, ge=0, le=1000, description="a whole number from 0 (no reads) to 1000")
@@ -265,29 +268,32 @@ class Replication(_Section):
     max_connections: Positive = 10
 
 
-class LimitsEntry(_Section):
+class LimitEntry(_Section):
     """What is different for one database or one user."""
 
+    max_clients: OptionalCap = None
     weight: Share = 1
 
 
-LimitsEntries = Annotated[
-    dict[str, LimitsEntry],
-    Field(description="a table for each name such as { reports = { weight = 2 } }"),
+LimitEntries = Annotated[
+    dict[str, LimitEntry],
+    Field(description="a table for each name such as { reports = { max_clients = 50 } }"),
 ]
 
 
 class Limits(_Section):
-    """Statements or transactions in flight at once, and who waits for it."""
+    """Clients; statements or transactions in flight at once, and who waits for it."""
 
+    max_clients_per_database: Cap = 0
+    max_clients_per_user: Cap = 0
     max_concurrent: Cap = 0
     max_concurrent_per_backend: Cap = 0
     queue_size: Cap = 0
     notice_after: SecondsOrNever = 0.0
     adaptive: Switch = False
     adaptive_floor: Positive = 2
-    databases: LimitsEntries = {}
-    users: LimitsEntries = {}
+    databases: LimitEntries = {}
+    users: LimitEntries = {}
 
     def weight(self, database: str, user: str) -> float:
         """The share of a user in a database, relative to others."""

@@ -44,6 +44,8 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
         yield Fault(f"pool.databases.{name}", "is the admin console, which has no pool")
     for name in sorted(CONSOLE_DATABASES & config.timeouts.databases.keys()):
         yield Fault(f"timeouts.databases.{name}", "is the admin console, which has none of them")
+    for name in sorted(CONSOLE_DATABASES & config.limits.databases.keys()):
+        yield Fault(f"limits.databases.{name}", "is the admin console, whose users are no clients")
     if config.listen.port == config.http.port != 0:
         yield Fault("http.port", f"{config.http.port} is listen.port too; choose another")
     if auth.users_file is None:

@@ -1,6 +1,7 @@
 """Accepts clients, logs them in, and keeps count of them. How they go: clients/drain.py."""
 
 import asyncio
+import functools
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import structlog
 
 from pgproxy.clients.cancel import CancelKeys
+from pgproxy.clients.caps import ClientCaps, Place
 from pgproxy.clients.connection import ClientConnection
 from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.login import ClientLogin, LoggedIn, welcome
@@ -17,7 +19,6 @@ from pgproxy.config import CONSOLE_DATABASES
 from pgproxy.errors import (
     ADMIN_SHUTDOWN,
     INTERNAL_ERROR,
-    TOO_MANY_CONNECTIONS,
     PgError,
 )
 from pgproxy.frames import write
@@ -54,8 +55,8 @@ class Listener:
         relays: RelayContext,
         counters: Counters,
         passthroughs: Passthroughs,
+        caps: ClientCaps,
         *,
-        max_clients: int,
         tcp: TcpOptions,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
@@ -64,7 +65,7 @@ class Listener:
         self._relays = relays
         self._counters = counters
         self.passthroughs: Final = passthroughs
-        self._max_clients = max_clients
+        self.caps: Final = caps
         self._tcp = tcp
         self._spawn = spawn
         self._server: asyncio.Server | None = None
@@ -125,6 +126,8 @@ class Listener:
         limits = self._relays.time_limits
         timeout = asyncio.timeout(0 if self._turns_away else _seconds(limits.of("", "")))
         self._arriving.add(timeout)
+        place: Place | None = None  # until somebody else sees to it
+        found: LoggedIn | None = None
         try:
             async with timeout:
                 message = await self._login.first_packet(exchange)
@@ -134,16 +137,20 @@ class Listener:
                 if not self._turns_away:
                     seconds = _seconds(limits.of(message.database, message.user))
                     timeout.reschedule(None if seconds is None else began + seconds)
-                if message.database not in CONSOLE_DATABASES:
-                    self._admit()
-                if message.replication:
-                    await self.passthroughs.begin(exchange, message)
-                    return
-                found = await self._login.log_in(exchange, message)
-            if found is None:
+                if message.database in CONSOLE_DATABASES and not message.replication:
+                    await self._login.authenticate(exchange, message)
+                else:
+                    place = self.caps.enter()
+                    if message.replication:
+                        await self.passthroughs.begin(exchange, message, place)
+                        place = None
+                        return
+                    found = await self._login.log_in(exchange, message, place)
+            if place is None or found is None:
                 self._open_console(exchange, message)
             else:
-                self._start(exchange, found)
+                self._start(exchange, found, place)
+                place = None
         except PgError as error:
             self._refuse(exchange, error)
         except TimeoutError:
@@ -160,16 +167,8 @@ class Listener:
             raise
         finally:
             self._arriving.discard(timeout)
-
-    def _admit(self) -> None:
-        if len(self.clients) + len(self.passthroughs) >= self._max_clients:
-            self._counters.clients_refused += 1
-            raise PgError(
-                TOO_MANY_CONNECTIONS,
-                "sorry, too many clients already",
-                severity="FATAL",
-                detail=f"listen.max_clients is {self._max_clients}.",
-            )
+            if place is not None:
+                place.leave()
 
     def _refuse(self, exchange: Exchange, error: PgError) -> None:
         self._counters.logins_failed += 1
@@ -179,14 +178,16 @@ class Listener:
         exchange.write(write.error_response(error))
         Farewell(exchange.transport)
 
-    def _start(self, exchange: Exchange, found: LoggedIn) -> None:
+    def _start(self, exchange: Exchange, found: LoggedIn, place: Place) -> None:
         if exchange.is_closed:  # it left while a server was waited for
             found.group.left(found.profile)
+            place.leave()
             exchange.close()
             return
         transport = exchange.transport
         message = found.message
-        client = ClientConnection(transport, message.user, message.database, self._lost, Farewell)
+        lost = functools.partial(self._lost, place)
+        client = ClientConnection(transport, message.user, message.database, lost, Farewell)
         pid, secret = self._keys.add(client, message.version)
         client.relay = Relay(
             self._relays,
@@ -208,7 +209,8 @@ class Listener:
         console.let_in(message.user)
         self._spawn(console.serve(exchange, message))
 
-    def _lost(self, client: ClientConnection) -> None:
+    def _lost(self, place: Place, client: ClientConnection) -> None:
+        place.leave()
         self._keys.remove(client)
         self.clients.discard(client)
 

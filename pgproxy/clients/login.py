@@ -4,8 +4,8 @@ import asyncio
 from typing import Final
 
 from pgproxy.clients.cancel import CancelKeys
+from pgproxy.clients.caps import Place
 from pgproxy.clients.users import Users
-from pgproxy.config import CONSOLE_DATABASES
 from pgproxy.errors import INVALID_PARAMETER_VALUE, PROTOCOL_VIOLATION, PgError
 from pgproxy.frames import codes, write
 from pgproxy.protocol import startup
@@ -102,12 +102,10 @@ class ClientLogin:
             exchange.write(negotiation)
         await self._authenticate(exchange, message.user)
 
-    async def log_in(self, exchange: Exchange, message: StartupMessage) -> LoggedIn | None:
-        """Authenticates and finds out what to say to the client; None for the admin console, which
-        has its own words. Raises `PgError` FATAL."""
+    async def log_in(self, exchange: Exchange, message: StartupMessage, place: Place) -> LoggedIn:
+        """Authenticates and finds out what to say to the client. Raises `PgError` FATAL."""
         await self.authenticate(exchange, message)
-        if message.database in CONSOLE_DATABASES:
-            return None
+        place.identified(message.database, message.user)
         self._cluster.gate.let_in(message.database)
         session, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 
 from pgproxy.clients.cancel import CancelKeys
+from pgproxy.clients.caps import Place
 from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.login import ClientLogin, join_options
 from pgproxy.errors import (
@@ -122,6 +123,7 @@ class Passthrough:
         server: asyncio.Transport,
         backend: Backend,
         greeting: Greeting,
+        place: Place,
         *,
         follows_primary: bool,
         cancel_server: Callable[["Passthrough", Callable[[], None]], None],
@@ -129,6 +131,7 @@ class Passthrough:
     ) -> None:
         self.backend: Final = backend
         self.greeting: Final = greeting
+        self.place: Final = place
         self.follows_primary: Final = follows_primary
         self.pid = 0  # of the key that the client has
         self.secret = b""
@@ -211,8 +214,9 @@ class Passthroughs:
     def __len__(self) -> int:
         return len(self.open)
 
-    async def begin(self, exchange: Exchange, message: StartupMessage) -> None:
-        """Logs the client in, and its server. Raises `PgError` FATAL, ConnectionError."""
+    async def begin(self, exchange: Exchange, message: StartupMessage, place: Place) -> None:
+        """Logs the client in, and its server; then its `place` is left at its end. Raises `PgError`
+        FATAL, ConnectionError."""
         rules = self._rules
         if not rules.allow:
             raise _refusal(
@@ -242,7 +246,7 @@ class Passthroughs:
         finally:
             self._entering -= 1
         try:
-            self._start(exchange, message, server, greeting, backend, named)
+            self._start(exchange, message, server, greeting, backend, named, place)
         except BaseException:
             server.close()
             raise
@@ -273,6 +277,7 @@ class Passthroughs:
         greeting: Greeting,
         backend: Backend,
         named: str,
+        place: Place,
     ) -> None:
         if self._choose(named) is not backend:
             raise _not_now(backend.name, SUCCEEDED)
@@ -287,6 +292,7 @@ class Passthroughs:
             server.transport,
             backend,
             greeting,
+            place,
             follows_primary=not (named or self._rules.backend),
             cancel_server=self._cancel,
             on_end=self._ended,
@@ -355,6 +361,7 @@ class Passthroughs:
     def _ended(self, one: Passthrough, reason: str) -> None:
         self._keys.remove(one)
         self.open.discard(one)
+        one.place.leave()
         _log.info(
             "replication_ends", backend=one.backend.name, server_pid=one.greeting.pid, why=reason
         )

@@ -43,6 +43,9 @@ REFUSED: Final = 2
 LEFT: Final = 3  # with the client, or its cancel request
 ENDS: Final = ("replica", "primary", "refused", "left")
 
+# What clients are counted by, and refused when there are too many (clients/caps.py).
+CAPS: Final = ("total", "database", "user")
+
 
 @final
 class FreshWaits:
@@ -113,7 +116,7 @@ class Counters:
         self.waits = Histogram()
         self.clients: i64 = 0
         self.clients_total: i64 = 0
-        self.clients_refused: i64 = 0
+        self.clients_refused = dict.fromkeys(CAPS, 0)
         self.logins_failed: i64 = 0
         self.login_timeouts: i64 = 0  # of them: took too long
         self.wait_timeouts: i64 = 0

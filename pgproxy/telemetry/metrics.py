@@ -41,7 +41,7 @@ CATALOGUE: Final = (
     ("pgproxy_build", "info", "version, mode", "Version, and whether the hot path is compiled."),
     ("pgproxy_clients", "gauge", "", "Clients that are logged in."),
     ("pgproxy_clients_logged_in_total", "counter", "", "Clients that have logged in."),
-    ("pgproxy_clients_refused_total", "counter", "", "Refused because of listen.max_clients."),
+    ("pgproxy_clients_refused_total", "counter", "cap", "Refused because there were too many."),
     ("pgproxy_client_logins_failed_total", "counter", "", "Log-ins of clients that failed."),
     ("pgproxy_servers", "gauge", "backend, database, user, state", "Server connections."),
     (
@@ -270,7 +270,7 @@ class ProxyCollector(Collector):
         )
         yield _gauge("pgproxy_clients", len(self._clients))
         yield _counter("pgproxy_clients_logged_in_total", counters.clients_total)
-        yield _counter("pgproxy_clients_refused_total", counters.clients_refused)
+        yield _counters("pgproxy_clients_refused_total", "cap", counters.clients_refused)
         yield _counter("pgproxy_client_logins_failed_total", counters.logins_failed)
         yield from self._pools()
         yield from self._limits()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pgproxy
+from pgproxy.clients.caps import ClientCaps
 from pgproxy.clients.connection import ClientConnection
 from pgproxy.clients.drain import state_of
 from pgproxy.frames.table import Value
@@ -58,6 +59,8 @@ class Listening(Protocol):
 
     clients: set[ClientConnection]
 
+    @property
+    def caps(self) -> ClientCaps: ...
     @property
     def arriving(self) -> int:
         """Connections that are still logging in."""
@@ -251,9 +254,10 @@ class Tables:
         gate = cluster.gate
         settings = cluster.settings
         primary = cluster.primary
+        caps = self._listener.caps.databases
         names = {group.database for group in cluster.groups.values()}
         names |= {client.database for client in self._listener.clients}
-        names |= self._modes.databases.keys() | gate.paused | gate.disabled
+        names |= self._modes.databases.keys() | caps.named | gate.paused | gate.disabled
         for name in sorted(names):
             pools = [pool for group in cluster.groups_of(name) for pool in group.pools.values()]
             yield [
@@ -270,15 +274,16 @@ class Tables:
                 None,
                 0,
                 sum(pool.ledger.total for pool in pools),
-                0,
-                sum(client.database == name for client in self._listener.clients),
+                caps.cap(name),
+                caps.count(name),
                 int(gate.holds(name)),
                 int(name in gate.disabled),
             ]
 
     def _user_rows(self) -> Iterator[Row]:
         clients = self._listener.clients
-        names = {*self._users(), *self._modes.users}
+        caps = self._listener.caps.users
+        names = {*self._users(), *self._modes.users, *caps.named}
         names |= {client.user for client in clients}
         names |= {visitor.user for visitor in self._visitors}
         for name in sorted(names):
@@ -290,8 +295,8 @@ class Tables:
                 self._modes.users.get(name),
                 0,
                 sum(pool.ledger.total for pool in pools),
-                0,
-                sum(client.user == name for client in clients),
+                caps.cap(name),
+                caps.count(name),
             ]
 
     def _relays(self) -> Iterator[Relay]:
