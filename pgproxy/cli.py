@@ -81,7 +81,7 @@ def serve(path: Path | None) -> None:
     from pgproxy.telemetry import logs
 
     config = _load(path)
-    logs.configure(config.log.level, config.log.format)
+    logs.configure(config.log.level, config.log.format, rate=config.log.rate)
     _run(serve_app(config))
 
 

@@ -69,6 +69,9 @@ Cap = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or 
 OptionalCap = Annotated[
     int | None, Field(strict=True, ge=0, description="a whole number, 0 or more (0: no cap)")
 ]
+LinesOrAll = Annotated[
+    int, Field(strict=True, ge=0, description="a whole number, 0 or more (0: no limit)")
+]
 Positive = Annotated[int, Field(strict=True, ge=1, description="a whole number, 1 or more")]
 Weight = Annotated[
     int, Field(strict=True, ge=0, le=1000, description="a whole number from 0 (no reads) to 1000")
@@ -436,6 +439,7 @@ class Log(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
+    rate: LinesOrAll = 20
 
 
 class Config(_Section):

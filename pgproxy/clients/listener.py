@@ -19,6 +19,7 @@ from pgproxy.config import CONSOLE_DATABASES
 from pgproxy.errors import (
     ADMIN_SHUTDOWN,
     INTERNAL_ERROR,
+    TOO_MANY_CONNECTIONS,
     PgError,
 )
 from pgproxy.frames import write
@@ -172,6 +173,8 @@ class Listener:
 
     def _refuse(self, exchange: Exchange, error: PgError) -> None:
         self._counters.logins_failed += 1
+        if error.sqlstate == TOO_MANY_CONNECTIONS:
+            _log.warning("client_refused", reason=error.message, detail=error.detail)
         if exchange.is_closed:
             exchange.close()
             return

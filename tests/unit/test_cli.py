@@ -48,7 +48,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Serve:
 
         stub = types.SimpleNamespace(serve=serve)
         monkeypatch.setitem(sys.modules, "pgproxy.app", stub)  # type: ignore[arg-type]
-        monkeypatch.setattr("pgproxy.telemetry.logs.configure", lambda *_: None)
+        monkeypatch.setattr("pgproxy.telemetry.logs.configure", lambda *_, **__: None)
         return given
 
     return place

@@ -288,7 +288,7 @@ def test_every_fault_is_told_at_once_with_its_own_origin(path: Path) -> None:
     [
         ("[pool]\nsise = 5\n", "pool.sise: is no key; did you mean size?"),
         ("[poll]\nsize = 5\n", "poll: is no key; did you mean pool?"),
-        ("[log]\nzzz = 5\n", "log.zzz: is no key; accepted here: level, format"),
+        ("[log]\nzzz = 5\n", "log.zzz: is no key; accepted here: level, format, rate"),
         ("pool = 5\n", "pool: 5 is not accepted; accepted: a table"),
         (
             "[[discovery.backends]]\nhots = 'a'\nhost = 'b'\n",

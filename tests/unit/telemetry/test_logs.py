@@ -1,3 +1,4 @@
+import asyncio
 import io
 import json
 import logging
@@ -88,3 +89,53 @@ def test_configuring_again_replaces_the_first() -> None:
     structlog.stdlib.get_logger().info("once")
     assert not first.getvalue()
     assert len(second.getvalue().splitlines()) == 1
+
+
+async def test_a_storm_of_one_event_gives_few_lines_and_one_that_counts_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "PERIOD", 0.2)
+    stream = io.StringIO()
+    logs.configure("info", "json", stream, rate=5)
+    log = structlog.stdlib.get_logger()
+    for number in range(200):
+        log.warning("refused", number=number)
+        logging.getLogger("library").error("failed")
+    log.warning("unreachable", backend="one")
+    log.error("refused")  # of another level
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["number"] for line in found if "number" in line] == [0, 1, 2, 3, 4]
+    assert [line["event"] for line in found].count("failed") == 5
+    assert [line["event"] for line in found[-2:]] == ["unreachable", "refused"]
+    while "suppressed" not in stream.getvalue():  # noqa: ASYNC110 - nobody tells, and nothing is logged
+        await asyncio.sleep(0.01)
+    told = [json.loads(line) for line in stream.getvalue().splitlines()[len(found) :]]
+    assert [(line["event"], line["level"], line["suppressed"]) for line in told] == [
+        ("refused", "warning", 195),
+        ("failed", "error", 195),
+    ]
+
+
+def test_where_no_loop_runs_the_next_line_brings_what_was_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "PERIOD", 0.1)
+    stream = io.StringIO()
+    logs.configure("info", "json", stream, rate=1)
+    log = structlog.stdlib.get_logger()
+    for _ in range(3):
+        log.warning("unreachable", backend="one")
+    while "suppressed" not in stream.getvalue():
+        log.info("tick")
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    counted = [line for line in told if line["event"] == "unreachable"]
+    assert [line.get("suppressed") for line in counted] == [None, 2]
+    assert counted[1]["backend"] == "one"
+
+
+def test_without_a_rate_every_line_is_written() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "json", stream)
+    for _ in range(500):
+        structlog.stdlib.get_logger().info("event")
+    assert len(stream.getvalue().splitlines()) == 500
