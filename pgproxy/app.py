@@ -36,6 +36,7 @@ from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
 from pgproxy.routing.rules import rule_set
 from pgproxy.routing.structures import Structures
+from pgproxy.servers import descriptors
 from pgproxy.servers.adaptation import Adaptation
 from pgproxy.servers.balance import Balancer
 from pgproxy.servers.catalogues import Catalogues
@@ -594,6 +595,13 @@ async def serve(
     `on_statement` is told every statement: text, backend, target, reason (the demo's live view).
     """
     _raise_descriptor_limit()
+    if config.listen.max_clients > descriptors.for_clients():
+        _log.warning(
+            "few_descriptors",
+            max_clients=config.listen.max_clients,
+            descriptors=descriptors.limit(),
+            for_clients=descriptors.for_clients(),
+        )
     await Proxy(config, on_statement).run(on_ready)
 
 

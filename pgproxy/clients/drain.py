@@ -123,7 +123,7 @@ class Drain:
         loop = asyncio.get_running_loop()
         schedule = Schedule(loop.time(), accept=self._accept, window=self._window)
         await self._let_in(schedule)
-        await self._listener.stop_accepting()
+        self._listener.stop_accepting()
         present = len(self._listener.clients)
         for client in self._listener.clients:
             self._departures[client] = schedule.departure(random.random(), present)  # noqa: S311
@@ -143,7 +143,7 @@ class Drain:
 
     async def close(self) -> None:
         """Ends every session now; after a drain there are none."""
-        await self._listener.stop_accepting()
+        self._listener.stop_accepting()
         self._listener.turn_away()
         self.forced += self._listener.passthroughs.see_off()
         for client in list(self._listener.clients):

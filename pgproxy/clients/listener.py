@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import os
 import socket
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -15,6 +14,7 @@ from pgproxy.clients.connection import ClientConnection
 from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.login import ClientLogin, LoggedIn, welcome
 from pgproxy.clients.passthrough import Passthroughs
+from pgproxy.clients.port import Port
 from pgproxy.config import CONSOLE_DATABASES
 from pgproxy.errors import (
     ADMIN_SHUTDOWN,
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from pgproxy.clients.console import Console
 
 _log = structlog.stdlib.get_logger()
-
-# Connections the kernel keeps until we accept them; it takes the smaller of this and somaxconn.
-BACKLOG = 4096
 
 GOING_AWAY = PgError(
     ADMIN_SHUTDOWN,
@@ -69,7 +66,7 @@ class Listener:
         self.caps: Final = caps
         self._tcp = tcp
         self._spawn = spawn
-        self._server: asyncio.Server | None = None
+        self.port: Final = Port(self._connected)
         self._arriving: set[asyncio.Timeout] = set()  # of connections that are still logging in
         self._turns_away = False
         self.clients: set[ClientConnection] = set()
@@ -77,36 +74,17 @@ class Listener:
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Starts to accept; returns the address. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Exchange(self._connected), host, port, backlog=BACKLOG
-        )
-        address = self._server.sockets[0].getsockname()
-        return address[0], address[1]
+        return await self.port.open(host, port)
 
     @property
     def arriving(self) -> int:
         """Connections that are still logging in."""
         return len(self._arriving)
 
-    async def stop_accepting(self) -> None:
+    def stop_accepting(self) -> None:
         """Closes the port. Who has connected by now is let in."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        # A port that is closed resets whoever is in its queue. So it is emptied through a second
-        # descriptor, behind which it stays open after the event loop has let go of it.
-        ports = []
-        try:
-            for port in server.sockets:
-                ports.append(socket.socket(fileno=os.dup(port.fileno())))  # noqa: PERF401 - keeps what it has
-        except OSError as error:  # no descriptor is left
-            _log.warning("queue_dropped", reason=str(error))
-        server.close()
-        queued = [connection for port in ports for connection in _take_queue(port)]
-        loop = asyncio.get_running_loop()
-        for connection in queued:
-            await loop.connect_accepted_socket(lambda: Exchange(self._connected), connection)
+        for connection in self.port.close():
+            self._connected(connection)
 
     def turn_away(self) -> None:
         """Refuses those who are still logging in, and whoever else might be about to."""
@@ -118,19 +96,22 @@ class Listener:
             if not timeout.expired():
                 timeout.reschedule(now)
 
-    def _connected(self, exchange: Exchange) -> None:
-        keep_alive(exchange.transport.get_extra_info("socket"), self._tcp)
-        self._spawn(self._receive(exchange))
+    def _connected(self, connection: socket.socket) -> None:
+        self._spawn(self._receive(connection))
 
-    async def _receive(self, exchange: Exchange) -> None:
-        began = asyncio.get_running_loop().time()
+    async def _receive(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         limits = self._relays.time_limits
         timeout = asyncio.timeout(0 if self._turns_away else _seconds(limits.of("", "")))
         self._arriving.add(timeout)
         place: Place | None = None  # until somebody else sees to it
         found: LoggedIn | None = None
+        exchange = Exchange()
         try:
             async with timeout:
+                keep_alive(connection, self._tcp)
+                await loop.connect_accepted_socket(lambda: exchange, connection)
                 message = await self._login.first_packet(exchange)
                 if message is None:
                     exchange.close()
@@ -158,7 +139,7 @@ class Listener:
             if not self._turns_away:
                 self._counters.login_timeouts += 1
             self._refuse(exchange, GOING_AWAY if self._turns_away else TOO_SLOW)
-        except ConnectionError:
+        except OSError:
             exchange.close()
         except Exception:  # noqa: BLE001 - our own bug must not leave a client without an answer
             _log.exception("login_failed")
@@ -168,6 +149,8 @@ class Listener:
             raise
         finally:
             self._arriving.discard(timeout)
+            if not exchange.is_connected:
+                connection.close()
             if place is not None:
                 place.leave()
 
@@ -221,21 +204,3 @@ class Listener:
 def _seconds(limits: TimeLimits) -> float | None:
     """What a log-in may take, as asyncio has it."""
     return None if limits.client_login == NEVER else limits.client_login
-
-
-def _take_queue(port: socket.socket) -> list[socket.socket]:
-    """Closes a listening socket; returns the connections that nobody had accepted yet."""
-    found: list[socket.socket] = []
-    with port:
-        while True:
-            try:
-                connection, _ = port.accept()
-            except BlockingIOError:
-                return found
-            except ConnectionError:  # one that its client has given up
-                continue
-            except OSError as error:  # no descriptor is left
-                _log.warning("queue_dropped", reason=str(error))
-                return found
-            connection.setblocking(False)
-            found.append(connection)

@@ -5,7 +5,6 @@ not, and gets a protocol of its own (`hand_over`).
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Protocol
 
 # Bytes that may lie unread before the peer is not read any more.
@@ -21,10 +20,7 @@ class Receiver(Protocol):
 
 
 class Exchange(asyncio.Protocol):
-    """`on_connected` is called once, in the event loop, with this object."""
-
-    def __init__(self, on_connected: "Callable[[Exchange], None] | None" = None) -> None:
-        self._on_connected = on_connected
+    def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._wanted = 0
@@ -39,15 +35,18 @@ class Exchange(asyncio.Protocol):
         return self._transport
 
     @property
+    def is_connected(self) -> bool:
+        """It has, or has had, a transport."""
+        return self._transport is not None
+
+    @property
     def is_closed(self) -> bool:
         """The peer has left. Who takes over the transport then may never hear of it."""
-        return self._closed
+        return self._closed or self._transport is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]
-        if self._on_connected is not None:
-            self._on_connected(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

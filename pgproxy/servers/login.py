@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Callable
 
 from pgproxy.errors import FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION, PgError
 from pgproxy.frames import codes, read, write
 from pgproxy.protocol.authentication import Credentials, ServerAuthentication
 from pgproxy.protocol.scram import Keyring
+from pgproxy.servers import descriptors
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.exchange import Exchange
@@ -76,6 +78,9 @@ class ServerLogin:
         """A connection, logged in, that belongs to no pool. Raises `PgError`."""
         while True:
             exchange = await self._connect(backend)
+            if exchange.transport.get_extra_info("socket").fileno() >= descriptors.for_pools():
+                exchange.close()
+                raise _unreachable(backend, descriptors.NONE_LEFT)
             try:
                 async with self._in_time(exchange, backend):
                     return exchange, await self._log_in(exchange, backend, user, parameters)
@@ -112,6 +117,8 @@ class ServerLogin:
                 backend, f"no connection in {self._connect_timeout:g} s (server.connect_timeout)"
             ) from None
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise _unreachable(backend, descriptors.NONE_LEFT) from None
             raise _unreachable(backend, error.strerror or str(error)) from None
         keep_alive(transport.get_extra_info("socket"), self._tcp)
         return exchange

@@ -144,7 +144,7 @@ async def test_before_the_port_closes_all_is_as_ever(
     canceller = await Wire.open(proxy)
     await canceller.send(wire.cancel_request(*after.key()))
     assert wire.errors(await after.until(b"Z")) == ["57014"]
-    assert _states(proxy) == {"idle": 2}
+    await eventually(lambda: _states(proxy) == {"idle": 2})
     metrics = proxy.get("/metrics")[1]
     assert "pgproxy_draining 1.0" in metrics
     assert 'pgproxy_drain_clients{state="idle"} 2.0' in metrics
@@ -166,7 +166,7 @@ async def test_whoever_is_in_the_queue_of_the_port_is_let_in() -> None:
     queued = [socket.create_connection(address) for _ in range(20)]
     for connection in queued:
         connection.sendall(wire.SSL_REQUEST)
-    await proxy.listener.stop_accepting()
+    proxy.listener.stop_accepting()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
     loop = asyncio.get_running_loop()
@@ -196,7 +196,7 @@ async def test_the_port_closes_without_descriptors_too(left: int) -> None:
         os.close(descriptor)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(spare), hard))
     try:
-        await proxy.listener.stop_accepting()
+        proxy.listener.stop_accepting()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     with pytest.raises(ConnectionRefusedError):
