@@ -234,6 +234,7 @@ class Proxy:
             rules=rule_set([rule.model_dump() for rule in config.routing.rules]),
             on_statement=on_statement,
             on_schema_change=self.catalogues.changed,
+            soon=loop.call_soon,
         )
         client_login = ClientLogin(
             self.cluster, self.users, keys, keyring, settings, config.auth.method

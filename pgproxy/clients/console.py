@@ -216,6 +216,7 @@ class Session:
         try:
             exchange.write(self._welcome())
             while True:
+                await exchange.drained()
                 kind, body = await read_frame(exchange, MAX_MESSAGE)
                 if kind == codes.F_TERMINATE:
                     exchange.close()
@@ -387,6 +388,7 @@ class Session:
         for start in range(0, len(rows), AT_ONCE):
             part = [columns.row(row, formats) for row in rows[start : start + AT_ONCE]]
             self._exchange.write(b"".join(part))
+            await self._exchange.drained()
             await asyncio.sleep(0)
 
     def _close(self, body: bytes) -> None:

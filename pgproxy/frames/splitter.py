@@ -25,6 +25,8 @@ from pgproxy.errors import PROTOCOL_VIOLATION, PgError
 from pgproxy.frames.codes import MAX_FRAME_LENGTH
 
 NEED_DATA: Final = 0
+# Pieces of a frame that are kept apart: each costs more than a byte or two that it may hold.
+MANY_PARTS: Final = 1000
 
 # What the owner wants to see of a frame, by its type byte.
 REFUSE: Final = 0  # never legal here
@@ -109,6 +111,8 @@ class Splitter:
         self._parts.append(chunk)
         self._parts_size += len(chunk)
         if self._parts_size < self._needed:
+            if len(self._parts) > MANY_PARTS:
+                self._parts = [b"".join(self._parts)]
             return
         self.data = b"".join(self._parts)
         self.size = self._parts_size

@@ -138,8 +138,13 @@ class Inflight:
     @property
     def owes_client(self) -> bool:
         """Something that is owed is for the client."""
-        queue = self._queue
-        return any(not owed.hidden for owed in queue[int(self._head) :])
+        index = self._head
+        size: i64 = len(self._queue)
+        while index < size:
+            if not self._queue[index].hidden:
+                return True
+            index += 1
+        return False
 
     @property
     def only_questions(self) -> int:

@@ -1,7 +1,7 @@
 """What all relays share."""
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.settings import SettingsTable
@@ -41,6 +41,7 @@ class RelayContext:
         rules: RuleSet | None = None,
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
         on_schema_change: Callable[[str], None] = lambda _database: None,
+        soon: Callable[[Callable[[], None]], Any] = lambda call: call(),
     ) -> None:
         self.routers = routers
         self.registry = registry
@@ -57,4 +58,5 @@ class RelayContext:
         self.rules = RuleSet() if rules is None else rules
         self.on_statement = on_statement
         self.on_schema_change = on_schema_change  # told the database when a change is committed
+        self.soon = soon  # calls it when everybody else has had a turn
         self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells

@@ -78,6 +78,7 @@ from pgproxy.relay.named import Named
 from pgproxy.relay.net import Net
 from pgproxy.relay.notifications import Notifications
 from pgproxy.relay.overdue import Overdue
+from pgproxy.relay.pace import TURN, Pace
 from pgproxy.relay.rerun import Rerun
 from pgproxy.relay.sequences import Sequences
 from pgproxy.relay.trace import trace
@@ -87,6 +88,7 @@ from pgproxy.routing.batch import (
     CUT,
     FAILING_BIND,
     LEFT,
+    PAUSE,
     BatchReader,
 )
 from pgproxy.routing.decision import (
@@ -116,6 +118,8 @@ from pgproxy.telemetry.counters import Structure
 
 # Bytes that a client may send while it waits for a lease before it is not read any more.
 BACKLOG: Final = 65536
+# What a chunk costs beside its bytes.
+CHUNK: Final = 64
 
 # A Query that fails, and whose error the client never sees.
 FAILING_QUERY: Final = write.query(b"pgproxy refused this statement")
@@ -216,6 +220,8 @@ class Relay(Owner):
         self.cancels = Cancels(self)
         self.backlog: list[bytes] = []  # short: it is bounded, and most clients never have any
         self.backlog_size: i64 = 0
+        self.is_held = False  # input that was not put into the backlog waits too
+        self.pace = Pace(self, context.soon)
         # The session and its transaction.
         self.pin: Pin | None = None  # one of carry.pins
         self.sequences = Sequences(self)
@@ -249,9 +255,9 @@ class Relay(Owner):
             self.overdue.heard()
         if self.generation != self.routers.generation:
             self.carry.set_router()
-        if phase in (WAITING, SETTLING):
+        if phase in (WAITING, SETTLING) or self.is_held:
             self.backlog.append(chunk)
-            self.backlog_size += len(chunk)
+            self.backlog_size += len(chunk) + CHUNK
             if self.backlog_size > BACKLOG:
                 self.client.set_reading(False)
             return
@@ -336,6 +342,7 @@ class Relay(Owner):
             and self.inflight.settled
             and not self.batch.open
             and not self.batch.continues
+            and not self.is_held
         )
 
     @property
@@ -364,6 +371,7 @@ class Relay(Owner):
 
     def _pump(self) -> None:
         batch = self.batch
+        turn: i64 = TURN
         while True:
             if self.inflight.naming and self.named.must_wait():
                 return
@@ -382,6 +390,8 @@ class Relay(Owner):
                 if found == LEFT:
                     self.client_gone(said_goodbye=True)
                     self.client.close()
+                elif found == PAUSE:
+                    self.pace.hold()
                 elif self.notifications.has_news:
                     self.notifications.deliver()
                 return
@@ -390,6 +400,10 @@ class Relay(Owner):
                 if self.release_is_late:
                     self._release_late()
             if not self._dispatch():
+                return
+            turn -= 1
+            if turn == 0 or self.client.write_paused:
+                self.pace.hold()
                 return
 
     def _pass(self, end: i64) -> None:
@@ -699,12 +713,13 @@ class Relay(Owner):
         """Goes on with what came in meanwhile."""
         if self.phase == GONE:
             return
-        if self.overdue is not None:
+        if self.overdue is not None and not self.is_held:
             self.overdue.restarts()
+        self.is_held = False
         self._pump()
-        while self.backlog and self.phase in (FREE, LEASED):
+        while self.backlog and self.phase in (FREE, LEASED) and not self.is_held:
             chunk = self.backlog.pop(0)
-            self.backlog_size -= len(chunk)
+            self.backlog_size -= len(chunk) + CHUNK
             self.batch.feed(chunk)
             self._pump()
         if self.phase != GONE:
@@ -716,7 +731,10 @@ class Relay(Owner):
             not self.server_is_full
             and not self.client.write_paused
             and self.backlog_size <= BACKLOG
+            and not self.is_held
         )
+        if self.is_held:
+            self.pace.wake()
 
     # --- to the server ------------------------------------------------------------------------
 
@@ -1286,6 +1304,8 @@ class Relay(Owner):
             notifications.deliver()
         if self.named.unread:
             self.named.go_on()
+        if self.is_held:
+            self.pace.wake()
 
     def pieces_until(
         self, splitter: Splitter, pieces: list[bytes] | None, done: i64, end: i64

@@ -116,6 +116,8 @@ HELD_BATCH: Final = 65536
 NOTHING: Final = 0  # more bytes are needed
 BATCH: Final = 1
 LEFT: Final = 2  # the client said Terminate
+PAUSE: Final = 3  # no batch ends in the next `AT_ONCE` messages
+AT_ONCE: Final = 1000
 
 # The number of an unnamed statement whose text was too large to keep.
 LOST: Final = -1
@@ -261,9 +263,14 @@ class BatchReader:
                 edit.end -= dropped
 
     def read(self) -> i64:
-        """NOTHING, BATCH or LEFT. Raises `PgError` FATAL (08P01) for what is not the protocol."""
+        """NOTHING, BATCH, LEFT or PAUSE. Raises `PgError` FATAL (08P01) for what is not the
+        protocol."""
         splitter = self.input
+        left: i64 = AT_ONCE
         while True:
+            if left == 0:
+                return self._pause()
+            left -= 1
             kind = splitter.next()
             if kind == NEED_DATA:
                 return self._at_end_of_data()
@@ -539,6 +546,13 @@ class BatchReader:
             self.end = passed
             return BATCH
         return NOTHING
+
+    def _pause(self) -> i64:
+        if not self.open or self.input.passed - self.start <= HELD_BATCH:
+            return PAUSE
+        self.ending = CUT
+        self.end = self.input.passed
+        return BATCH
 
     def _extended(self, kind: i64) -> i64:
         splitter = self.input

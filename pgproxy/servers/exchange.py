@@ -28,6 +28,7 @@ class Exchange(asyncio.Protocol):
         self._closed = False
         self._closed_in_order = False
         self._paused = False
+        self._drained: asyncio.Future[None] | None = None  # the peer does not take what is written
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -63,6 +64,21 @@ class Exchange(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    async def drained(self) -> None:
+        """Waits until the peer has taken most of what was written, or has left."""
+        if self._drained is not None:
+            await self._drained
 
     async def read(self, size: int) -> bytes:
         """Exactly `size` bytes. Raises ConnectionError when the peer leaves before."""

@@ -182,3 +182,16 @@ def test_what_is_shown_of_it() -> None:
     splitter = Splitter(TABLE)
     splitter.feed(frame("H"))
     assert repr(splitter) == "<Splitter pos=0 keep=0 size=5 held=0>"
+
+
+def test_a_frame_in_very_many_pieces_is_shown_whole() -> None:
+    text = b"x" * 60_000
+    frame = b"Q" + (len(text) + 4).to_bytes(4, "big") + text
+    splitter = Splitter(wants(pass_by=b"", header=b"", body=b"Q"), 1 << 20)
+    for at in range(0, len(frame), 2):
+        splitter.feed(frame[at : at + 2])
+        assert splitter.held == min(at + 2, len(frame))
+        if at + 2 < len(frame):
+            assert splitter.next() == NEED_DATA
+    assert splitter.next() == ord("Q")
+    assert splitter.data[splitter.start : splitter.end] == frame

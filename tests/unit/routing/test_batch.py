@@ -17,6 +17,7 @@ from pgproxy.routing.batch import (
     LEFT,
     LSN_QUESTION,
     NOTHING,
+    PAUSE,
     BatchReader,
 )
 from pgproxy.routing.decision import PLAIN, PRIMARY, REPLICA, SET_ROUTE, Pin, Reason
@@ -364,3 +365,22 @@ def test_an_encoding_that_cannot_be_read_has_one_decision(reader: BatchReader) -
     assert reader.decision is decision
     read(reader, parse("SELECT 1", "a") + bind(statement="a") + SYNC)
     assert reader.decision is decision
+
+
+def test_others_have_their_turn_where_no_batch_ends(reader: BatchReader) -> None:
+    reader.feed(FLUSH * 2500)
+    assert [reader.read() for _ in range(3)] == [PAUSE, PAUSE, NOTHING]
+    reader.input.keep = reader.input.passed
+    one = bind() + execute()
+    reader.feed(parse("SELECT 1") + one * 1200)
+    assert [reader.read() for _ in range(3)] == [PAUSE, PAUSE, NOTHING]
+    reader.feed(SYNC)
+    assert reader.read() == BATCH
+    assert (reader.ending, len(reader.owed)) == (AT_READY, 2402)
+
+
+def test_what_is_too_much_to_hold_is_cut_in_the_middle_of_a_chunk_too(reader: BatchReader) -> None:
+    reader.feed(parse("SELECT 1") + (bind(b"x" * 200) + execute()) * 1000)
+    assert reader.read() == BATCH
+    assert reader.ending == CUT
+    assert len(reader.owed) == 1000
