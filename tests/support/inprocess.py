@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from pgproxy.app import Proxy, Ready
-from pgproxy.config import Auth, Config, Health, Http, Listen, Replication, Routing
+from pgproxy.config import Auth, Config, Health, Http, Limits, Listen, Replication, Routing
 from pgproxy.config import Pool as PoolConfig
 from pgproxy.embedded import Server
 from pgproxy.topology.model import Backend, Node, Topology
@@ -85,16 +85,19 @@ async def serving(
     switchover_grace: float = 10.0,
     replication: bool = False,
     routing: Routing | None = None,
+    max_clients: int = 1000,
+    limits: Limits | None = None,
 ) -> AsyncIterator[InProcess]:
     """A proxy before pods with those role labels."""
     config = Config(
-        listen=Listen(host=HOST, port=0),
+        listen=Listen(host=HOST, port=0, max_clients=max_clients),
         http=Http(host=HOST, port=0),
         auth=Auth(method="trust", users_file=None),
         health=Health(interval=0.2, failover_wait=failover_wait, switchover_grace=switchover_grace),
         pool=PoolConfig(size=size),
         replication=Replication(allow=replication),
         routing=routing or Routing(),
+        limits=limits or Limits(),
     )
     proxy = Proxy(config, None)
     ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
