@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pgproxy.config import Config, Health, Kubernetes, Limits, LimitEntry, Routing, notices
+from pgproxy.config import Config, Health, Kubernetes, LimitEntry, Limits, Routing, notices
 from pgproxy.configfile import load
 from pgproxy.errors import ConfigError
 
@@ -181,7 +181,7 @@ def test_limits_that_are_not_in_effect_are_told() -> None:
 
 def test_a_weight_is_of_both_user_and_database() -> None:
     limits = Limits(
-        users={"reports": LimitEntry(weight=2)}, databases={"shop": LimitsEntry(weight=3)}
+        users={"reports": LimitEntry(weight=2)}, databases={"shop": LimitEntry(weight=3)}
     )
     pairs = [("shop", "reports"), ("shop", "web"), ("other", "reports"), ("other", "web")]
     assert [limits.weight(*pair) for pair in pairs] == [6, 3, 2, 1]
