@@ -61,6 +61,7 @@ class Probe:
     system_identifier: int = 0
     error: str = ""
     asked_at: float = 0.0  # monotonic seconds, taken before the question
+    room: int = 0  # connections that it has for ordinary users
     defaults: str = ""  # another one: sessions that begin now may have other settings
 
 

@@ -7,8 +7,8 @@ joins later holds nobody up.
 `on_change` is called in the event loop with each topology that differs for routing, the first
 one included, and must not block or raise; `on_fresh` with each replica's name and the time as of
 which it is fresh (freshness.py); `on_defaults` when a server shows other settings of roles or
-databases than before. Positions do not count as a difference: read them from
-`Monitor.topology`.
+databases than before; `on_room` when it becomes known, or changes, how many connections a server has
+for ordinary users. Positions do not count as a difference: read them from `Monitor.topology`.
 """
 
 import asyncio
@@ -44,6 +44,7 @@ class Monitor:
         on_change: Callable[[Topology], None],
         on_fresh: Callable[[str, float], None] = lambda _name, _fresh: None,
         on_defaults: Callable[[], None] = lambda: None,
+        on_room: Callable[[str, int], None] = lambda _name, _room: None,
     ) -> None:
         """`backends` None: discovery has yet to name them, nothing is published until it has."""
         self.first_round: Final = asyncio.Event()  # there is a topology
@@ -55,6 +56,8 @@ class Monitor:
         self._on_change: Final = on_change
         self._on_fresh: Final = on_fresh
         self._on_defaults: Final = on_defaults
+        self._on_room: Final = on_room
+        self._rooms: Final[dict[str, int]] = {}  # by backend, as it said last
         self._defaults: Final[dict[str, str]] = {}  # by backend, as it said last
         self.freshness: Final = Freshness()
         self._topology = Topology(0, ())
@@ -174,6 +177,9 @@ class Monitor:
             self._defaults[name] = probe.defaults
             if before is not None and before != probe.defaults:
                 self._on_defaults()
+            if self._rooms.get(name) != probe.room:
+                self._rooms[name] = probe.room
+                self._on_room(name, probe.room)
         self._awaited.discard(name)
         self._conclude()
 

@@ -29,6 +29,7 @@ from pgproxy.config import Health
 from pgproxy.protocol.lsn import format_lsn, parse_lsn
 from pgproxy.topology.access import SecretError, connect, describe
 from pgproxy.topology.model import Backend, Probe
+from pgproxy.topology.rooms import ROOM
 
 # Seconds at least between the starts of two questions to one backend, whoever wants them.
 SMALLEST_GAP: Final = 0.1
@@ -44,7 +45,7 @@ LONGEST_WAIT: Final = 0.2
 # point, received_tli is exact but hidden from users without pg_read_all_stats (pg_monitor).
 # `defaults` changes with ALTER ROLE or DATABASE … SET.
 # OFFSET 0 has pg_is_in_recovery() evaluated once: a promotion may happen in between.
-QUESTION: Final = """
+QUESTION: Final = f"""
 SELECT in_recovery,
        (SELECT system_identifier FROM pg_control_system()) AS system_identifier,
        CASE WHEN in_recovery THEN pg_last_wal_replay_lsn()
@@ -58,9 +59,10 @@ SELECT in_recovery,
                           (SELECT received_tli FROM pg_stat_wal_receiver))
             END AS follows_on,
        (SELECT md5(string_agg(setting::text, ' ' ORDER BY setdatabase, setrole))
-        FROM pg_db_role_setting AS setting) AS defaults
+        FROM pg_db_role_setting AS setting) AS defaults,
+       {ROOM} AS room
 FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state
-"""
+"""  # noqa: S608 - both parts are ours
 
 # OFFSET 0: as above.
 POSITION_QUESTION: Final = """
@@ -282,6 +284,7 @@ class Prober:
             lsn=parse_lsn(row["lsn"]) if row["lsn"] is not None else None,
             system_identifier=row["system_identifier"],
             asked_at=asked_at,
+            room=row["room"],
             defaults=row["defaults"] or "",
         )
 

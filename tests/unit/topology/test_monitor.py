@@ -389,3 +389,23 @@ async def test_who_may_become_the_primary_is_asked_eagerly_while_there_is_none()
         monitor._headless_since = -1e9
         assert not monitor.is_urgent
         assert monitor.interval(Backend("a", HOST)) == CALM_INTERVAL
+
+
+async def test_what_room_a_server_has_is_told_when_it_is_known_and_when_it_changes() -> None:
+    told: list[tuple[str, int]] = []
+    monitor = Monitor(
+        [Backend("a", HOST, 1)],
+        Health(),
+        lambda _: None,
+        on_room=lambda name, room: told.append((name, room)),
+    )
+    (prober,) = monitor._probers.values()
+    for probe in (
+        Probe(False, error="away"),
+        Probe(True, room=97),
+        Probe(True, room=97),
+        Probe(True, room=0, error="no news"),
+        Probe(True, room=47),
+    ):
+        monitor.report(prober, probe)
+    assert told == [("a", 97), ("a", 47)]
