@@ -49,6 +49,7 @@ from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, PoolContext
 from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
+from pgproxy.servers.sizes import excess_text, pool_sizes
 from pgproxy.servers.sockets import TcpOptions
 from pgproxy.telemetry.averages import PERIOD, Averages
 from pgproxy.telemetry.columns import COLUMNS
@@ -142,10 +143,12 @@ class Proxy:
             self._topology_changed,
             self._replica_seen,
             self._defaults_changed,
+            self._room_learned,
         )
         self.pods: Kubernetes | None = None
         if in_kubernetes:
             self.pods = Kubernetes(config.discovery.kubernetes, self.monitor.set_backends)
+        self.sizes = pool_sizes(config.pool)
         self.cluster = Cluster(
             PoolContext(
                 open_server=server_login.open,
@@ -162,8 +165,8 @@ class Proxy:
                 notice_after=limits.notice_after,
             ),
             PoolSettings(
-                size=config.pool.size,
-                min_size=config.pool.min_size,
+                sizes=self.sizes,
+                reserve_timeout=config.pool.reserve_timeout,
                 idle_timeout=config.pool.idle_timeout,
                 lifetime=config.pool.lifetime,
                 failover_wait=config.health.failover_wait,
@@ -215,8 +218,8 @@ class Proxy:
         keys = CancelKeys()
         modes = PoolModes(
             config.pool.mode,
-            {name: entry.mode for name, entry in config.pool.databases.items()},
-            {name: entry.mode for name, entry in config.pool.users.items()},
+            {name: one.mode for name, one in config.pool.databases.items() if one.mode},
+            {name: one.mode for name, one in config.pool.users.items() if one.mode},
         )
         time_limits = _time_limits(config.timeouts)
         relays = RelayContext(
@@ -450,6 +453,16 @@ class Proxy:
                 }
                 for node in (self.monitor.topology.nodes if topology is not None else ())
             ],
+            "backends": [
+                {
+                    "name": backend.name,
+                    "connections": int(backend.budget.connections.limit.used),
+                    "max_connections": backend.budget.cap,
+                    "hungry": len(backend.budget.hungry),
+                    "evictions": int(backend.budget.evictions),
+                }
+                for backend in self.cluster.backends.values()
+            ],
             "pools": [
                 {
                     "backend": pool.backend.name,
@@ -462,6 +475,7 @@ class Proxy:
                     "closing": int(pool.ledger.closing),
                     "waiting": pool.waiting,
                     "size": int(pool.ledger.size),
+                    "reserve": pool.ledger.in_reserve,
                 }
                 for pool in self.cluster.pools()
             ],
@@ -541,6 +555,12 @@ class Proxy:
 
     def _defaults_changed(self) -> None:
         self.cluster.renew()
+
+    def _room_learned(self, name: str, room: int) -> None:
+        self.cluster.learn_room(name, room)
+        text = excess_text(self.sizes, room)
+        if text:
+            _log.warning("server_too_small", backend=name, reason=text)
 
     def _replica_seen(self, name: str, fresh_as_of: float) -> None:
         self.cluster.fresh(name, fresh_as_of)

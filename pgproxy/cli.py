@@ -138,6 +138,23 @@ def check(path: Path | None) -> None:
         click.echo(f"# pods: {describe_rules(rules_of(config.discovery.kubernetes))}")
     for notice in notices(config):
         click.echo(f"# note: {notice}")
+    if config.discovery.mode == "static":
+        for line in _compare_with_servers(config):
+            click.echo(f"# {line}")
+
+
+def _compare_with_servers(config: "Config") -> list[str]:
+    """What the servers that can be asked have to say to the sizes of the pools."""
+    from pgproxy.servers.sizes import excess_text, pool_sizes
+    from pgproxy.topology.rooms import ask_rooms
+
+    lines = []
+    for name, room, trouble in asyncio.run(ask_rooms(config)):
+        if trouble:
+            lines.append(f"note: {name} was not asked how many connections it takes: {trouble}")
+        elif text := excess_text(pool_sizes(config.pool), room):
+            lines.append(f"warning: {name}: {text}")
+    return lines
 
 
 @cli.command()

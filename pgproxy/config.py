@@ -232,9 +232,14 @@ class Server(_Section):
 
 
 class PoolEntry(_Section):
-    """What is different for one database or one user."""
+    """What is different for one database or one user; `max_connections` counts on each backend."""
 
-    mode: PoolMode
+    mode: PoolMode | None = None
+    size: Positive | None = None
+    min_size: Count | None = None
+    reserve_size: Count | None = None
+    guaranteed_size: Count | None = None
+    max_connections: Cap | None = None
 
 
 PoolEntries = Annotated[
@@ -253,6 +258,7 @@ class Pool(_Section):
     min_size: Count = 0
     reserve_size: Count = 0
     reserve_timeout: Seconds = 5.0
+    guaranteed_size: Count = 0
     max_backend_connections: Cap = 0
     max_database_connections: Cap = 0
     max_user_connections: Cap = 0
@@ -484,10 +490,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "server.tls_ca_file": (None,),
     "server.tls_cert_file": (None,),
     "server.tls_key_file": (None,),
-    "pool.reserve_size": (0,),
-    "pool.max_backend_connections": (0,),
-    "pool.max_database_connections": (0,),
-    "pool.max_user_connections": (0,),
     "discovery.mode": ("static", "kubernetes"),
 }
 

@@ -13,8 +13,8 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Final, Literal, cast, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -284,12 +284,18 @@ def _kind(field: FieldInfo | None) -> Any:
     """int, float, str, Path, SecretStr, Literal, tuple, dict, or a model."""
     if field is None:
         return None
-    annotation: Any = field.annotation
+    annotation = _without_none(field.annotation)
     if get_origin(annotation) in (tuple, dict, Literal):
         return get_origin(annotation)
-    if isinstance(annotation, UnionType):
-        (annotation,) = set(get_args(annotation)) - {NoneType}
     return annotation
+
+
+def _without_none(annotation: Any) -> Any:
+    """What an optional value is if it is there."""
+    kinds = [one for one in get_args(annotation) if one is not NoneType]
+    if NoneType not in get_args(annotation) or len(kinds) != 1:
+        return annotation
+    return get_args(kinds[0])[0] if get_origin(kinds[0]) is Annotated else kinds[0]
 
 
 def _is_model(kind: Any) -> bool:
@@ -331,8 +337,19 @@ def _field(parts: list[str]) -> FieldInfo | None:
 def _accepted(field: FieldInfo) -> str:
     kind = _kind(field)
     if kind is Literal:
-        return ", ".join(f'"{value}"' for value in get_args(field.annotation))
-    return "a table" if _is_model(kind) else (field.description or "a text")
+        values = get_args(_without_none(field.annotation))
+        return ", ".join(f'"{value}"' for value in values)
+    return "a table" if _is_model(kind) else (_description(field) or "a text")
+
+
+def _description(field: FieldInfo) -> str | None:
+    """Its own, or that of an optional value."""
+    if field.description is not None:
+        return field.description
+    infos = [
+        info for one in get_args(field.annotation) for info in getattr(one, "__metadata__", ())
+    ]
+    return next((info.description for info in infos if isinstance(info, FieldInfo)), None)
 
 
 def _known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

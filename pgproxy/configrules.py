@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgproxy.config import CONSOLE_DATABASES, Config, Discovery, Kubernetes, RoutingRule
+from pgproxy.config import CONSOLE_DATABASES, Config, Discovery, Kubernetes, Pool, RoutingRule
 
 ENVIRONMENT_PREFIX: Final = "PGPROXY_"
 
 # What a preset says of the role, except for the one whose pods carry none.
 _PRESETS_WITHOUT_ROLE: Final = frozenset({"", "bitnami-ha"})
+
+_CAPS: Final = (
+    "max_backend_connections",
+    "max_database_connections",
+    "max_user_connections",
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,7 @@ def variable(key: str) -> str:
 def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault]:
     """What no single key can tell."""
     pool, auth, health, discovery = config.pool, config.auth, config.health, config.discovery
-    if pool.min_size > pool.size:
-        yield Fault("pool.min_size", f"{pool.min_size} is more than pool.size = {pool.size}")
+    yield from _pool(pool)
     limits, ceiling = config.limits, config.max_running_per_backend
     if limits.adaptive and limits.adaptive_floor > ceiling:
         yield Fault(
@@ -87,6 +92,38 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
                     f"discovery.backends[{position}]", f"{what} is backends[{seen[what]}] already"
                 )
             seen[what] = position
+
+
+def _pool(pool: Pool) -> Iterator[Fault]:
+    """Sizes that cannot be reached: by default, and with each entry for a database or a user."""
+    names = ("size", "min_size", "guaranteed_size", *_CAPS)
+    default = {name: (f"pool.{name}", int(getattr(pool, name))) for name in names}
+    yield from _unreachable("pool.", default)
+    for table, entries, cap in (
+        ("databases", pool.databases, "max_database_connections"),
+        ("users", pool.users, "max_user_connections"),
+    ):
+        for entry_name, entry in entries.items():
+            own = f"pool.{table}.{entry_name}."
+            given = entry.model_dump(exclude_none=True, exclude={"mode"})
+            keys = {name: (own + name, int(value)) for name, value in given.items()}
+            if "max_connections" in keys:
+                keys[cap] = keys["max_connections"]
+            yield from _unreachable(own, default | keys)
+
+
+def _unreachable(own: str, keys: Mapping[str, tuple[str, int]]) -> Iterator[Fault]:
+    """`keys` are dotted keys and values by name; at fault are those that begin with `own`."""
+    for name, bounds in (("min_size", ("size", *_CAPS)), ("guaranteed_size", _CAPS)):
+        key, wanted = keys[name]
+        for bound in bounds:
+            bound_key, most = keys[bound]
+            if most == 0 or wanted <= most:
+                continue
+            if key.startswith(own):
+                yield Fault(key, f"{wanted} is more than {bound_key} = {most}")
+            elif bound_key.startswith(own):
+                yield Fault(bound_key, f"{most} is less than {key} = {wanted}")
 
 
 def _routing_rule(key: str, rule: RoutingRule) -> Iterator[Fault]:

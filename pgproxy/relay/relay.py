@@ -315,7 +315,7 @@ class Relay(Owner):
             self.note_writes()
             server.on_end = self.note_writes
             lingers = True
-        pool.discard(server, at_work=not lingers)
+        pool.discard(server, at_work=not lingers, hangs_up=True)
 
     def note_writes(self) -> None:
         """Whatever was sent to be written has been by now, if ever."""

@@ -5,7 +5,9 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.servers.adaptive import AdaptiveLimit
+from pgproxy.servers.budget import Budget
 from pgproxy.servers.limits import Limit
+from pgproxy.servers.sizes import PoolSizes
 from pgproxy.servers.turns import Turns
 
 # The part that one reply has in a backend's latency, and how many times that it counts at most: one
@@ -27,12 +29,14 @@ class Backend:
         weight: float,
         max_logins: int = 8,
         max_concurrent: int = 0,
+        sizes: PoolSizes | None = None,
     ) -> None:
         self.name = name
         self.host = host
         self.port = port
         self.weight = weight
         self.logins = Turns(max_logins)  # of all its pools
+        self.budget = Budget(sizes)  # what its pools share
         self.load: i64 = 0
         self.running = Limit(("limits", "max_concurrent_per_backend", name), max_concurrent)
         self.adaptive: AdaptiveLimit | None = None  # what the cap of `running` follows

@@ -18,6 +18,7 @@ from pgproxy.servers.ledger import Waiter
 from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
 from pgproxy.servers.reads import ReadRules, no_replica_error, position_gap
 from pgproxy.servers.shares import Shares
+from pgproxy.servers.sizes import PoolSizes
 from pgproxy.servers.words import holders
 from pgproxy.telemetry.counters import LEFT, REFUSED, TO_PRIMARY, TO_REPLICA
 from pgproxy.topology.freshness import NEVER, UNKNOWN, Freshness
@@ -38,8 +39,7 @@ class PoolSettings:
     def __init__(
         self,
         *,
-        size: int,
-        min_size: int,
+        sizes: PoolSizes,
         idle_timeout: float,
         lifetime: float,
         failover_wait: float,
@@ -48,9 +48,10 @@ class PoolSettings:
         reads: ReadRules | None = None,
         max_concurrent_per_backend: int = 0,
         weight: Callable[[str, str], float] = lambda _database, _user: 1.0,
+        reserve_timeout: float = 5.0,
     ) -> None:
-        self.size = size
-        self.min_size = min_size
+        self.sizes = sizes
+        self.reserve_timeout = reserve_timeout
         self.idle_timeout = idle_timeout
         self.lifetime = lifetime
         self.failover_wait = failover_wait
@@ -79,6 +80,7 @@ class Cluster:
         self.max_staleness = settings.reads.max_staleness
         self.freshness = Freshness() if freshness is None else freshness
         self.backends: dict[str, Backend] = {}
+        self.rooms: dict[str, int] = {}  # places that each server has for ordinary users
         self.primary: Backend | None = None
         self.replicas: list[Backend] = []
         self.readers: list[Backend] = []  # the replicas, and the primary if it serves reads too
@@ -145,14 +147,17 @@ class Cluster:
                 backend = self.backends[node.name]
             else:
                 self.deposed.pop(node.name, None)
+                settings = self.settings
                 backend = Backend(
                     node.name,
                     node.host,
                     node.port,
                     float(node.weight),
-                    self.settings.max_logins,
-                    self.settings.max_concurrent_per_backend,
+                    settings.max_logins,
+                    settings.max_concurrent_per_backend,
+                    settings.sizes,
                 )
+                backend.budget.learn(self.rooms.get(node.name, 0))
             backend.weight = float(node.weight)
             backend.zone = node.zone
             backends[node.name] = backend
@@ -236,6 +241,13 @@ class Cluster:
         oldest = now - self.max_staleness
         return oldest if oldest > after else after
 
+    def learn_room(self, name: str, room: int) -> None:
+        """So many connections of ordinary users a server takes."""
+        self.rooms[name] = room
+        backend = self.backends.get(name)
+        if backend is not None:
+            backend.budget.learn(room)
+
     def renew(self) -> None:
         """The defaults of roles or databases have changed."""
         for group in self.groups.values():
@@ -277,6 +289,7 @@ class Cluster:
         for group in self.groups.values():
             for pool in group.pools.values():
                 pool.tick(now)
+        self._serve_hungry(now)
         for name, end in list(self.deposed.items()):
             if end <= now:
                 del self.deposed[name]
@@ -307,6 +320,13 @@ class Cluster:
             for entry in late:
                 self._too_late(entry, now)
 
+    def _serve_hungry(self, now: float) -> None:
+        for backend in self.backends.values():
+            budget = backend.budget
+            if budget.is_strained:
+                budget.serve(now)
+                budget.carry_out()
+
     def _too_late(self, entry: Homeless, now: float) -> None:
         counters = self.context.counters
         if entry.is_paused:
@@ -330,12 +350,15 @@ class Cluster:
         self._go_on(entry, from_primary=True)
 
     def retire(self, now: float) -> None:
-        """Closes what has been idle too long, and forgets groups that nobody uses: whoever may
-        log in may try any name."""
+        """Closes what has been idle too long, fills what is too small, and forgets groups that
+        nobody uses: whoever may log in may try any name."""
+        for backend in self.backends.values():
+            backend.budget.look()  # caps may have been changed
+        self._serve_hungry(now)
         for key, group in list(self.groups.items()):
-            for pool in group.pools.values():
-                pool.retire(now, self.settings.min_size)
+            group.sweep(now)
             if group.is_unused:
+                group.end()
                 del self.groups[key]
 
     def close(self) -> None:

@@ -101,6 +101,7 @@ class ServerConnection(Slot):
         self.reading = True
         self.write_paused = False
         self.at_work = False  # perhaps in the middle of a query
+        self.hangs_up = False  # what it was sent may take effect, as if its client had hung up
         self.cut_because = ""
         # What it last reported of its settings (ParameterStatus). A change makes a new one.
         self.reported = profile.reported
@@ -195,16 +196,18 @@ class ServerConnection(Slot):
             self.transport.close()
 
     def leave(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
-        """Ends it: with Terminate where the server listens, at once where it is at work.
+        """Ends it: with Terminate where the server listens, at once where it is at work, unless it
+        hangs up.
 
-        After Terminate the server is the first to close, which it does when its session counts no
-        more. Whoever opens another one before that may exceed what the server is to be used for. One
-        that has a seat is waited for, be it at work or not: closed, it would work on unseen.
+        After Terminate, and after the end of what it can read, the server is the first to close,
+        which it does when its session counts no more. Whoever opens another one before that may
+        exceed what the server is to be used for. One that has a seat is waited for, be it at work or
+        not: closed, it would work on unseen.
         """
-        self.lingers = (
-            self.seat is not None and not self.needs_seat and not self.transport.is_closing()
-        )
-        if self.at_work and not (self.lingers and self.transport.can_write_eof()):
+        is_open = not self.transport.is_closing()
+        self.lingers = is_open and self.seat is not None and not self.needs_seat
+        waits = (self.lingers or self.hangs_up) and is_open and self.transport.can_write_eof()
+        if self.at_work and not waits:
             self.lingers = False
             self.abort()
             return

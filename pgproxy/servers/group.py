@@ -248,11 +248,19 @@ class PoolGroup:
         for name, backend in cluster.backends.items():
             if name not in self.pools:
                 settings = cluster.settings
+                sizes = settings.sizes.of(self.database, self.user)
                 ledger = Ledger(
-                    settings.size,
+                    sizes.size,
                     idle_timeout=settings.idle_timeout,
                     lifetime=settings.lifetime,
                     queue=cluster.context.queue.limit,
+                    min_size=sizes.min_size,
+                    reserve_size=sizes.reserve_size,
+                    reserve_timeout=settings.reserve_timeout,
+                    guaranteed_size=sizes.guaranteed_size,
+                    budget=backend.budget,
+                    database=self.database,
+                    user=self.user,
                 )
                 self.pools[name] = Pool(
                     cluster.context, backend, self.database, self.user, ledger, self.tenant
@@ -263,6 +271,27 @@ class PoolGroup:
         self.reader_backends = cluster.readers
         self.readers = [self.pools[backend.name] for backend in cluster.readers]
 
+    def sweep(self, now: float) -> None:
+        """Closes what has been idle too long, and keeps the rest at its smallest size as long as
+        there are clients."""
+        has_clients = self.clients > 0
+        for pool in self.pools.values():
+            pool.retire(now, keeps_warm=has_clients)
+        if not has_clients or self.is_paused:
+            return
+        usual = max(self.profiles.values(), key=_clients, default=None)
+        if usual is None or usual.clients == 0:
+            return
+        for pool in self.replicas:
+            pool.warm(usual, now)
+        if self.primary is not None:
+            self.primary.warm(usual, now)
+
+    def end(self) -> None:
+        """Nobody uses it, and nobody will."""
+        for pool in self.pools.values():
+            pool.budget.leave(pool.ledger)
+
     def take_stranded(self) -> list[Waiter]:
         """Those who waited for a pool that `rebuild` has ended."""
         stranded, self._stranded = self._stranded, []
@@ -272,3 +301,7 @@ class PoolGroup:
         for key, profile in list(self.profiles.items()):
             if profile.clients == 0:
                 del self.profiles[key]
+
+
+def _clients(profile: Profile) -> int:
+    return int(profile.clients)

@@ -11,7 +11,8 @@ Every slot is in exactly one place:
 * `resetting`: a client left something behind; comes back by `release` when clean.
 * `closing`: counted until the socket is gone, since PostgreSQL counts it too.
 
-and `opening` counts log-ins under way. Their sum never exceeds `size`.
+and `opening` counts log-ins under way. Their sum never exceeds `size`, but by `reserve_size` for who
+has waited longer than `reserve_timeout`; nor what the `Budget` of its backend allows.
 
 A server connection is logged in with a `Profile`, what a session must have been begun with; a client
 can only use one of its own profile. Of several the one is taken that has its settings already.
@@ -33,11 +34,9 @@ from mypy_extensions import i64
 from pgproxy.errors import PgError
 from pgproxy.protocol.settings import NOTHING_SET, Origin, Settings
 from pgproxy.servers.backend import Backend
+from pgproxy.servers.budget import SWITCH_AFTER, Budget, Sharer
 from pgproxy.servers.limits import Limit
 
-# Seconds. Below it a released connection goes to the oldest waiter of its own profile, even if
-# another profile has an older one: reopening costs milliseconds, handing over microseconds.
-SWITCH_AFTER: Final = 0.1
 # How many waiters are looked at to find one that a spoilt connection can serve.
 LOOKED_AT: Final = 100
 
@@ -134,7 +133,7 @@ class Waiter:
 
 
 @final
-class Ledger:
+class Ledger(Sharer):
     def __init__(
         self,
         size: int,
@@ -142,10 +141,22 @@ class Ledger:
         idle_timeout: float = 0.0,
         lifetime: float = 0.0,
         queue: Limit | None = None,
+        min_size: int = 0,
+        reserve_size: int = 0,
+        reserve_timeout: float = 0.0,
+        guaranteed_size: int = 0,
+        budget: Budget | None = None,
+        database: str = "",
+        user: str = "",
     ) -> None:
-        """In `queue` all who wait are counted, here and elsewhere."""
+        """In `queue` all who wait are counted, here and elsewhere. `budget` is shared with other
+        ledgers; None: no caps but the pool's own."""
+        super().__init__(Budget() if budget is None else budget, database, user, guaranteed_size)
         self.size: i64 = size
         self.queue = Limit((), 0) if queue is None else queue
+        self.min_size: i64 = min_size
+        self.reserve_size: i64 = reserve_size
+        self.reserve_timeout = reserve_timeout  # seconds
         self.idle_timeout = idle_timeout  # seconds; 0 = never
         self.lifetime = lifetime  # seconds; 0 = for ever
         self.idle: list[Slot] = []
@@ -159,10 +170,16 @@ class Ledger:
         self.to_open: list[Profile] = []
         self.to_close: list[Slot] = []
         self.closed_for_good = False
+        self.is_resting = False  # a log-in has failed; the shell says when to try again
 
     @property
     def total(self) -> int:
         return int(len(self.idle) + self.leased + self.resetting + self.closing + self.opening)
+
+    @property
+    def in_reserve(self) -> int:
+        """How many of the reserve there are."""
+        return max(self.total - int(self.size), 0)
 
     # --- taking -------------------------------------------------------------------------------
 
@@ -285,7 +302,11 @@ class Ledger:
         if slot.doomed or self.closed_for_good or self._expired(slot, now):
             self._close(slot)
             return None
+        budget = self.budget
         if self.waiting:
+            if budget.is_strained and budget.takes(self, slot.opened_at, now):
+                self._close(slot)
+                return None
             profile = self._next_profile(slot.profile, now)
             if profile is not slot.profile:
                 self._close(slot)
@@ -301,6 +322,8 @@ class Ledger:
         slot.place = IDLE
         slot.idle_since = now
         self.idle.append(slot)
+        if budget.is_strained:
+            budget.serve(now)
         return None
 
     def _waiter_for(self, slot: Slot, now: float) -> Waiter | None:
@@ -374,19 +397,36 @@ class Ledger:
         """Its socket is closed, for whatever reason."""
         if slot.place == CLOSED:
             return
+        if slot.place != NEW:
+            self.left(slot.place == CLOSING)
         self._leave(slot)
         slot.place = CLOSED
-        self._grow(now)
+        self._room_made(now)
 
     def open_failed(self, profile: Profile, now: float, *, retry: bool) -> None:
         """A log-in has failed; with `retry` the next is queued at once if somebody waits."""
         self._opening_ends(profile)
-        if retry:
-            self._grow(now)
+        self.left(False)
+        self.is_resting = not retry
+        self._room_made(now)
 
     def retry(self, now: float) -> None:
         """Opens what waiters need, after a pause of the shell's choice."""
+        self.is_resting = False
         self._grow(now)
+
+    def warm(self, profile: Profile, now: float) -> None:
+        """Opens connections up to `min_size`, where that is in nobody's way."""
+        if self.closed_for_good or self.is_resting or self.waiting or self.budget.is_strained:
+            return
+        while self.alive() < self.min_size and self.total < self.size and self.has_room():
+            self._open(profile)
+
+    def needs(self, profile: Profile) -> bool:
+        """Whether a log-in that has been queued is still of use."""
+        if self.closed_for_good:
+            return False
+        return profile in self.queues or (not self.waiting and self.alive() <= self.min_size)
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -407,13 +447,19 @@ class Ledger:
             expired += late
         return expired
 
+    def look(self, now: float) -> None:
+        """Opens what of the reserve is due by now."""
+        if self.reserve_size > 0 and not self.is_resting:
+            self._grow(now)
+
     def retire(self, now: float, keep: int = 0) -> None:
-        """Closes idle slots that are too old or have been idle too long; `keep` stay for the
-        latter reason."""
+        """Closes idle slots that are too old or have been idle too long, or are of the reserve;
+        `keep` stay for the latter reasons."""
         for slot in list(self.idle):
             too_old = slot.doomed or self._expired(slot, now)
             idle_long = self.idle_timeout > 0 and now - slot.idle_since >= self.idle_timeout
-            if too_old or (idle_long and self.total - self.closing > keep):
+            is_spare = idle_long or self.alive() > self.size
+            if too_old or (is_spare and self.alive() > keep):
                 self.discard(slot)
 
     def evict_waiters(self) -> list[Waiter]:
@@ -429,6 +475,46 @@ class Ledger:
         for slot in list(self.idle):
             self.discard(slot)
 
+    # --- for the budget -----------------------------------------------------------------------
+
+    def count(self) -> i64:
+        return len(self.idle) + self.leased + self.resetting + self.closing + self.opening
+
+    def alive(self) -> i64:
+        return len(self.idle) + self.leased + self.resetting + self.opening
+
+    def wanted(self, now: float) -> i64:
+        if self.closed_for_good or self.is_resting or self.waiting == 0:
+            return 0
+        uncovered: i64 = 0
+        for profile in self.queues:
+            uncovered += self._uncovered(profile)
+        if uncovered == 0:
+            return 0
+        return max(min(uncovered, self._largest(now) - self.count()), 0)
+
+    def hungry_since(self) -> float:
+        oldest = self._oldest_uncovered()
+        return 0.0 if oldest is None else oldest.waiting_since
+
+    def open_next(self) -> None:
+        oldest = self._oldest_uncovered()
+        assert oldest is not None
+        assert oldest.waits_for is not None
+        self._open(oldest.waits_for)
+
+    def idle_since(self, opened_before: float) -> float:
+        for slot in self.idle:
+            if slot.opened_at <= opened_before:
+                return slot.idle_since
+        return -1.0
+
+    def evict(self, opened_before: float) -> None:
+        for slot in self.idle:
+            if slot.opened_at <= opened_before:
+                self.discard(slot)
+                return
+
     # --- inside -------------------------------------------------------------------------------
 
     def _expired(self, slot: Slot, now: float) -> bool:
@@ -439,6 +525,7 @@ class Ledger:
         waiter.waits_for = profile
         self.waiting += 1
         self.queue.used += 1
+        self.is_resting = False
         queue = self.queues.get(profile)
         if queue is None:
             queue = deque()
@@ -466,6 +553,7 @@ class Ledger:
     def _close(self, slot: Slot) -> None:
         slot.place = CLOSING
         self.closing += 1
+        self.leaves()
         self.to_close.append(slot)
 
     def _opening_ends(self, profile: Profile) -> None:
@@ -492,25 +580,45 @@ class Ledger:
         covered = self.opening_for.get(profile, 0)
         return queue[covered] if covered < len(queue) else None
 
+    def _oldest_uncovered(self) -> Waiter | None:
+        oldest: Waiter | None = None
+        for profile in self.queues:
+            waiter = self._first_uncovered(profile)
+            if waiter is not None and (
+                oldest is None or waiter.waiting_since < oldest.waiting_since
+            ):
+                oldest = waiter
+        return oldest
+
+    def _largest(self, now: float) -> i64:
+        """How many there may be: the reserve counts if somebody has waited long enough for it."""
+        if self.reserve_size > 0 and now - self.hungry_since() >= self.reserve_timeout:
+            return self.size + self.reserve_size
+        return self.size
+
+    def _open(self, profile: Profile) -> None:
+        self.opening += 1
+        self.opening_for[profile] = self.opening_for.get(profile, 0) + 1
+        self.entered()
+        self.to_open.append(profile)
+
+    def _room_made(self, now: float) -> None:
+        """A connection is gone: room for another one here, or of another pool."""
+        if not self.is_resting:
+            self._grow(now)
+        if self.budget.is_strained:
+            self.budget.serve(now)
+
     def _grow(self, now: float) -> None:
         """Opens connections for waiters that no opening is meant for, as far as there is room.
         The longest waiting come first, whatever their profile."""
         if self.closed_for_good:
             return
-        while self.total < self.size:
-            oldest: Waiter | None = None
-            for profile in self.queues:
-                waiter = self._first_uncovered(profile)
-                if waiter is not None and (
-                    oldest is None or waiter.waiting_since < oldest.waiting_since
-                ):
-                    oldest = waiter
-            if oldest is None:
-                return
-            assert oldest.waits_for is not None
-            self.opening += 1
-            self.opening_for[oldest.waits_for] = self.opening_for.get(oldest.waits_for, 0) + 1
-            self.to_open.append(oldest.waits_for)
+        while self.wanted(now) > 0:
+            if self.budget.is_strained or not self.has_room():
+                self.budget.starve(self, now)
+                break
+            self.open_next()
         if self.idle and self.waiting:
             self._make_room()
 
@@ -526,7 +634,7 @@ class Ledger:
     def check(self) -> None:
         """Asserts the invariants (for tests and debugging)."""
         assert min(self.leased, self.resetting, self.closing, self.opening, self.waiting) >= 0
-        assert self.total <= self.size, self
+        assert self.total <= self.size + self.reserve_size, self
         assert all(slot.place == IDLE for slot in self.idle)
         assert sum(len(queue) for queue in self.queues.values()) == self.waiting
         assert all(self.queues.values()), "an empty queue is kept"

@@ -29,6 +29,7 @@ from pgproxy.frames.codes import (
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
 from pgproxy.protocol.leadin import quoted
+from pgproxy.servers.budget import Place
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import Profile
@@ -258,9 +259,12 @@ class Shared(Owner):
         server = ServerConnection(Profile(parameters), backend, self.listening.no_pool, 0)
         server.splitter = Splitter(LISTENED_FRAMES, WHOLE_FRAME)
         server.owner = self
+        place = Place(backend.budget)
+        server.on_end = place.leave
         try:
             await context.open_server(server, self.database, user)
         except PgError as error:
+            place.leave()
             context.counters.server_logins_failed += 1
             self._open_failed(user, error)
             return

@@ -14,6 +14,7 @@ from mypy_extensions import i64
 from pgproxy.errors import CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS, PgError
 from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.servers.backend import Backend
+from pgproxy.servers.budget import LEARNED, Room
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import (
     CLOSED,
@@ -41,6 +42,8 @@ CANCEL_AGAIN = 1.0
 # Seconds between attempts to reach a backend, doubled with each failure.
 RETRY_FIRST = 0.1
 RETRY_LAST = 2.0
+# Seconds before a pool is warmed again after a log-in was refused for good.
+COLD = 30.0
 
 # Conditions that another attempt may find gone: too many connections, starting up, shutting down,
 # and whatever TCP says. Anything else (no such database, wrong password) will not heal by waiting.
@@ -122,12 +125,15 @@ class Pool(Keeper):
         self.database = database
         self.user = user
         self.ledger = ledger
+        self.budget = ledger.budget
+        ledger.carry_out = self._carry_out_own
         self.servers: set[ServerConnection] = set()
         self.holders: dict[Owner, int] = {}  # who only hold theirs, since how many times HOLD
         self._is_ageing = False
         self.last_error: PgError | None = None  # why the backend could not be reached last time
         self._retry_pause = RETRY_FIRST
         self._pausing = False
+        self._cold_until = 0.0  # it is not warmed before
         self._drained: i64 = 0  # times; a log-in that began before is of no use after
         self.seats: Seats | None = None
         if context.limiter is not None:
@@ -265,7 +271,8 @@ class Pool(Keeper):
         for owner, age in list(self.holders.items()):
             if owner not in self.holders:
                 continue
-            if age >= LONGEST_HOLD or (age > 0 and self.ledger.waiting):
+            is_wanted = self.ledger.waiting > 0 or self.budget.is_strained
+            if age >= LONGEST_HOLD or (age > 0 and is_wanted):
                 del self.holders[owner]
                 owner.let_go()
             else:
@@ -301,7 +308,7 @@ class Pool(Keeper):
             waiter = self.ledger.release(server, self.clock.now)
             if waiter is not None:
                 self._grant(waiter, server)
-            elif self.ledger.to_close:
+            elif self.ledger.to_close or self.budget.changed:
                 self._carry_out()
         if self.seats is not None:
             self.seats.serve()
@@ -340,10 +347,14 @@ class Pool(Keeper):
         if self.seats is not None:
             self.seats.serve()
 
-    def discard(self, server: ServerConnection, *, at_work: bool = True) -> None:
-        """The connection is in a state nobody knows: close it, at once unless it is to finish."""
+    def discard(
+        self, server: ServerConnection, *, at_work: bool = True, hangs_up: bool = False
+    ) -> None:
+        """The connection is in a state nobody knows: close it, at once unless it is to finish. With
+        `hangs_up` it counts until the server has noticed."""
         server.owner = None
         server.at_work = at_work
+        server.hangs_up = hangs_up
         if server.place == LEASED:
             self.backend.load -= 1
         waiter = None if self.seats is None else self.seats.cancel(server)
@@ -404,7 +415,7 @@ class Pool(Keeper):
             self.discard(server)
 
     def tick(self, now: float) -> None:
-        """Refuses the waiters whose time is up."""
+        """Refuses the waiters whose time is up, and opens what of the reserve is due for others."""
         if self.ledger.waiting > 0:
             error = None
             for waiter in self.ledger.expire(now):
@@ -414,6 +425,8 @@ class Pool(Keeper):
                     self.context.counters.seat_timeouts += 1
                 error = self._timeout_error() if error is None else error
                 waiter.refused(error)
+            self.ledger.look(now)
+            self._carry_out()
         if self.seats is not None and self.seats.waiting:
             for waiter in self.seats.late(now):
                 if waiter.held is not None:
@@ -443,9 +456,15 @@ class Pool(Keeper):
         waiter.is_told = True
         waiter.tell(notice(what, place + 1, count, now - waiter.waiting_since))
 
-    def retire(self, now: float, min_size: int) -> None:
-        self.ledger.retire(now, keep=min_size)
+    def retire(self, now: float, *, keeps_warm: bool) -> None:
+        self.ledger.retire(now, keep=int(self.ledger.min_size) if keeps_warm else 0)
         self._carry_out()
+
+    def warm(self, profile: Profile, now: float) -> None:
+        """Opens what is missing to its smallest size."""
+        if now >= self._cold_until:
+            self.ledger.warm(profile, now)
+            self._carry_out()
 
     def evict_waiters(self) -> list[Waiter]:
         waiters = self.ledger.evict_waiters()
@@ -508,6 +527,11 @@ class Pool(Keeper):
         waiter.granted(server)
 
     def _carry_out(self) -> None:
+        self._carry_out_own()
+        if self.budget.changed:
+            self.budget.carry_out()
+
+    def _carry_out_own(self) -> None:
         ledger = self.ledger
         while ledger.to_close:
             slot = ledger.to_close.pop()
@@ -521,7 +545,7 @@ class Pool(Keeper):
     def may_open(self, profile: Profile) -> bool:
         """Its turn to log in has come; False if nobody waits for the connection any more."""
         ledger = self.ledger
-        is_wanted = profile in ledger.queues and not ledger.closed_for_good
+        is_wanted = ledger.needs(profile)
         if is_wanted and not self._pausing:
             self.context.spawn(self._open_in_turn(profile, self._drained))
             return True
@@ -573,7 +597,9 @@ class Pool(Keeper):
                 self._pausing = True
                 self.context.call_later(self._retry_pause, self._retry)
                 self._retry_pause = min(self._retry_pause * 2, RETRY_LAST)
+            self._carry_out()
             return
+        self._cold_until = now + COLD
         self.ledger.open_failed(profile, now, retry=False)
         for waiter in self.ledger.take_queue(profile):
             self.backend.load -= 1
@@ -601,6 +627,9 @@ class Pool(Keeper):
             )
         if self.waiting_for_seats:
             return self._seat_timeout_error()  # those who have the connections
+        room = self.budget.full_room(ledger)
+        if room is not None and ledger.total < ledger.size:
+            return self._budget_error(room)
         return PgError(
             TOO_MANY_CONNECTIONS,
             "no server connection became free in time",
@@ -610,6 +639,34 @@ class Pool(Keeper):
                 f"{self.context.wait_timeout:g} s (pool.wait_timeout)."
             ),
             hint="Raise pool.size, or look for transactions that stay open.",
+        )
+
+    def _budget_error(self, room: Room) -> PgError:
+        """A cap that it shares with other pools was in the way."""
+        key = ".".join(room.limit.key)
+        what = f"server connections to {self.backend.name} ({key})"
+        advice = f"Raise {key}"
+        if room.limit.key == LEARNED:
+            what = (
+                f"connections that {self.backend.name} has for the proxy (its max_connections, less "
+                "what is reserved and what the proxy needs beside its pools)"
+            )
+            advice = "Raise max_connections there"
+        elif room is not self.budget.connections:
+            is_database = room is self.budget.databases[self.database]
+            owner = f'database "{self.database}"' if is_database else f'user "{self.user}"'
+            what = f"connections of {owner} on {self.backend.name} ({key})"
+        return PgError(
+            TOO_MANY_CONNECTIONS,
+            "no server connection became free in time",
+            detail=(
+                f"All {room.limit.used} {what} were in use for {self.context.wait_timeout:g} s "
+                "(pool.wait_timeout)."
+            ),
+            hint=(
+                f"Held by: {self.budget.holders(room)}. {advice}, or look for transactions that stay "
+                "open there."
+            ),
         )
 
 

@@ -52,6 +52,7 @@ CATALOGUE: Final = (
     ),
     ("pgproxy_waiting_for_seat", "gauge", "backend, database, user", "Those that wait for a seat."),
     ("pgproxy_pool_size", "gauge", "backend, database, user", "Largest number of connections."),
+    ("pgproxy_pool_reserve_used", "gauge", "backend, database, user", "Those beyond that."),
     ("pgproxy_running", "gauge", "", "Statements and transactions in flight (seats taken)."),
     ("pgproxy_running_limit", "gauge", "", "How many there may be, limits.max_concurrent; 0: any."),
     ("pgproxy_backend_running", "gauge", "backend", "The same on one backend."),
@@ -74,6 +75,20 @@ CATALOGUE: Final = (
         "gauge",
         "backend",
         "How far a replica may be behind, at most; infinite while it is not known.",
+    ),
+    ("pgproxy_backend_connections", "gauge", "backend", "Server connections of all pools."),
+    ("pgproxy_backend_max_connections", "gauge", "backend", "How many there may be, if capped."),
+    (
+        "pgproxy_backend_hungry_pools",
+        "gauge",
+        "backend",
+        "Pools that wait because of a shared cap.",
+    ),
+    (
+        "pgproxy_evictions_total",
+        "counter",
+        "backend",
+        "Connections closed so that another pool, under the same cap, could open one.",
     ),
     ("pgproxy_backend_load", "gauge", "backend", "Leased connections and waiters."),
     ("pgproxy_backend_weight", "gauge", "backend", "Its weight as configured, or as its pod says."),
@@ -275,6 +290,7 @@ class ProxyCollector(Collector):
         yield from self._pools()
         yield from self._limits()
         yield from self._backends()
+        yield from self._budgets()
         yield from self._statements()
         yield _histogram("pgproxy_transactions_seconds", counters.transactions)
         yield _histogram("pgproxy_wait_seconds", counters.waits)
@@ -392,6 +408,7 @@ class ProxyCollector(Collector):
         waiting = _labelled_gauge("pgproxy_waiting", ["backend", "database", "user"])
         seats = _labelled_gauge("pgproxy_waiting_for_seat", ["backend", "database", "user"])
         size = _labelled_gauge("pgproxy_pool_size", ["backend", "database", "user"])
+        reserve = _labelled_gauge("pgproxy_pool_reserve_used", ["backend", "database", "user"])
         for pool in self._cluster.pools():
             labels = [pool.backend.name, pool.database, pool.user]
             ledger = pool.ledger
@@ -406,10 +423,12 @@ class ProxyCollector(Collector):
             waiting.add_metric(labels, pool.waiting)
             seats.add_metric(labels, pool.waiting_for_seats)
             size.add_metric(labels, int(ledger.size))
+            reserve.add_metric(labels, ledger.in_reserve)
         yield servers
         yield waiting
         yield seats
         yield size
+        yield reserve
         yield _gauge("pgproxy_homeless", len(self._cluster.homeless))
 
     def _limits(self) -> Iterator[Metric]:
@@ -483,6 +502,22 @@ class ProxyCollector(Collector):
         yield latency
         yield slowdown
         yield leases
+
+    def _budgets(self) -> Iterator[Metric]:
+        used = _labelled_gauge("pgproxy_backend_connections", ["backend"])
+        caps = _labelled_gauge("pgproxy_backend_max_connections", ["backend"])
+        hungry = _labelled_gauge("pgproxy_backend_hungry_pools", ["backend"])
+        evictions = CounterMetricFamily(
+            "pgproxy_evictions", _help("pgproxy_evictions_total"), labels=["backend"]
+        )
+        for backend in self._cluster.backends.values():
+            budget = backend.budget
+            used.add_metric([backend.name], int(budget.connections.limit.used))
+            if budget.cap:
+                caps.add_metric([backend.name], budget.cap)
+            hungry.add_metric([backend.name], len(budget.hungry))
+            evictions.add_metric([backend.name], int(budget.evictions))
+        yield from (used, caps, hungry, evictions)
 
     def _statements(self) -> Iterator[Metric]:
         counters = self._counters

@@ -257,22 +257,25 @@ class Tables:
         caps = self._listener.caps.databases
         names = {group.database for group in cluster.groups.values()}
         names |= {client.database for client in self._listener.clients}
-        names |= self._modes.databases.keys() | caps.named | gate.paused | gate.disabled
+        sizes = settings.sizes
+        names |= self._modes.databases.keys() | sizes.databases.keys() | caps.named
+        names |= gate.paused | gate.disabled
         for name in sorted(names):
             pools = [pool for group in cluster.groups_of(name) for pool in group.pools.values()]
+            of_each = sizes.of(name, "")
             yield [
                 name,
                 None if primary is None else primary.host,
                 None if primary is None else primary.port,
                 name,
                 None,
-                settings.size,
-                settings.min_size,
-                0,
+                of_each.size,
+                of_each.min_size,
+                of_each.reserve_size,
                 int(settings.lifetime),
                 self._modes.databases.get(name, self._modes.default),
                 None,
-                0,
+                sizes.of_database(name)[1],
                 sum(pool.ledger.total for pool in pools),
                 caps.cap(name),
                 caps.count(name),
@@ -283,17 +286,19 @@ class Tables:
     def _user_rows(self) -> Iterator[Row]:
         clients = self._listener.clients
         caps = self._listener.caps.users
-        names = {*self._users(), *self._modes.users, *caps.named}
+        sizes = self._cluster.settings.sizes
+        names = {*self._users(), *self._modes.users, *sizes.users, *caps.named}
         names |= {client.user for client in clients}
         names |= {visitor.user for visitor in self._visitors}
         for name in sorted(names):
             pools = [pool for pool in self._cluster.pools() if pool.user == name]
+            own = sizes.users.get(name, {})
             yield [
                 name,
-                "",
-                "",
+                own.get("size", ""),
+                own.get("reserve_size", ""),
                 self._modes.users.get(name),
-                0,
+                sizes.of_user(name)[1],
                 sum(pool.ledger.total for pool in pools),
                 caps.cap(name),
                 caps.count(name),

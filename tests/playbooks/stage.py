@@ -38,6 +38,7 @@ from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, Pool, PoolContext
 from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
+from pgproxy.servers.sizes import PoolSizes
 from pgproxy.telemetry.counters import Counters
 from pgproxy.topology.model import Node, Role, Topology
 
@@ -123,6 +124,9 @@ class Transport:
         if not self.closed:
             self.closed = True
             self.stage.soon.append(lambda: self.protocol.connection_lost(None))
+
+    def write_eof(self) -> None:
+        self.close()  # as the server does, once it reads
 
     def abort(self) -> None:
         self.aborted = True
@@ -235,7 +239,7 @@ class Timer:
 
 
 class Stage:
-    """One primary and `replicas` replicas, pools of `size`."""
+    """One primary and `replicas` replicas, pools of `size`, or with these `sizes`."""
 
     def __init__(
         self,
@@ -255,6 +259,8 @@ class Stage:
         routers: Routers = ROUTERS,
         reads: ReadRules | None = None,
         time_limits: TimeLimitTable | None = None,
+        sizes: PoolSizes | None = None,
+        reserve_timeout: float = 5.0,
     ) -> None:
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
@@ -293,14 +299,14 @@ class Stage:
                 max_prepared=max_prepared,
             ),
             PoolSettings(
-                size=size,
-                min_size=0,
+                sizes=PoolSizes(size) if sizes is None else sizes,
                 idle_timeout=0,
                 lifetime=0,
                 failover_wait=30.0,
                 switchover_grace=10.0,
                 max_logins=max_logins,
                 reads=reads,
+                reserve_timeout=reserve_timeout,
             ),
             Balancer(balance, lambda: 0.0),
             Shares(zone=zone, warm_up=warm_up),

@@ -127,8 +127,10 @@ def test_exceptions_for_databases_and_users(path: Path) -> None:
         {
             "PGPROXY_POOL__USERS": '{"batch": {"mode": "statement"}}',
             "PGPROXY_POOL__DATABASES__SHOP__MODE": "transaction",
+            "PGPROXY_POOL__DATABASES__SHOP__MAX_CONNECTIONS": "7",
         },
     )
+    assert config.pool.databases["shop"].max_connections == 7
     assert {name: entry.mode for name, entry in config.pool.databases.items()} == {
         "reports": "session",
         "My db": "statement",
@@ -208,7 +210,13 @@ def test_exceptions_have_their_origins(path: Path) -> None:
             'a = { mode = "sesion" }',
             'a.mode: "sesion" is not accepted; accepted: "transaction", "session", "statement"',
         ),
-        ("a = {}", 'a.mode: is missing; accepted: "transaction", "session", "statement"'),
+        ("a = { size = 0 }", "a.size: 0 is not accepted; accepted: a whole number, 1 or more"),
+        ("a = { min_size = 21 }", "a.min_size: 21 is more than pool.size = 20"),
+        ("a = { size = 3, min_size = 4 }", "a.min_size: 4 is more than pool.databases.a.size = 3"),
+        (
+            "a = { max_connections = 2, guaranteed_size = 3 }",
+            "a.guaranteed_size: 3 is more than pool.databases.a.max_connections = 2",
+        ),
         ('a = { mod = "session" }\n', "a.mod: is no key; did you mean mode?"),
         (
             'a = "session"',

@@ -33,6 +33,43 @@ def refused(path: Path, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("size = 2\nmin_size = 3", ["pool.min_size: 3 is more than pool.size = 2"]),
+        (
+            "min_size = 3\nmax_backend_connections = 2\nguaranteed_size = 4",
+            [
+                "pool.min_size: 3 is more than pool.max_backend_connections = 2",
+                "pool.guaranteed_size: 4 is more than pool.max_backend_connections = 2",
+            ],
+        ),
+        ("max_user_connections = 3\nusers.u = { min_size = 2, max_connections = 0 }", []),
+        (
+            "min_size = 3\nusers.u = { max_connections = 2, size = 2 }",
+            [
+                "pool.users.u.size: 2 is less than pool.min_size = 3",
+                "pool.users.u.max_connections: 2 is less than pool.min_size = 3",
+            ],
+        ),
+        (
+            "max_database_connections = 2\ndatabases.d = { guaranteed_size = 3 }",
+            ["pool.databases.d.guaranteed_size: 3 is more than pool.max_database_connections = 2"],
+        ),
+    ],
+)
+def test_sizes_that_cannot_be_reached(path: Path, text: str, faults: list[str]) -> None:
+    path.write_text(
+        f'[auth]\nmethod = "trust"\n[discovery]\nbackends = [{{ host = "a" }}]\n[pool]\n{text}\n'
+    )
+    if not faults:
+        load(path, {})
+        return
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert caught.value.faults == [f"{path}: {fault}" for fault in faults]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         'preset = "cloudnativepg"\ncluster = "main"\n',

@@ -9,6 +9,7 @@ from pgproxy.frames.write import TERMINATE
 from pgproxy.protocol.settings import NOTHING_SET
 from pgproxy.routing.decision import PRIMARY
 from pgproxy.servers.origin import Introduction
+from pgproxy.servers.sizes import BESIDE, PoolSizes
 from tests.playbooks.stage import IDLE, INSERTED, SELECTED, Stage, fields
 from tests.support.wire import query
 
@@ -82,6 +83,41 @@ def test_the_end_of_the_wait_says_why(stage: Stage) -> None:
     assert "could not connect" in told["M"]
     assert stage.counters.wait_timeouts == 1
     stage.timers_fire()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "room", "detail"),
+    [
+        (PoolSizes(1), 0, 'All 1 connections of database "d", user "u" on p were'),
+        (PoolSizes(5, max_backend=1), 0, "connections to p (pool.max_backend_connections) were"),
+        (PoolSizes(5, max_database=1), 0, 'of database "d" on p (pool.max_database_connections)'),
+        (
+            PoolSizes(5, users={"u": {"max_connections": 1}}),
+            0,
+            'All 1 connections of user "u" on p (pool.users.u.max_connections) were in use for 30 s',
+        ),
+        (
+            PoolSizes(5),
+            BESIDE + 1,
+            "All 1 connections that p has for the proxy (its max_connections",
+        ),
+    ],
+)
+def test_the_end_of_the_wait_names_the_cap(sizes: PoolSizes, room: int, detail: str) -> None:
+    stage = Stage(replicas=0, sizes=sizes)
+    if room:
+        stage.cluster.learn_room("p", room)
+    holder, late = stage.client(), stage.client()
+    holder >> INSERT
+    stage["p"] << INSERT
+    late >> INSERT
+    stage.time_passes(60)
+    told = fields(late.take())
+    assert told["C"] == "53300"
+    assert detail in told["D"]
+    if sizes.default.size > 1:
+        assert told["H"].startswith('Held by: 1 of database "d", user "u". Raise ')
+    stage.close()
 
 
 def test_a_drained_pool_trusts_no_connection() -> None:
