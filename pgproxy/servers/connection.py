@@ -206,8 +206,8 @@ class ServerConnection(Slot):
         """
         is_open = not self.transport.is_closing()
         self.lingers = is_open and self.seat is not None and not self.needs_seat
-        waits = (self.lingers or self.hangs_up) and is_open and self.transport.can_write_eof()
-        if self.at_work and not waits:
+        waits = is_open and (self.lingers or self.hangs_up)
+        if self.at_work and not (waits and self.transport.can_write_eof()):
             self.lingers = False
             self.abort()
             return

@@ -125,6 +125,9 @@ class Transport:
             self.closed = True
             self.stage.soon.append(lambda: self.protocol.connection_lost(None))
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.close()  # as the server does, once it reads
 
