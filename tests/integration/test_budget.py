@@ -25,7 +25,7 @@ from tests.support.proxy import ProxyProcess, config_for
 from tests.support.watch import eventually, status
 from tests.support.wire import Wire
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
 
 StartProxy = Callable[..., ProxyProcess]
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.once
 StartProxy = Callable[..., ProxyProcess]
 
 CLIENTS: Final = 50
-READS: Final = int(os.environ.get("READS", "20000"))
+READS: Final = int(os.environ.get("READS", "10000"))
 MANY_READS: Final = 200_000
 FEW_READS: Final = 5_000
 # Seconds, on average, that a client thinks: the machine shall not be what limits.

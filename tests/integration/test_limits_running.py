@@ -16,7 +16,7 @@ from tests.support.proxy import ProxyProcess
 from tests.support.watch import eventually, status
 from tests.support.wire import Frame, Wire
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
 
 StartProxy = Callable[..., ProxyProcess]
 
