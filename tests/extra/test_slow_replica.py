@@ -10,7 +10,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_with_limits_that_are_learnt_the_healthy_ones_go_on(private_cluster: Cluster) -> None:
-    results = measure(private_cluster, (10.0, 20.0, 15.0))
+    results = measure(private_cluster, (6.0, 12.0, 10.0))
     print(table(results))  # noqa: T201 - what the machine makes of it
     _, slow, again = results.phases
     for name in ("adaptive", "adaptive, round-robin"):
