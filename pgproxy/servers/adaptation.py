@@ -28,7 +28,7 @@ class Adaptation:
             adaptive = backend.adaptive
             if adaptive is None:
                 adaptive = backend.adaptive = AdaptiveLimit(self._floor, self._ceiling, now)
-                backend.running.cap = adaptive.cap
+                backend.running.bind(adaptive.cap)
             adaptive.use(backend.running.used)
             if adaptive.is_due(now):
                 due.append(backend)
@@ -42,9 +42,9 @@ class Adaptation:
             adaptive = backend.adaptive
             assert adaptive is not None
             cap, room = adaptive.judge(now), adaptive.room
-            has_grown |= cap > backend.running.cap
+            has_grown |= cap > backend.running.bound
             has_changed |= room != backend.room
-            backend.running.cap = cap
+            backend.running.bind(cap)
             backend.room = room
         if has_changed:
             self._cluster.shares.weigh(now)

@@ -41,6 +41,7 @@ class Backend:
         self.running = Limit(("limits", "max_concurrent_per_backend", name), max_concurrent)
         self.adaptive: AdaptiveLimit | None = None  # what the cap of `running` follows
         self.room = 1.0  # what slowness has left of what it can do; 1 while its limit is whole
+        self.in_line: i64 = 0  # those who wait for a seat here (servers/limiter.py)
         self.writable = False
         self.is_asked_for_long_keys = True  # that is, for protocol 3.2
         self.leases: i64 = 0  # since start

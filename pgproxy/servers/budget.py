@@ -177,7 +177,7 @@ class Budget:
     @property
     def cap(self) -> int:
         """Of all connections of the pools; 0: none."""
-        cap = int(self.connections.limit.cap)
+        cap = int(self.connections.limit.whole)
         return 0 if cap == NO_CAP else cap
 
     # --- how many there may be ----------------------------------------------------------------
@@ -201,7 +201,8 @@ class Budget:
             if room < cap:
                 cap = room
                 limit.key = LEARNED
-        limit.cap = cap
+        limit.whole = cap
+        limit.bind(cap)
         self.look()
 
     def look(self) -> None:

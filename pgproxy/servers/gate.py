@@ -18,6 +18,10 @@ class Gate:
         """Whether nothing new may begin there."""
         return self.everything or database in self.paused
 
+    def has(self, database: str) -> bool:
+        """Whether that has been paused already; without a name: all databases."""
+        return self.everything or (database != "" and database in self.paused)
+
     def pause(self, database: str) -> None:
         """Without a name: all databases."""
         if database:

@@ -152,7 +152,10 @@ class Ledger(Sharer):
         """In `queue` all who wait are counted, here and elsewhere. `budget` is shared with other
         ledgers; None: no caps but the pool's own."""
         super().__init__(Budget() if budget is None else budget, database, user, guaranteed_size)
+        self.whole_size: i64 = size  # over all workers, where there are several
         self.size: i64 = size
+        self.is_shrinking = False  # there may be more than `size`
+        self.is_warm = False  # it is to have `min_size` at least
         self.queue = Limit((), 0) if queue is None else queue
         self.min_size: i64 = min_size
         self.reserve_size: i64 = reserve_size
@@ -280,6 +283,17 @@ class Ledger(Sharer):
             waiter.waits_for = None
         return list(queue)
 
+    def resize(self, size: int, now: float) -> None:
+        """How many there may be from now on. If there are more, the idle ones close now and others
+        when they come back."""
+        self.size = size
+        surplus = self.alive() - size - self.reserve_size
+        self.is_shrinking = surplus > 0
+        while self.idle and surplus > 0:
+            self.discard(self.idle[0])
+            surplus -= 1
+        self._grow(now)
+
     # --- giving back --------------------------------------------------------------------------
 
     def release(self, slot: Slot, now: float) -> Waiter | None:
@@ -302,6 +316,11 @@ class Ledger(Sharer):
         if slot.doomed or self.closed_for_good or self._expired(slot, now):
             self._close(slot)
             return None
+        if self.is_shrinking:
+            self.is_shrinking = self.alive() >= self.size + self.reserve_size
+            if self.is_shrinking:
+                self._close(slot)
+                return None
         budget = self.budget
         if self.waiting:
             if budget.is_strained and budget.takes(self, slot.opened_at, now):
@@ -634,7 +653,8 @@ class Ledger(Sharer):
     def check(self) -> None:
         """Asserts the invariants (for tests and debugging)."""
         assert min(self.leased, self.resetting, self.closing, self.opening, self.waiting) >= 0
-        assert self.total <= self.size + self.reserve_size, self
+        is_held = self.total <= self.size + self.reserve_size
+        assert is_held or self.is_shrinking or self.closing, self
         assert all(slot.place == IDLE for slot in self.idle)
         assert sum(len(queue) for queue in self.queues.values()) == self.waiting
         assert all(self.queues.values()), "an empty queue is kept"
@@ -648,7 +668,9 @@ class Ledger(Sharer):
                 if any(serves(slot, waiter.allowed) for waiter in self.queues.get(slot.profile, ()))
             ]
             assert not usable, "a waiter sleeps while a connection for it is idle"
-            assert served or self.total < self.size, "waiters, and nothing will ever wake them"
+            is_partial = self.size < self.whole_size  # it may be given more
+            is_awaited = served or self.total < self.size or is_partial
+            assert is_awaited, "waiters, and nothing will ever wake them"
 
     def __repr__(self) -> str:
         return (

@@ -17,6 +17,7 @@ forgotten transaction must not shut it out; when nobody waits any more all debts
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, final
 
 from mypy_extensions import i64, mypyc_attr
@@ -104,6 +105,7 @@ class Limiter:
         self._period: i64 = 1
         self._is_settled = True  # there is room for nobody who waits
         self._is_serving = False
+        self.on_short: Callable[[Backend], None] | None = None  # told where somebody has to wait
 
     def has_room(self, backend: Backend) -> bool:
         return self.total.used < self.total.cap and backend.running.used < backend.running.cap
@@ -125,9 +127,15 @@ class Limiter:
         self._arrivals += 1
         seat.number = self._arrivals
         self.waiting += 1
+        seat.backend.in_line += 1
         if urgent:
             self._urgent.append(seat)
-            return
+        else:
+            self._line_up(seat)
+        if self.on_short is not None:
+            self.on_short(seat.backend)
+
+    def _line_up(self, seat: Seat) -> None:
         tenant = seat.tenant
         if tenant.waiting == 0:
             self._ring.append(tenant)
@@ -235,6 +243,7 @@ class Limiter:
 
     def _left(self, seat: Seat) -> None:
         seat.state = STANDING
+        seat.backend.in_line -= 1
         self.waiting -= 1
         if self.waiting == 0:
             self._period += 1

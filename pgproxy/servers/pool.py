@@ -73,6 +73,16 @@ class Canceller(Protocol):
     def __call__(self, backend: Backend, pid: int, secret: bytes) -> Coroutine[Any, Any, bool]: ...
 
 
+class Quotas(Protocol):
+    """The pools' part of the caps that hold over several processes (workers/sources.py)."""
+
+    def begins(self, pool: "Pool") -> None:
+        """It is new, and may open no connection yet."""
+
+    def runs_short(self, pool: "Pool") -> None:
+        """Somebody waits for a connection."""
+
+
 class PoolContext:
     """What all pools share: settings and the ways out of the pure world."""
 
@@ -91,6 +101,7 @@ class PoolContext:
         limiter: Limiter | None = None,
         queue_size: int = 0,
         notice_after: float = 0.0,
+        quotas: Quotas | None = None,
     ) -> None:
         self.open_server = open_server
         self.send_cancel = send_cancel
@@ -105,6 +116,7 @@ class PoolContext:
         self.queue = Queue(queue_size, call_later)
         self.notice_after = notice_after  # seconds; 0 = never
         self.holders: Callable[[], str] = str  # who has most of what is limited
+        self.quotas = quotas
 
 
 @final
@@ -139,6 +151,8 @@ class Pool(Keeper):
         if context.limiter is not None:
             assert tenant is not None
             self.seats = Seats(context.limiter, tenant, context.queue.limit, self._hand_over)
+        if context.quotas is not None:
+            context.quotas.begins(self)
 
     @property
     def waiting(self) -> int:
@@ -177,6 +191,8 @@ class Pool(Keeper):
         now = time.monotonic()
         self.ledger.enqueue(waiter, profile, now, now + self.context.wait_timeout)
         self._carry_out()
+        if self.context.quotas is not None:
+            self.context.quotas.runs_short(self)
         return None
 
     def take_back(self, server: ServerConnection, waiter: Waiter) -> bool:
@@ -253,7 +269,7 @@ class Pool(Keeper):
         """What those wait for who wait here."""
         limiter = self.context.limiter
         if limiter is None or limiter.has_room(self.backend):
-            return "pool.size", int(self.ledger.size)
+            return "pool.size", int(self.ledger.whole_size)
         return limit_of_seats(limiter, self.backend)
 
     def hold(self, owner: Owner) -> None:
@@ -457,6 +473,7 @@ class Pool(Keeper):
         waiter.tell(notice(what, place + 1, count, now - waiter.waiting_since))
 
     def retire(self, now: float, *, keeps_warm: bool) -> None:
+        self.ledger.is_warm = keeps_warm
         self.ledger.retire(now, keep=int(self.ledger.min_size) if keeps_warm else 0)
         self._carry_out()
 
@@ -465,6 +482,13 @@ class Pool(Keeper):
         if now >= self._cold_until:
             self.ledger.warm(profile, now)
             self._carry_out()
+            if self.context.quotas is not None and self.ledger.alive() < self.ledger.min_size:
+                self.context.quotas.runs_short(self)
+
+    def resize(self, size: int) -> None:
+        """How many connections there may be from now on."""
+        self.ledger.resize(size, time.monotonic())
+        self._carry_out()
 
     def evict_waiters(self) -> list[Waiter]:
         waiters = self.ledger.evict_waiters()
@@ -634,7 +658,7 @@ class Pool(Keeper):
             TOO_MANY_CONNECTIONS,
             "no server connection became free in time",
             detail=(
-                f'All {ledger.size} connections of database "{self.database}", user '
+                f'All {ledger.whole_size} connections of database "{self.database}", user '
                 f'"{self.user}" on {self.backend.name} were in use for '
                 f"{self.context.wait_timeout:g} s (pool.wait_timeout)."
             ),

@@ -3,7 +3,7 @@
 A user's entry wins over its database's, and that over the default, key by key. A cap of 0 is none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, final
 
 from pgproxy.config import Pool, PoolEntry
@@ -13,6 +13,9 @@ from pgproxy.config import Pool, PoolEntry
 BESIDE: Final = 4
 # Keys of an entry; max_connections caps all pools of that database or user on one backend.
 KEYS: Final = ("size", "min_size", "reserve_size", "guaranteed_size", "max_connections")
+
+# Of those: what several workers have a part of each.
+DIVIDED: Final = frozenset({"min_size", "reserve_size", "guaranteed_size"})
 
 
 @final
@@ -102,24 +105,33 @@ class PoolSizes:
         return [f"{key} = {size}" for key, size in self.largest if size > room]
 
 
-def pool_sizes(pool: Pool) -> PoolSizes:
-    """What the section [pool] of the configuration says."""
+def pool_sizes(pool: Pool, worker: int = 0, workers: int = 1) -> PoolSizes:
+    """What the section [pool] of the configuration says to one of several workers: how many there may
+    be is of all together, what is kept or comes beside that is divided."""
+
+    def part(number: int) -> int:
+        return number // workers + (worker < number % workers)
+
     return PoolSizes(
         pool.size,
-        pool.min_size,
-        pool.reserve_size,
-        pool.guaranteed_size,
+        part(pool.min_size),
+        part(pool.reserve_size),
+        part(pool.guaranteed_size),
         max_backend=pool.max_backend_connections,
         max_database=pool.max_database_connections,
         max_user=pool.max_user_connections,
-        databases={name: _given(entry) for name, entry in pool.databases.items()},
-        users={name: _given(entry) for name, entry in pool.users.items()},
+        databases={name: _given(entry, part) for name, entry in pool.databases.items()},
+        users={name: _given(entry, part) for name, entry in pool.users.items()},
     )
 
 
-def _given(entry: PoolEntry) -> dict[str, int]:
+def _given(entry: PoolEntry, part: Callable[[int], int]) -> dict[str, int]:
     values = {key: getattr(entry, key) for key in KEYS}
-    return {key: value for key, value in values.items() if value is not None}
+    return {
+        key: part(value) if key in DIVIDED else value
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 def excess_text(sizes: PoolSizes, room: int) -> str:

@@ -46,3 +46,11 @@ def test_who_waited_in_vain_is_told_why() -> None:
     error = paused_error("a", 30.0)
     assert (error.sqlstate, error.message) == ("57P03", 'database "a" is paused')
     assert error.detail == "Waited for 30 s (pool.wait_timeout)."
+
+
+def test_what_is_paused_already() -> None:
+    gate = Gate()
+    gate.pause("a")
+    assert (gate.has("a"), gate.has("b"), gate.has("")) == (True, False, False)
+    gate.pause("")
+    assert (gate.has("b"), gate.has("")) == (True, True)

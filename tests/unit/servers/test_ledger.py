@@ -425,3 +425,33 @@ def test_among_very_many_whom_it_cannot_serve_nobody_is_looked_for() -> None:
     assert ledger.release(slot, 0.0) is None
     assert slot.place == CLOSING
     ledger.check()
+
+
+def test_a_ledger_that_becomes_smaller_closes_the_idle_ones_and_others_as_they_come_back() -> None:
+    ledger = Ledger(4)
+    slots = leased(ledger, count=4)
+    ledger.release(slots[0], 1.0)
+    ledger.resize(2, 2.0)
+    ledger.check()
+    assert slots[0].place == CLOSING
+    waiter = wait_for(ledger, A, now=3.0)
+    assert ledger.release(slots[1], 4.0) is None  # although somebody waits
+    assert slots[1].place == CLOSING
+    assert ledger.release(slots[2], 5.0) is waiter  # there are two from here on
+    for slot in slots[:2]:
+        ledger.gone(slot, 6.0)
+        ledger.check()
+    assert ledger.total == 2
+    assert not ledger.to_open
+
+
+def test_a_ledger_that_becomes_larger_opens_for_those_who_wait() -> None:
+    ledger = Ledger(3)
+    ledger.resize(0, 0.0)
+    waiters = [wait_for(ledger, A) for _ in range(3)]
+    assert not ledger.to_open
+    ledger.resize(2, 1.0)
+    assert len(ledger.to_open) == 2
+    assert [log_in(ledger)[1] for _ in range(2)] == waiters[:2]
+    ledger.resize(3, 2.0)
+    assert log_in(ledger)[1] is waiters[2]

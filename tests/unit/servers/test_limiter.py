@@ -262,3 +262,19 @@ def test_nobody_overtakes_while_seats_are_being_given() -> None:
         hall.limiter.leave(chair, hall.now)
     hall.limiter.serve(hall.now)
     assert hall.served == [greedy, waiting]
+
+
+def test_who_has_to_wait_is_told_of_and_counted_at_its_backend() -> None:
+    hall = Hall(1)
+    told: list[Backend] = []
+    hall.limiter.on_short = told.append
+    tenant = Tenant("d", "u")
+    first = hall.ask(tenant)
+    assert told == []
+    second, third = hall.ask(tenant, 1), hall.ask(tenant, 1, urgent=True)
+    assert told == [hall.backends[1]] * 2
+    assert [backend.in_line for backend in hall.backends] == [0, 2]
+    hall.limiter.cancel(second)
+    hall.end(first)
+    assert hall.served == [third]
+    assert [backend.in_line for backend in hall.backends] == [0, 0]

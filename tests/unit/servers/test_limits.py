@@ -20,3 +20,13 @@ def test_without_a_cap_there_is_always_room() -> None:
     limit = Limit(("limits", "some"), 0)
     limit.used = 1_000_000
     assert limit.has_room
+
+
+def test_a_part_is_never_more_than_the_whole() -> None:
+    limit = Limit(("a",), 5)
+    limit.hold(2)
+    assert (limit.cap, limit.whole) == (2, 5)
+    limit.hold(9)
+    assert limit.cap == 5
+    limit.hold(0)
+    assert not limit.has_room
