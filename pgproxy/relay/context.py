@@ -5,6 +5,7 @@ from typing import Any, final
 
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.settings import SettingsTable
+from pgproxy.relay.board import Board
 from pgproxy.relay.deadlines import TimeLimitTable
 from pgproxy.routing.routers import Routers
 from pgproxy.routing.rules import RuleSet
@@ -42,6 +43,9 @@ class RelayContext:
         on_statement: Callable[[bytes, str, str, str], None] | None = None,
         on_schema_change: Callable[[str], None] = lambda _database: None,
         soon: Callable[[Callable[[], None]], Any] = lambda call: call(),
+        on_defaults_change: Callable[[], None] = lambda: None,
+        on_desert: Callable[[str], None] = lambda _database: None,
+        board: Board | None = None,
     ) -> None:
         self.routers = routers
         self.registry = registry
@@ -59,4 +63,8 @@ class RelayContext:
         self.on_statement = on_statement
         self.on_schema_change = on_schema_change  # told the database when a change is committed
         self.soon = soon  # calls it when everybody else has had a turn
+        self.on_defaults_change = on_defaults_change  # of roles or databases
+        self.on_desert = on_desert  # told a database that is about to be dropped or the like
+        self.board = board  # where there are other workers
+        self.schema_at = 0.0  # the last change of a schema seen there
         self.tables: Callable[[str], list[bytes]] | None = None  # what SHOW POOL_NODES tells

@@ -69,6 +69,7 @@ from pgproxy.protocol.states import (
     SETTLING,
     WAITING,
 )
+from pgproxy.relay.board import Board
 from pgproxy.relay.cancels import Cancels
 from pgproxy.relay.carry import Carry
 from pgproxy.relay.context import RelayContext, Watermark
@@ -197,6 +198,7 @@ class Relay(Owner):
         self.generation: i64 = 0  # of the routers when `batch.router` was chosen
         self.batch = BatchReader(self.routers.any_path(), context.registry, self.traffic)
         self.changed_schema = False  # in the open transaction
+        self.has_told_board = False
         self.renews: i64 = 0  # what that does to what is known of the database's objects
         self.changes_defaults = False  # a statement in flight: sessions to come begin otherwise
         self.has_chores = False  # either
@@ -240,6 +242,7 @@ class Relay(Owner):
         self.writing_for_all = False  # the same, where all sessions must see it
         shared = context.shared_watermark
         self.watermark = Watermark() if shared is None else shared
+        self.reads_board = shared is not None and context.board is not None
         self.after = 0.0  # what was committed before then the lease must show
         limits = context.time_limits.of(group.database, group.user)
         self.overdue = Overdue(self, limits) if limits.has_any else None
@@ -253,6 +256,8 @@ class Relay(Owner):
         self.traffic.received += len(chunk)
         if self.overdue is not None:
             self.overdue.heard()
+        if self.context.board is not None:
+            self._look_at_board(self.context.board)
         if self.generation != self.routers.generation:
             self.carry.set_router()
         if phase in (WAITING, SETTLING) or self.is_held:
@@ -282,6 +287,8 @@ class Relay(Owner):
         self.backlog.clear()
         self.group.left(self.profile)
         self.batch.forget_all()
+        if self.context.board is not None:
+            self._tell_board(self.context.board)
         if self.renews > 0:
             self._schema_changed()  # or not: that is not known any more
         if server is None:
@@ -319,7 +326,10 @@ class Relay(Owner):
 
     def note_writes(self) -> None:
         """Whatever was sent to be written has been by now, if ever."""
-        self.watermark.wrote_at = time.monotonic()
+        now = time.monotonic()
+        self.watermark.wrote_at = now
+        if self.context.board is not None:
+            self.context.board.note_writes(now)
 
     def client_writable(self, writable: bool) -> None:
         """The client's write buffer has room (again), or has none."""
@@ -534,6 +544,8 @@ class Relay(Owner):
     def as_of(self) -> float:
         """What was committed before then the session's reads must see."""
         after = self.watermark.wrote_at
+        if self.reads_board and self.context.board is not None:
+            after = max(after, self.context.board.wrote_at)
         session = self.front.session
         if session.shown_as_of > after:
             if session.shown_as_of == NOT_KNOWN:
@@ -916,6 +928,7 @@ class Relay(Owner):
             self.group.cluster.desert(decision.argument)
             if self.listening is not None:
                 self.listening.desert(decision.argument)
+            self.context.on_desert(decision.argument)
         last = self.front.last_route
         last.decision = decision
         last.target = target
@@ -1343,11 +1356,10 @@ class Relay(Owner):
         """Gives the client what came up to `end`, the last ReadyForQuery in it ending at
         `ready_at`."""
         journal = self.journal
-        if self.writing_for_all and (
-            self.front.status == STATUS_IDLE or self.batch.continues or not self.inflight.settled
-        ):
-            # A commit may be among what is told, long before the last answer.
+        if self.writing_for_all and self._may_tell_commit():
             self.note_writes()
+        if self.has_chores and self.context.board is not None and self._may_tell_commit():
+            self._tell_board(self.context.board)
         if len(data) > 0:
             self.client.write(data)
         if ready_at >= 0:
@@ -1361,6 +1373,10 @@ class Relay(Owner):
         elif data:
             journal.is_partial = True
         journal.given(data)
+
+    def _may_tell_commit(self) -> bool:
+        """A commit may be among what is told, long before the last answer."""
+        return self.front.status == STATUS_IDLE or self.batch.continues or not self.inflight.settled
 
     def _is_done_with_server(self) -> bool:
         """It will be released as soon as what has come is read."""
@@ -1384,7 +1400,7 @@ class Relay(Owner):
             self.journal.clear()
             if self.writing:
                 self.writing = self.writing_for_all = False
-                self.watermark.wrote_at = time.monotonic()
+                self.note_writes()
             if self.moving.is_engaged:
                 self.moving.clear()
             if self.front.session.touched:
@@ -1429,9 +1445,13 @@ class Relay(Owner):
     def _do_chores(self) -> None:
         """A transaction is over that has changed more than data, or was about to."""
         self.has_chores = False
+        if self.context.board is not None and not self.has_told_board:
+            self._tell_board(self.context.board)
+        self.has_told_board = False
         if self.changes_defaults:
             self.changes_defaults = False
             self.group.cluster.renew()
+            self.context.on_defaults_change()
         if self.changed_schema:
             # Whoever has prepared a text meanwhile may have seen either schema.
             self.changed_schema = False
@@ -1445,6 +1465,32 @@ class Relay(Owner):
         if self.renews == DOUBTS:
             self.routers.doubt()
         self.renews = 0
+        self.context.on_schema_change(self.group.database)
+
+    def _tell_board(self, board: Board) -> None:
+        """Perhaps a change of the schema is committed: other workers' clients may know by what
+        is given to this one."""
+        self.has_told_board = True
+        now = time.monotonic()
+        if self.changed_schema:
+            board.note_schema(now)
+        if self.renews > 0:
+            board.note_objects(self.routers.place, now, in_doubt=self.renews == DOUBTS)
+
+    def _look_at_board(self, board: Board) -> None:
+        """What clients have changed of the schema, those of other workers too."""
+        if board.schema_at != self.context.schema_at:
+            self.context.schema_at = board.schema_at
+            self.context.registry.retire()
+        routers = self.routers
+        at = board.changed_at(routers.place)
+        if at == routers.changed_at:
+            return
+        routers.changed_at = at
+        doubted_at = board.doubted_at(routers.place)
+        if doubted_at != routers.doubted_at:
+            routers.doubted_at = doubted_at
+            routers.doubt()
         self.context.on_schema_change(self.group.database)
 
     def _asks_for_more(self, server: ServerConnection) -> bool:

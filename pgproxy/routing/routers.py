@@ -4,6 +4,7 @@ Most schemas hold tables alone, which say nothing about where a read may run; th
 path before it is looked for, so that a thousand tenants with schemas of their own share a router.
 """
 
+import zlib
 from collections.abc import Callable
 from typing import Final, final
 
@@ -17,6 +18,9 @@ from pgproxy.routing.router import Learned, Memory, Router
 # Routers of one database. Beyond them a session has the one for which any schema may be on the path.
 MAX_PATHS: Final = 64
 
+# Where workers tell each other of changes, databases are told apart by as many hashes.
+PLACES: Final = 256
+
 
 @final
 class DatabaseRouters:
@@ -24,11 +28,16 @@ class DatabaseRouters:
 
     generation   rises when `choose` may have another answer for a session than before
     in_doubt     what the catalogue knows to be a read may not be one any more
+    place        of the database where the workers tell each other of changes (relay/board.py),
+                 changed_at and doubted_at what was seen there last
     """
 
-    def __init__(self, memory: Memory, lists: FunctionLists) -> None:
+    def __init__(self, memory: Memory, lists: FunctionLists, place: i64 = 0) -> None:
         self.generation: i64 = 1
         self.in_doubt = False
+        self.place: i64 = place
+        self.changed_at = 0.0
+        self.doubted_at = 0.0
         self._memory = memory
         self._lists = lists
         self._catalogue: Catalogue | None = None
@@ -110,7 +119,9 @@ class Routers:
     def of(self, database: str) -> DatabaseRouters:
         found = self._databases.get(database)
         if found is None:
-            found = self._databases[database] = DatabaseRouters(self.memory, self._lists)
+            place = zlib.crc32(database.encode("utf-8", "surrogateescape")) % PLACES
+            found = DatabaseRouters(self.memory, self._lists, place)
+            self._databases[database] = found
             self._on_new(database)
         return found
 
