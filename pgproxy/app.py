@@ -1,9 +1,11 @@
 """The composition root: builds every object, connects them, and takes them down in order."""
 
 import asyncio
+import mmap
 import random
 import resource
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -27,6 +29,7 @@ from pgproxy.configfile import leaves, toml_text
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.settings import SettingsTable
+from pgproxy.relay.board import board_size
 from pgproxy.relay.context import RelayContext
 from pgproxy.relay.deadlines import KINDS, TimeLimitTable
 from pgproxy.routing.catalogue import Catalogue
@@ -49,18 +52,24 @@ from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, PoolContext
 from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
-from pgproxy.servers.sizes import excess_text, pool_sizes
+from pgproxy.servers.sizes import BESIDE, excess_text, pool_sizes
 from pgproxy.servers.sockets import TcpOptions
+from pgproxy.telemetry import logs
 from pgproxy.telemetry.averages import PERIOD, Averages
 from pgproxy.telemetry.columns import COLUMNS
 from pgproxy.telemetry.counters import Counters
-from pgproxy.telemetry.http import start_http
+from pgproxy.telemetry.http import HttpServer, at_once, start_http
 from pgproxy.telemetry.metrics import ProxyCollector, make_registry
 from pgproxy.telemetry.tables import Tables
+from pgproxy.telemetry.transfer import dump
 from pgproxy.topology import static
 from pgproxy.topology.kubernetes import Kubernetes
 from pgproxy.topology.model import Topology
 from pgproxy.topology.monitor import Monitor
+from pgproxy.workers.claims import Claims
+from pgproxy.workers.hello import from_plain
+from pgproxy.workers.member import Member, Parts
+from pgproxy.workers.sources import ClientQuotas, PoolQuotas, SeatQuotas
 
 _log = structlog.stdlib.get_logger()
 
@@ -113,9 +122,12 @@ class Tasks:
 class Proxy:
     """All parts of one running proxy."""
 
-    def __init__(self, config: Config, on_statement: OnStatement | None) -> None:
+    def __init__(
+        self, config: Config, on_statement: OnStatement | None = None, member: Member | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.config = config
+        self.member = member
         self.tasks = Tasks()
         self.server_tasks = Tasks()
         self.counters = Counters(len(REASONS))
@@ -148,7 +160,8 @@ class Proxy:
         self.pods: Kubernetes | None = None
         if in_kubernetes:
             self.pods = Kubernetes(config.discovery.kubernetes, self.monitor.set_backends)
-        self.sizes = pool_sizes(config.pool)
+        number = 0 if member is None else member.number
+        self.sizes = pool_sizes(config.pool, number, config.listen.workers)
         self.cluster = Cluster(
             PoolContext(
                 open_server=server_login.open,
@@ -161,8 +174,9 @@ class Proxy:
                 wait_timeout=config.pool.wait_timeout or float("inf"),
                 max_prepared=config.pool.max_prepared_statements,
                 limiter=limiter,
-                queue_size=limits.queue_size,
+                queue_size=-(-limits.queue_size // config.listen.workers),
                 notice_after=limits.notice_after,
+                quotas=None if member is None else _pool_quotas(member.claims, limiter),
             ),
             PoolSettings(
                 sizes=self.sizes,
@@ -171,7 +185,7 @@ class Proxy:
                 lifetime=config.pool.lifetime,
                 failover_wait=config.health.failover_wait,
                 switchover_grace=config.health.switchover_grace,
-                max_logins=config.server.max_logins_at_once,
+                max_logins=-(-config.server.max_logins_at_once // config.listen.workers),
                 reads=ReadRules(
                     max_staleness=config.consistency.max_staleness,
                     wait=config.consistency.wait,
@@ -215,7 +229,7 @@ class Proxy:
         self.registry = StatementRegistry()
         settings = SettingsTable()
         self.listening = Listening(self.cluster)
-        keys = CancelKeys()
+        keys = CancelKeys() if member is None else CancelKeys(member.number, member.cancel)
         modes = PoolModes(
             config.pool.mode,
             {name: one.mode for name, one in config.pool.databases.items() if one.mode},
@@ -238,10 +252,15 @@ class Proxy:
             on_statement=on_statement,
             on_schema_change=self.catalogues.changed,
             soon=loop.call_soon,
+            board=None if member is None else member.board,
         )
+        if member is not None:
+            relays.on_desert = member.desert
+            relays.on_defaults_change = member.renew
         client_login = ClientLogin(
             self.cluster, self.users, keys, keyring, settings, config.auth.method
         )
+        quotas = None if member is None else ClientQuotas(member.claims)
         self.passthroughs = Passthroughs(
             Rules(**config.replication.model_dump()),
             client_login,
@@ -250,6 +269,7 @@ class Proxy:
             keys,
             self.counters,
             self.server_tasks.spawn,
+            quotas,
         )
         self.listener = Listener(
             client_login,
@@ -257,7 +277,7 @@ class Proxy:
             relays,
             self.counters,
             self.passthroughs,
-            _client_caps(config, self.counters),
+            _client_caps(config, self.counters, quotas),
             tcp=_tcp_options(config.listen),
             spawn=self.tasks.spawn,
         )
@@ -297,7 +317,9 @@ class Proxy:
             drain=self.drain,
             users=self.users,
             kill_visitor=self.console.kill,
+            stop=self.drain.ask if member is None else member.stop,
         )
+        self.console.elsewhere = member
         self.listener.console = self.console
         relays.tables = tables.frames
         self.backend_seen = False
@@ -319,6 +341,24 @@ class Proxy:
             no_primary=self._no_primary,
             adapt=adaptation.tick if adaptation is not None else None,
         )
+        self.collector = ProxyCollector(
+            self.counters,
+            self.cluster,
+            self.routers.memory,
+            clients=self.listener.clients,
+            replication=self.passthroughs.open,
+            prepared=self.registry,
+            listening=self.listening,
+            drain=self.drain,
+            structures=self.structures,
+            top_queries=config.routing.top_queries,
+            version=pgproxy.__version__,
+            mode=_compiled.mode(),
+            pods=self.pods,
+            catalogues=self.catalogues,
+        )
+        if member is not None:
+            self._take_part(member, keys)
 
     async def run(self, on_ready: Callable[[Ready], None] | None) -> None:
         """Serves until SIGTERM or SIGINT, then drains; at a second one, or when cancelled, it ends
@@ -329,32 +369,34 @@ class Proxy:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.drain.ask)
-        http = await start_http(
-            config.http.host,
-            config.http.port,
-            registry=make_registry(
-                ProxyCollector(
-                    self.counters,
-                    self.cluster,
-                    self.routers.memory,
-                    clients=self.listener.clients,
-                    replication=self.passthroughs.open,
-                    prepared=self.registry,
-                    listening=self.listening,
-                    drain=self.drain,
-                    structures=self.structures,
-                    top_queries=config.routing.top_queries,
-                    version=pgproxy.__version__,
-                    mode=_compiled.mode(),
-                    pods=self.pods,
-                    catalogues=self.catalogues,
-                )
-            ),
-            started=self._why_not_started,
-            ready=self._why_not_ready,
-            status=self.status,
-        )
-        _log.info("http_listening", host=http.host, port=http.port)
+        http = await self._start_http()
+        try:
+            if await self._start():
+                host, port = await self.listener.listen(config.listen.host, config.listen.port)
+                _log.info("listening", host=host, port=port, mode=_compiled.mode())
+                if on_ready is not None:
+                    on_ready(Ready(host, port, http.host, http.port))
+                await self._serve()
+        finally:
+            await self._close(http.close)
+            if self._failure is not None:
+                raise self._failure
+
+    async def run_as(self, member: Member) -> None:
+        """The same as one worker of several: the ports and the signals are the supervisor's."""
+        self.tasks.spawn(self._vital("member", member.run()))
+        try:
+            if await self._start():
+                member.open_port()
+                await self._serve()
+        finally:
+            await self._close(member.close)
+            if self._failure is not None:
+                raise self._failure
+
+    async def _start(self) -> bool:
+        """Begins with all that goes on beside the clients, and waits until they can be served; False:
+        it is to end already."""
         if self.pods is not None:
             self.tasks.spawn(self._vital("discovery", self.pods.run()))
         self.tasks.spawn(self._vital("monitor", self.monitor.run()))
@@ -363,20 +405,53 @@ class Proxy:
         if self.timekeeper.is_needed:
             self.tasks.spawn(self._vital("timekeeper", self.timekeeper.run()))
         self.tasks.spawn(self._average())
-        try:
-            await self._first_round()
-            if self.drain.draining:
-                return
-            host, port = await self.listener.listen(config.listen.host, config.listen.port)
-            _log.info("listening", host=host, port=port, mode=_compiled.mode())
-            if on_ready is not None:
-                on_ready(Ready(host, port, http.host, http.port))
-            await self.drain.asked.wait()
-            await self.drain.run()
-        finally:
-            await self._close(http.close)
-            if self._failure is not None:
-                raise self._failure
+        await self._first_round()
+        return not self.drain.draining
+
+    async def _serve(self) -> None:
+        await self.drain.asked.wait()
+        await self.drain.run()
+
+    async def _start_http(self) -> HttpServer:
+        registry = make_registry(self.collector)
+        http = await start_http(
+            self.config.http.host,
+            self.config.http.port,
+            registry=at_once(lambda: registry),
+            started=at_once(self._why_not_started),
+            ready=at_once(self._why_not_ready),
+            status=at_once(self.status),
+        )
+        _log.info("http_listening", host=http.host, port=http.port)
+        return http
+
+    def _take_part(self, member: Member, keys: CancelKeys) -> None:
+        gate = member.gate
+        for database in gate.paused:
+            self.cluster.pause(database)
+        if gate.everything:
+            self.cluster.pause("")
+        self.cluster.gate.disabled.update(gate.disabled)
+        member.take_part(
+            Parts(
+                gate=self.cluster.gate,
+                console=self.console,
+                admin=self.console.admin,
+                keys=keys,
+                drain=self.drain,
+                listener=self.listener,
+                collect=lambda: dump(self.collector.collect()),
+                status=self.status,
+                started=self._why_not_started,
+                ready=self._why_not_ready,
+                desert=self._desert,
+                renew=self.cluster.renew,
+            )
+        )
+
+    def _desert(self, database: str) -> None:
+        self.cluster.desert(database)
+        self.listening.desert(database)
 
     async def _vital(self, part: str, work: Coroutine[Any, Any, None]) -> None:
         """Without this part the proxy would go on as if nothing ever changed any more: rather than
@@ -474,7 +549,7 @@ class Proxy:
                     "opening": int(pool.ledger.opening),
                     "closing": int(pool.ledger.closing),
                     "waiting": pool.waiting,
-                    "size": int(pool.ledger.size),
+                    "size": int(pool.ledger.whole_size),
                     "reserve": pool.ledger.in_reserve,
                 }
                 for pool in self.cluster.pools()
@@ -557,6 +632,8 @@ class Proxy:
         self.cluster.renew()
 
     def _room_learned(self, name: str, room: int) -> None:
+        # What the other workers have beside their pools is not for anybody's.
+        room = max(room - BESIDE * (self.config.listen.workers - 1), 1)
         self.cluster.learn_room(name, room)
         text = excess_text(self.sizes, room)
         if text:
@@ -583,13 +660,19 @@ def _tcp_options(section: Listen | Server) -> TcpOptions:
     )
 
 
-def _client_caps(config: Config, counters: Counters) -> ClientCaps:
+def _pool_quotas(claims: Claims, limiter: Limiter | None) -> PoolQuotas:
+    return PoolQuotas(claims, None if limiter is None else SeatQuotas(claims, limiter))
+
+
+def _client_caps(config: Config, counters: Counters, quotas: ClientQuotas | None) -> ClientCaps:
     limits = config.limits
+    databases, users = _max_clients(limits.databases), _max_clients(limits.users)
     return ClientCaps(
         config.listen.max_clients,
-        Named("database", limits.max_clients_per_database, _max_clients(limits.databases)),
-        Named("user", limits.max_clients_per_user, _max_clients(limits.users)),
+        Named("database", limits.max_clients_per_database, databases, quotas),
+        Named("user", limits.max_clients_per_user, users, quotas),
         counters.clients_refused,
+        quotas,
     )
 
 
@@ -624,6 +707,23 @@ async def serve(
             for_clients=descriptors.for_clients(),
         )
     await Proxy(config, on_statement).run(on_ready)
+
+
+async def serve_as_worker(number: int, channel: int, memory: int, sockets: list[list[int]]) -> None:
+    """Runs one worker; all but the number are descriptors (workers/process.py)."""
+    _raise_descriptor_limit()
+    member = Member(
+        number,
+        [[socket.socket(fileno=one) for one in some] for some in sockets],
+        mmap.mmap(memory, board_size(len(sockets))),
+    )
+    try:
+        config = from_plain(await member.join(socket.socket(fileno=channel)))
+    except ConnectionError:  # the supervisor has ended meanwhile
+        return
+    logs.configure(config.log.level, config.log.format, rate=config.log.rate)
+    structlog.contextvars.bind_contextvars(worker=number)
+    await Proxy(config, member=member).run_as(member)
 
 
 def _raise_descriptor_limit() -> None:

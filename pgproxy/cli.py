@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -24,6 +24,8 @@ from pgproxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from pgproxy.config import Config
+
+Result = TypeVar("Result")
 
 _ADVICE: Final = {
     errno.EADDRINUSE: "another program has that port: stop it, or choose another with listen.port "
@@ -82,7 +84,25 @@ def serve(path: Path | None) -> None:
 
     config = _load(path)
     logs.configure(config.log.level, config.log.format, rate=config.log.rate)
-    _run(serve_app(config))
+    if config.listen.workers == 1:
+        _run(serve_app(config))
+        return
+    from pgproxy.workers.supervisor import supervise
+
+    sys.exit(_run(supervise(config)))
+
+
+@cli.command(hidden=True)
+@click.option("--number", type=int, required=True)
+@click.option("--channel", type=int, required=True)
+@click.option("--memory", type=int, required=True)
+@click.option("--sockets", required=True)
+def worker(number: int, channel: int, memory: int, sockets: str) -> None:
+    """One worker of several; `serve` starts it."""
+    from pgproxy.app import serve_as_worker
+
+    numbers = [[int(one) for one in some.split(",")] for some in sockets.split(";")]
+    _run(serve_as_worker(number, channel, memory, numbers))
 
 
 @cli.command()
@@ -220,12 +240,12 @@ def _load(path: Path | None) -> "Config":
         _refuse(error)
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end in a uvloop."""
     import uvloop
 
     try:
-        uvloop.run(work)
+        return uvloop.run(work)
     except ConfigError as error:  # what only shows when it is used, such as the file of users
         _refuse(error)
     except OSError as error:

@@ -73,6 +73,7 @@ LinesOrAll = Annotated[
     int, Field(strict=True, ge=0, description="a whole number, 0 or more (0: no limit)")
 ]
 Positive = Annotated[int, Field(strict=True, ge=1, description="a whole number, 1 or more")]
+Workers = Annotated[int, Field(strict=True, ge=1, le=64, description="a whole number from 1 to 64")]
 Weight = Annotated[
     int, Field(strict=True, ge=0, le=1000, description="a whole number from 0 (no reads) to 1000")
 ]
@@ -183,7 +184,7 @@ class Listen(_Section):
     host: Name = "0.0.0.0"  # noqa: S104 - a proxy in a container listens on every address
     port: PortOrAny = 5432
     max_clients: Positive = 10_000
-    workers: Positive = 1
+    workers: Workers = 1
     drain_accept_seconds: Seconds = 10.0
     drain_timeout: Seconds = 60.0
     tcp_keepalive_idle: KeepAliveSeconds = 30
@@ -478,7 +479,6 @@ class Config(_Section):
 # The values that mean today what they will mean when the feature is there. A feature that gets
 # built removes its line.
 AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
-    "listen.workers": (1,),
     "listen.tls_cert_file": (None,),
     "listen.tls_key_file": (None,),
     "listen.tls_ca_file": (None,),

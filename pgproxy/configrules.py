@@ -1,6 +1,7 @@
 """What no single key of the configuration can tell: keys that contradict or need each other."""
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 from pgproxy.config import CONSOLE_DATABASES, Config, Discovery, Kubernetes, Pool, RoutingRule
 
 ENVIRONMENT_PREFIX: Final = "PGPROXY_"
+PLATFORM: Final[str] = sys.platform
 
 # What a preset says of the role, except for the one whose pods carry none.
 _PRESETS_WITHOUT_ROLE: Final = frozenset({"", "bitnami-ha"})
@@ -51,6 +53,8 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
         yield Fault(f"timeouts.databases.{name}", "is the admin console, which has none of them")
     for name in sorted(CONSOLE_DATABASES & config.limits.databases.keys()):
         yield Fault(f"limits.databases.{name}", "is the admin console, whose users are no clients")
+    if config.listen.workers > 1 and not PLATFORM.startswith("linux"):
+        yield Fault("listen.workers", "needs Linux; accepted here: 1")
     if config.listen.port == config.http.port != 0:
         yield Fault("http.port", f"{config.http.port} is listen.port too; choose another")
     if auth.users_file is None:

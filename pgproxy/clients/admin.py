@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import structlog
-
 from pgproxy.clients.drain import Drain
 from pgproxy.clients.listener import Listener
 from pgproxy.clients.users import Users
@@ -25,8 +23,6 @@ from pgproxy.errors import (
 )
 from pgproxy.protocol.commands import Command, unknown
 from pgproxy.servers.cluster import Cluster
-
-_log = structlog.stdlib.get_logger()
 
 # Seconds between looks at what is waited for.
 LOOK: Final = 0.02
@@ -46,7 +42,8 @@ class Patient(Protocol):
 
 
 class Admin:
-    """`kill_visitor` ends a session of the console itself, and says whether there is such a one."""
+    """`kill_visitor` ends a session of the console itself, and says whether there is such a one;
+    `stop` begins the drain."""
 
     def __init__(
         self,
@@ -56,12 +53,14 @@ class Admin:
         drain: Drain,
         users: Users,
         kill_visitor: Callable[[int], bool],
+        stop: Callable[[], None],
     ) -> None:
         self._cluster: Final = cluster
         self._listener: Final = listener
         self._drain: Final = drain
         self._users: Final = users
         self._kill_visitor: Final = kill_visitor
+        self._stop: Final = stop
 
     async def run(self, command: Command, patient: Patient) -> list[PgError]:
         """Does it; returns the notices. Raises `PgError`, and what `patient` raises."""
@@ -79,7 +78,6 @@ class Admin:
                 detail="It is for handing sockets to another process, which this proxy does not do.",
                 hint="A rolling restart needs only SHUTDOWN, or SIGTERM.",
             )
-        _log.info("console_command", command=command.tag, argument=name)
         if word == "pause":
             await self._pause(name, patient)
         elif word == "wait_close":
@@ -110,7 +108,7 @@ class Admin:
             if name.upper() not in ("", "WAIT_FOR_CLIENTS", "WAIT_FOR_SERVERS"):
                 raise unknown(f"SHUTDOWN {name}")
             self._not_draining()
-            self._drain.ask()
+            self._stop()
         else:
             raise unknown(command.tag)
         return []
@@ -118,7 +116,7 @@ class Admin:
     async def _pause(self, database: str, patient: Patient) -> None:
         gate = self._cluster.gate
         self._not_draining()
-        if gate.everything or database in gate.paused:
+        if gate.has(database):
             raise PgError(NOT_IN_PREREQUISITE_STATE, "already paused")
         self._cluster.pause(database)
 

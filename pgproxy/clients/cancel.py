@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pgproxy.clients.connection import ClientConnection
@@ -15,15 +16,26 @@ if TYPE_CHECKING:
 # Bytes of the secret: protocol 3.0 has room for 4, 3.2 for up to 256 (PostgreSQL 18 uses 32).
 SHORT_SECRET: Final = 4
 LONG_SECRET: Final = 32
+# Process ids are positive 32-bit integers; of those of several workers the upper bits are the worker.
+BITS: Final = 31
+WORKER_BITS: Final = 7
 
 
 Cancellable: TypeAlias = "ClientConnection | Session | Passthrough"
 
 
 class CancelKeys:
-    def __init__(self) -> None:
+    """`elsewhere` cancels what a client of another worker is doing; without it there are none."""
+
+    def __init__(
+        self, worker: int = 0, elsewhere: Callable[[int, bytes], Awaitable[None]] | None = None
+    ) -> None:
         self._clients: dict[int, Cancellable] = {}
-        self._last = secrets.randbelow(1 << 30)
+        self._elsewhere: Final = elsewhere
+        bits = BITS if elsewhere is None else BITS - WORKER_BITS
+        self._first: Final = worker << bits
+        self._mask: Final = (1 << bits) - 1
+        self._last = secrets.randbelow(self._mask)
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -31,14 +43,15 @@ class CancelKeys:
     def add(self, client: Cancellable, version: int) -> tuple[int, bytes]:
         """A new key for a client that speaks this protocol version: process id and secret."""
         while True:
-            self._last = (self._last + 1) & 0x7FFFFFFF or 1
-            if self._last not in self._clients:
+            self._last = (self._last + 1) & self._mask or 1
+            pid = self._first | self._last
+            if pid not in self._clients:
                 break
         size = LONG_SECRET if version >= PROTOCOL_3_2 else SHORT_SECRET
-        client.pid = self._last
+        client.pid = pid
         client.secret = secrets.token_bytes(size)
-        self._clients[self._last] = client
-        return self._last, client.secret
+        self._clients[pid] = client
+        return pid, client.secret
 
     def remove(self, client: Cancellable) -> None:
         self._clients.pop(int(client.pid), None)
@@ -49,6 +62,9 @@ class CancelKeys:
         Returns when the server has acted on it. Clients wait for the end of the connection that
         brought the request before they send their next statement, which must not be hit.
         """
+        if self._elsewhere is not None and pid & ~self._mask != self._first:
+            await self._elsewhere(pid, secret)
+            return
         client = self._clients.get(pid)
         if client is None or not hmac.compare_digest(client.secret, secret):
             return
@@ -60,3 +76,8 @@ class CancelKeys:
 
         client.cancel(done)
         await acted
+
+
+def worker_of(pid: int) -> int:
+    """Which worker's client has that process id, where there are several."""
+    return pid >> (BITS - WORKER_BITS)

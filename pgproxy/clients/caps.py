@@ -7,7 +7,7 @@ is not exceeded at any moment.
 """
 
 from collections.abc import Mapping
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from pgproxy.errors import TOO_MANY_CONNECTIONS, PgError
 from pgproxy.servers.limits import NO_CAP, Limit
@@ -16,12 +16,29 @@ from pgproxy.telemetry.counters import CAPS
 NOBODY: Final[Mapping[str, int]] = {}
 
 
+class Quotas(Protocol):
+    """This process's part of caps that hold over several (workers/sources.py)."""
+
+    def limit(self, key: tuple[str, ...], cap: int) -> Limit:
+        """The one for that key; there is room for nobody at first."""
+
+    async def room(self, limit: Limit) -> None:
+        """Returns once there is room, or is known to be none."""
+
+
 @final
 class Named:
     """The clients of each database, or of each user. `each` holds for those that `caps` does not
     name; 0 is no cap."""
 
-    def __init__(self, word: str, each: int, caps: Mapping[str, int] = NOBODY) -> None:
+    def __init__(
+        self,
+        word: str,
+        each: int,
+        caps: Mapping[str, int] = NOBODY,
+        quotas: Quotas | None = None,
+    ) -> None:
+        self._quotas: Final = quotas
         self._word: Final = word
         self._each: Final = each
         self._caps: Final = caps
@@ -43,7 +60,7 @@ class Named:
         found = self._limits.get(name)
         if found is None:
             return self._caps.get(name, self._each)
-        return 0 if found.cap == NO_CAP else int(found.cap)
+        return 0 if found.whole == NO_CAP else int(found.whole)
 
     def count(self, name: str) -> int:
         found = self._limits.get(name)
@@ -51,13 +68,21 @@ class Named:
 
     def has_room(self, name: str) -> bool:
         found = self._limits.get(name)
-        return found is None or found.has_room
+        return found.has_room if found is not None else self._limit(name).has_room
 
     def enter(self, name: str) -> None:
         found = self._limits.get(name)
         if found is None:
-            found = self._limits[name] = Limit(("clients", self._word, name), self.cap(name))
+            found = self._limits[name] = self._limit(name)
         found.used += 1
+
+    async def room(self, name: str) -> None:
+        """As Quotas.room."""
+        if self._quotas is not None:
+            await self._quotas.room(self._limits.get(name) or self._limit(name))
+
+    def _limit(self, name: str) -> Limit:
+        return limited(("clients", self._word, name), self.cap(name), self._quotas)
 
     def leave(self, name: str) -> None:
         found = self._limits[name]
@@ -77,19 +102,30 @@ class ClientCaps:
     """Users of the admin console are not counted."""
 
     def __init__(
-        self, total: int, databases: Named, users: Named, refused: dict[str, int] | None = None
+        self,
+        total: int,
+        databases: Named,
+        users: Named,
+        refused: dict[str, int] | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
-        self.total: Final = Limit(("clients",), total)
+        self._quotas: Final = quotas
+        self.total: Final = limited(("clients",), total, quotas)
         self.databases: Final = databases
         self.users: Final = users
         # By which cap.
         self.refused: Final = dict.fromkeys(CAPS, 0) if refused is None else refused
 
+    async def room(self) -> None:
+        """As Quotas.room."""
+        if self._quotas is not None:
+            await self._quotas.room(self.total)
+
     def enter(self) -> "Place":
         """One client more. Raises `PgError` FATAL if there are too many."""
         if not self.total.has_room:
             self.refused["total"] += 1
-            cap = int(self.total.cap)
+            cap = int(self.total.whole)
             raise _refusal("sorry, too many clients already", "listen.max_clients", cap)
         self.total.used += 1
         return Place(self)
@@ -103,6 +139,12 @@ class Place:
         self._caps: Final = caps
         self._names: tuple[str, str] | None = None
         self._is_left = False
+
+    async def identify(self, database: str, user: str) -> None:
+        """As `identified`, where one may have to wait for others to say how many they have."""
+        await self._caps.databases.room(database)
+        await self._caps.users.room(user)
+        self.identified(database, user)
 
     def identified(self, database: str, user: str) -> None:
         """It has shown who it is. Raises `PgError` FATAL if there are too many of those."""
@@ -127,6 +169,11 @@ class Place:
         if self._names is not None:
             caps.databases.leave(self._names[0])
             caps.users.leave(self._names[1])
+
+
+def limited(key: tuple[str, ...], cap: int, quotas: Quotas | None) -> Limit:
+    """A limit, or this process's part of it; a cap of 0 is none."""
+    return Limit(key, cap) if quotas is None or cap == 0 else quotas.limit(key, cap)
 
 
 def _named_refusal(word: str, name: str, counted: Named) -> PgError:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 import pgproxy
-from pgproxy.clients.admin import KILLED, Admin
+from pgproxy.clients.admin import KILLED, Admin, Patient
 from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.listener import GOING_AWAY
@@ -84,6 +84,16 @@ class Tables(Protocol):
     def rows(self, name: str) -> Iterator[list[Value]]: ...
 
 
+class Elsewhere(Protocol):
+    """The other processes of this proxy, if it is made of several (workers/member.py)."""
+
+    async def join_rows(self, name: str, rows: list[list[Value]]) -> list[list[Value]]:
+        """The rows of all, of which these are ours."""
+
+    async def run_command(self, command: Command, patient: Patient) -> list[PgError]:
+        """As `Admin.run`, everywhere."""
+
+
 class Access:
     """Who may do what here."""
 
@@ -114,6 +124,7 @@ class Console:
         self.sessions: Final[set[Session]] = set()
         self.tables: Tables
         self.admin: Admin
+        self.elsewhere: Elsewhere | None = None
 
     def let_in(self, user: str) -> None:
         """Raises `PgError` FATAL for one who has nothing to do here."""
@@ -141,6 +152,27 @@ class Console:
         finally:
             self.sessions.discard(session)
             self.keys.remove(session)
+
+    async def rows(self, name: str) -> list[list[Value]]:
+        """What a SHOW tells of this process."""
+        rows = []
+        for row in self.tables.rows(name):
+            rows.append(row)
+            if len(rows) % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return rows
+
+    async def show(self, name: str) -> list[list[Value]]:
+        """What a SHOW tells."""
+        rows = await self.rows(name)
+        return rows if self.elsewhere is None else await self.elsewhere.join_rows(name, rows)
+
+    async def run(self, command: Command, patient: Patient) -> list[PgError]:
+        """As `Admin.run`."""
+        _log.info("console_command", command=command.tag, argument=command.argument)
+        if self.elsewhere is not None:
+            return await self.elsewhere.run_command(command, patient)
+        return await self.admin.run(command, patient)
 
     def kill(self, number: int) -> bool:
         """Ends the session of that id, if there is one."""
@@ -453,7 +485,7 @@ class Session:
                     f"permission denied for {command.tag}",
                     detail="auth.admin_users names those who may; you may only SHOW.",
                 )
-            for notice in await self._console.admin.run(command, self):
+            for notice in await self._console.run(command, self):
                 self._exchange.write(write.notice_response(notice))
         return []
 
@@ -463,12 +495,7 @@ class Session:
             self._exchange.write(write.notice_response(notice))
             return []
         if name in self._console.columns:
-            rows = []
-            for row in self._console.tables.rows(name):
-                rows.append(row)
-                if len(rows) % AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            return rows
+            return await self._console.show(name)
         return [[SESSION_SETTINGS[name]]]
 
     def _set(self, name: str) -> None:

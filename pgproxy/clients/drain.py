@@ -93,8 +93,8 @@ class Drain:
         self.forced = 0  # clients that were cut off
         self._hurried: Final = asyncio.Event()
         self._listener: Final = listener
-        self._accept: Final = accept
-        self._window: Final = window
+        self._accept = accept
+        self._window = window
         self._departures: dict[ClientConnection, Departure] = {}
         self._doors: dict[ClientConnection, Door] = {}
 
@@ -108,6 +108,12 @@ class Drain:
         if self.asked.is_set():
             self._hurried.set()
         self.asked.set()
+
+    def shorten(self, window: float) -> None:
+        """Of a drain that has not begun: the port closes at once, and the window is no longer than
+        that."""
+        self._accept = 0.0
+        self._window = min(self._window, window)
 
     def counts(self) -> dict[str, int]:
         """Who is still to go, by what they are doing; nobody while there is no drain."""

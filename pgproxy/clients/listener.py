@@ -122,6 +122,7 @@ class Listener:
                 if message.database in CONSOLE_DATABASES and not message.replication:
                     await self._login.authenticate(exchange, message)
                 else:
+                    await self.caps.room()
                     place = self.caps.enter()
                     if message.replication:
                         await self.passthroughs.begin(exchange, message, place)

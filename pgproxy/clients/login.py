@@ -105,7 +105,7 @@ class ClientLogin:
     async def log_in(self, exchange: Exchange, message: StartupMessage, place: Place) -> LoggedIn:
         """Authenticates and finds out what to say to the client. Raises `PgError` FATAL."""
         await self.authenticate(exchange, message)
-        place.identified(message.database, message.user)
+        await place.identify(message.database, message.user)
         self._cluster.gate.let_in(message.database)
         session, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)

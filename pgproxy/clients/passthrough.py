@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from pgproxy.clients.cancel import CancelKeys
-from pgproxy.clients.caps import Place
+from pgproxy.clients.caps import Place, Quotas, limited
 from pgproxy.clients.farewell import Farewell
 from pgproxy.clients.login import ClientLogin, join_options
 from pgproxy.errors import (
@@ -199,15 +199,17 @@ class Passthroughs:
         keys: CancelKeys,
         counters: Counters,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        quotas: Quotas | None = None,
     ) -> None:
         self._rules = rules
+        self._quotas = quotas
+        self._limit = limited(("replication",), rules.max_connections, quotas)
         self._login = login
         self._servers = servers
         self._cluster = cluster
         self._keys = keys
         self._counters = counters
         self._spawn = spawn
-        self._entering = 0
         self.open: set[Passthrough] = set()
         cluster.on_cut = self._cut_server
 
@@ -234,21 +236,24 @@ class Passthroughs:
             )
         named, parameters = server_parameters(message)
         backend = self._choose(named)
-        if len(self.open) + self._entering >= rules.max_connections:
+        if self._quotas is not None:
+            await self._quotas.room(self._limit)
+        if not self._limit.has_room:
             raise _refusal(
                 TOO_MANY_CONNECTIONS,
                 "too many replication connections",
                 f"replication.max_connections is {rules.max_connections}.",
             )
-        self._entering += 1
+        self._limit.used += 1
         try:
             server, greeting = await self._servers.open_alone(backend, message.user, parameters)
-        finally:
-            self._entering -= 1
-        try:
-            self._start(exchange, message, server, greeting, backend, named, place)
+            try:
+                self._start(exchange, message, server, greeting, backend, named, place)
+            except BaseException:
+                server.close()
+                raise
         except BaseException:
-            server.close()
+            self._limit.used -= 1
             raise
 
     def follow_topology(self) -> None:
@@ -361,6 +366,7 @@ class Passthroughs:
     def _ended(self, one: Passthrough, reason: str) -> None:
         self._keys.remove(one)
         self.open.discard(one)
+        self._limit.used -= 1
         one.place.leave()
         _log.info(
             "replication_ends", backend=one.backend.name, server_pid=one.greeting.pid, why=reason

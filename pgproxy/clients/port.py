@@ -7,7 +7,7 @@ free. libuv's own servers cannot be told so: they accept and close who comes the
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -39,29 +39,45 @@ class Port:
 
     async def open(self, host: str, port: int) -> tuple[str, int]:
         """Starts to accept; returns the address. Raises OSError."""
-        self._sockets = await _listening(host, port)
-        self._watch()
+        self.accept_from(await _listening(host, port))
         address = self._sockets[0].getsockname()
         return address[0], address[1]
+
+    def accept_from(self, sockets: Sequence[socket.socket]) -> None:
+        """Starts to accept from sockets that are bound already. They are its own until `leave`."""
+        for one in sockets:
+            one.listen(BACKLOG)
+        self._sockets += sockets
+        if self._retry is None:
+            self._watch(sockets)
+
+    def leave(self, sockets: Sequence[socket.socket]) -> None:
+        """Somebody else accepts from those."""
+        mine = [one for one in sockets if one in self._sockets]
+        if self._retry is None:
+            self._unwatch(mine)
+        self._sockets = [one for one in self._sockets if one not in mine]
+        for one in mine:
+            one.close()
 
     def close(self) -> list[socket.socket]:
         """Closes the port; returns those who were in the kernel's queue."""
         if self._retry is None:
-            self._unwatch()
+            self._unwatch(self._sockets)
         else:
             self._retry.cancel()
             self._retry = None
         sockets, self._sockets = self._sockets, []
         return [connection for one in sockets for connection in _take_queue(one)]
 
-    def _watch(self) -> None:
+    def _watch(self, sockets: Sequence[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
-        for one in self._sockets:
+        for one in sockets:
             loop.add_reader(one.fileno(), self._accept, one)
 
-    def _unwatch(self) -> None:
+    def _unwatch(self, sockets: Sequence[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
-        for one in self._sockets:
+        for one in sockets:
             loop.remove_reader(one.fileno())
 
     def _accept(self, listening: socket.socket) -> None:
@@ -87,7 +103,7 @@ class Port:
         if self._retry is not None:
             return
         _log.warning("accepting_paused", reason=reason, descriptors=descriptors.limit())
-        self._unwatch()
+        self._unwatch(self._sockets)
         self._try_later()
 
     def _try_later(self) -> None:
@@ -95,7 +111,7 @@ class Port:
 
     def _try(self) -> None:
         try:
-            free = os.dup(self._sockets[0].fileno())
+            free = os.open(os.devnull, os.O_RDONLY)
         except OSError:
             self._try_later()
             return
@@ -105,7 +121,7 @@ class Port:
             return
         self._retry = None
         _log.info("accepting_again")
-        self._watch()
+        self._watch(self._sockets)
 
 
 async def _listening(host: str, port: int) -> list[socket.socket]:
@@ -115,19 +131,30 @@ async def _listening(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):
-            one = socket.socket(family, socket.SOCK_STREAM)
-            sockets.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.setblocking(False)
-            one.bind(address)
-            one.listen(BACKLOG)
+            sockets.append(bound(family, (address[0], port)))
     except OSError:
         for one in sockets:
             one.close()
         raise
     return sockets
+
+
+def bound(family: int, address: tuple[str | int, int], *, is_shared: bool = False) -> socket.socket:
+    """A socket at an address, which `is_shared` by several. Raises OSError, which names the address."""
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.setblocking(False)
+        one.bind(address)
+    except OSError as error:
+        one.close()
+        reason = f"{error.strerror} ({address[0]}, port {address[1]})"
+        raise OSError(error.errno, reason) from None
+    return one
 
 
 def _take_queue(listening: socket.socket) -> list[socket.socket]:

@@ -3,24 +3,37 @@
 /livez     200 while the event loop runs
 /readyz    200 when `ready()` is None, else 503 and the reason it gives
 /startupz  200 when `started()` is None, and for ever after; else 503 and the reason it gives
-/metrics   the registry, as OpenMetrics for those who ask for it
+/metrics   what `registry()` has, as OpenMetrics for those who ask for it
 /status    `status()` as JSON
 
 None of them asks a backend anything: a probe must not fail with the database. No access log.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-WhyNot = Callable[[], str | None]
-Status = Callable[[], Mapping[str, object]]
+WhyNot = Callable[[], Awaitable[str | None]]
+Status = Callable[[], Awaitable[Mapping[str, Any]]]
+Registry = Callable[[], Awaitable[CollectorRegistry]]
 
 _DRAIN_TIMEOUT: Final = 1.0  # seconds that a request in flight has when the port closes
+
+
+Answer = TypeVar("Answer")
+
+
+def at_once(tell: Callable[[], Answer]) -> Callable[[], Awaitable[Answer]]:
+    """For what need not be waited for."""
+
+    async def told() -> Answer:
+        return tell()
+
+    return told
 
 
 class HttpServer:
@@ -40,14 +53,14 @@ async def start_http(
     host: str,
     port: int,
     *,
-    registry: CollectorRegistry,
+    registry: Registry,
     started: WhyNot,
     ready: WhyNot,
     status: Status,
 ) -> HttpServer:
     """Listen; port 0 lets the system pick. Raises OSError when the port cannot be had.
 
-    `started`, `ready` and `status` are called in the event loop for each request and must not block.
+    All of them are called in the event loop for each request and must not block.
     """
     handlers = _Handlers(registry, started, ready, status)
     app = web.Application()
@@ -75,9 +88,7 @@ async def start_http(
 
 
 class _Handlers:
-    def __init__(
-        self, registry: CollectorRegistry, started: WhyNot, ready: WhyNot, status: Status
-    ) -> None:
+    def __init__(self, registry: Registry, started: WhyNot, ready: WhyNot, status: Status) -> None:
         self._registry: Final = registry
         self._started: Final = started
         self._ready: Final = ready
@@ -87,21 +98,22 @@ class _Handlers:
     async def metrics(self, request: web.Request) -> web.Response:
         accept = request.headers.get(hdrs.ACCEPT, "")
         encode, content_type = choose_encoder(accept)
-        return web.Response(body=encode(self._registry), headers={hdrs.CONTENT_TYPE: content_type})
+        body = encode(await self._registry())
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def livez(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        return _verdict(self._ready())
+        return _verdict(await self._ready())
 
     async def startupz(self, _request: web.Request) -> web.Response:
-        reason = None if self._has_started else self._started()
+        reason = None if self._has_started else await self._started()
         self._has_started = reason is None
         return _verdict(reason)
 
     async def status(self, _request: web.Request) -> web.Response:
-        text = json.dumps(self._status(), indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(await self._status(), indent=2, ensure_ascii=False, default=str)
         return web.Response(text=f"{text}\n", content_type="application/json")
 
 

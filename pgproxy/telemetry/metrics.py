@@ -184,6 +184,9 @@ CATALOGUE: Final = (
     ("pgproxy_draining", "gauge", "", "1 once the proxy has been told to stop."),
     ("pgproxy_drain_clients", "gauge", "state", "Clients that a drain still has to see off."),
     ("pgproxy_drain_forced_total", "counter", "", "Clients that a drain has cut off."),
+    ("pgproxy_workers", "gauge", "", "Processes that serve clients, if listen.workers is above 1."),
+    ("pgproxy_worker_restarts_total", "counter", "", "Those that had to be replaced."),
+    ("pgproxy_worker_clients", "gauge", "worker", "Clients that each of them has."),
 )
 
 
@@ -422,7 +425,7 @@ class ProxyCollector(Collector):
                 servers.add_metric([*labels, state], int(count))
             waiting.add_metric(labels, pool.waiting)
             seats.add_metric(labels, pool.waiting_for_seats)
-            size.add_metric(labels, int(ledger.size))
+            size.add_metric(labels, int(ledger.whole_size))
             reserve.add_metric(labels, ledger.in_reserve)
         yield servers
         yield waiting
@@ -574,6 +577,16 @@ def _discovery(pods: Pods) -> Iterator[Metric]:
         for values, count in counts.items():
             family.add_metric(list(values), count)
         yield family
+
+
+def own_families(*, workers: int, restarts: int, clients: Mapping[int, int]) -> Iterator[Metric]:
+    """What a supervisor of several workers knows; `clients` by their numbers."""
+    yield _gauge("pgproxy_workers", workers)
+    yield _counter("pgproxy_worker_restarts_total", restarts)
+    each = _labelled_gauge("pgproxy_worker_clients", ["worker"])
+    for number, count in clients.items():
+        each.add_metric([str(number)], count)
+    yield each
 
 
 def make_registry(collector: ProxyCollector) -> CollectorRegistry:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
-from pgproxy.telemetry.http import HttpServer, start_http
+from pgproxy.telemetry.http import HttpServer, at_once, start_http
 
 HOST: Final = "127.0.0.1"
 
@@ -38,10 +38,10 @@ async def app() -> AsyncIterator[App]:
     app.server = await start_http(
         HOST,
         0,
-        registry=app.registry,
-        started=lambda: app.not_started,
-        ready=lambda: app.reason,
-        status=lambda: app.status,
+        registry=at_once(lambda: app.registry),
+        started=at_once(lambda: app.not_started),
+        ready=at_once(lambda: app.reason),
+        status=at_once(lambda: app.status),
     )
     yield app
     await app.session.close()
@@ -114,10 +114,10 @@ async def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
             await start_http(
                 HOST,
                 port,
-                registry=CollectorRegistry(),
-                started=lambda: None,
-                ready=lambda: None,
-                status=dict,
+                registry=at_once(CollectorRegistry),
+                started=at_once(lambda: None),
+                ready=at_once(lambda: None),
+                status=at_once(dict),
             )
 
 

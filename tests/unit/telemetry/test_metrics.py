@@ -12,7 +12,7 @@ from pgproxy.routing.router import Memory, Router
 from pgproxy.routing.structures import Structures
 from pgproxy.servers.catalogues import LOADED, Catalogues
 from pgproxy.servers.listening import Listening
-from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry
+from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry, own_families
 from pgproxy.topology.kubernetes import Kubernetes
 from pgproxy.topology.model import Backend, Node, Role
 from tests.playbooks.stage import IDLE, INSERTED, ROUTERS, SELECTED, Stage, error
@@ -115,7 +115,8 @@ def test_everything_in_the_catalogue_is_exported_and_nothing_else(
     stage: Stage, registry: CollectorRegistry
 ) -> None:
     play(stage)
-    exported = {metric.name: metric for metric in registry.collect()}
+    several = own_families(workers=2, restarts=0, clients={0: 1})
+    exported = {metric.name: metric for metric in [*registry.collect(), *several]}
     catalogue = {name.removesuffix("_total"): row for name, *row in CATALOGUE}
     renamed = {"pgproxy_build_info": "pgproxy_build"}
     assert {renamed.get(name, name) for name in exported} == set(catalogue)

@@ -1,0 +1,1 @@
+"""Several processes that look like one proxy: who starts them, and what they share."""

@@ -1,0 +1,94 @@
+"""What counts against the caps of all workers."""
+
+import asyncio
+from typing import Any
+
+from pgproxy.servers.backend import Backend
+from pgproxy.servers.limiter import Limiter, Seat, Tenant
+from pgproxy.servers.limits import Limit
+from pgproxy.workers.claims import Claims
+from pgproxy.workers.sources import ClientQuotas, SeatQuotas
+
+TOTAL = ("limits", "max_concurrent")
+OF_A = ("limits", "max_concurrent_per_backend", "a")
+
+
+class Chair(Seat):
+    served = False
+
+    def granted(self) -> None:
+        self.served = True
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.claims = Claims(self.sent.append)
+
+    def asked(self) -> dict[tuple[str, ...], int]:
+        found = {tuple(word["key"]): word["want"] for word in self.sent}
+        self.sent.clear()
+        return found
+
+
+def test_a_seat_waits_for_parts_of_both_limits() -> None:
+    stage = Stage()
+    limiter = Limiter(5)
+    quotas = SeatQuotas(stage.claims, limiter)
+    backend = Backend("a", "h", 1, 1.0, max_concurrent=3)
+    quotas.begins(backend)
+    chair = Chair(backend, Tenant("d", "u"))
+    assert not limiter.take(chair, 0.0)
+    limiter.wait(chair)
+    assert stage.asked() == {TOTAL: 1, OF_A: 1}
+    stage.claims.order(TOTAL, "grant", 1)
+    assert not chair.served
+    stage.claims.order(OF_A, "grant", 1)
+    assert chair.served
+    # Another of the same name goes on with what there is, less what is still at work.
+    other = Backend("a", "h", 2, 1.0, max_concurrent=3)
+    quotas.begins(other)
+    assert (other.running.cap, other.running.whole) == (0, 3)
+    stage.claims.order(OF_A, "grant", 1)
+    assert other.running.cap == 1
+    limiter.leave(chair, 1.0)
+    stage.claims.order(OF_A, "recall", 0)
+    assert [word["given"] for word in stage.sent] == [2]
+
+
+def test_where_there_is_no_limit_nobody_is_asked() -> None:
+    stage = Stage()
+    limiter = Limiter(0)
+    quotas = SeatQuotas(stage.claims, limiter)
+    backend = Backend("a", "h", 1, 1.0)
+    quotas.begins(backend)
+    chair = Chair(backend, Tenant("d", "u"))
+    assert limiter.take(chair, 0.0)
+    assert stage.sent == []
+
+
+async def test_a_client_waits_until_it_is_known_whether_there_is_room() -> None:
+    stage = Stage()
+    quotas = ClientQuotas(stage.claims)
+    limit = quotas.limit(("clients",), 9)
+    assert limit is quotas.limit(("clients",), 9)
+    assert not limit.has_room
+    first, second = (asyncio.get_running_loop().create_task(quotas.room(limit)) for _ in range(2))
+    await asyncio.sleep(0)
+    assert stage.asked() == {("clients",): 2}
+    stage.claims.order(("clients",), "grant", 1)
+    await first
+    limit.used += 1
+    assert not second.done()
+    stage.claims.order(("clients",), "dry", 2)
+    await second
+    assert not limit.has_room
+    third = asyncio.get_running_loop().create_task(quotas.room(limit))
+    await asyncio.sleep(0)
+    assert stage.asked() == {("clients",): 2}
+    third.cancel()
+    await asyncio.gather(third, return_exceptions=True)
+    stage.claims.tick()
+    stage.claims.tick()
+    assert stage.asked() == {("clients",): 1}
+    await quotas.room(Limit(("clients", "user", "u"), 0))
