@@ -424,7 +424,12 @@ class Pool(Keeper):
     def _put_back(self, waiter: Waiter, server: ServerConnection) -> None:
         """It had this connection, which it has no more, and was waiting for its seat."""
         self.backend.load += 1
-        self.ledger.put_back(waiter, server.profile, time.monotonic())
+        other = self.ledger.acquire(server.profile, NOTHING_SET, waiter.allowed)
+        if other is None:
+            self.ledger.put_back(waiter, server.profile, time.monotonic())
+            return
+        assert isinstance(other, ServerConnection)
+        self._grant(waiter, other)
 
     def idle_data(self, server: ServerConnection) -> None:
         if server in self.servers:  # else its log-in is about to end, and finds it doomed

@@ -34,6 +34,7 @@ from pgproxy.servers.balance import Balancer
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import PoolGroup
+from pgproxy.servers.limiter import Limiter
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Clock, Pool, PoolContext
 from pgproxy.servers.reads import ReadRules
@@ -264,7 +265,12 @@ class Stage:
         time_limits: TimeLimitTable | None = None,
         sizes: PoolSizes | None = None,
         reserve_timeout: float = 5.0,
+        max_concurrent: int = 0,
+        max_concurrent_per_backend: int = 0,
+        queue_size: int = 0,
     ) -> None:
+        is_limited = max_concurrent > 0 or max_concurrent_per_backend > 0
+        self.limiter = Limiter(max_concurrent) if is_limited else None
         self.soon: deque[Callable[[], None]] = deque()
         self.tasks: deque[Coroutine[Any, Any, None]] = deque()
         self.timers: list[Timer] = []
@@ -300,6 +306,8 @@ class Stage:
                 clock=Clock(),
                 wait_timeout=30.0,
                 max_prepared=max_prepared,
+                limiter=self.limiter,
+                queue_size=queue_size,
             ),
             PoolSettings(
                 sizes=PoolSizes(size) if sizes is None else sizes,
@@ -310,6 +318,7 @@ class Stage:
                 max_logins=max_logins,
                 reads=reads,
                 reserve_timeout=reserve_timeout,
+                max_concurrent_per_backend=max_concurrent_per_backend,
             ),
             Balancer(balance, lambda: 0.0),
             Shares(zone=zone, warm_up=warm_up),
@@ -429,10 +438,7 @@ class Stage:
             if not client.own_transport.closed:
                 client.leaves()
         self.settle()
-        for timer in self.timers:
-            if not timer.cancelled:
-                timer.callback()  # a reset that no server has answered
-        self.settle()
+        self.timers_fire()  # a reset that no server has answered
         for pool in self.pools:
             ledger = pool.ledger
             ledger.check()

@@ -1,0 +1,47 @@
+"""Who waits for a seat with a connection in hand, and loses that, or is told that it waits in vain."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.playbooks.stage import IDLE, INSERTED, Stage, Transport
+from tests.support.wire import query
+
+INSERT = query("INSERT INTO t VALUES (1)")
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage(replicas=0, size=3, max_concurrent=3)
+    yield stage
+    stage.close()
+
+
+def transport_of(stage: Stage, place: int) -> Transport:
+    return stage["p"].connections[place][1]
+
+
+def test_who_loses_the_connection_in_hand_has_another_that_is_idle(stage: Stage) -> None:
+    busy, late, other = stage.client(), stage.client(), stage.client()
+    for client in (busy, late, other):
+        client >> INSERT
+    for place in (1, 2):
+        transport_of(stage, place).protocol.data_received(INSERTED + IDLE)
+    stage.settle()
+    assert stage.limiter is not None
+    stage.limiter.total.cap = 1
+    late >> INSERT
+    pool = stage["p"].pool
+    assert pool.seats is not None
+    (waiting,) = pool.seats.unkept()
+    stage.logins_end = False
+    waiting.transport.close()
+    stage.settle()
+    stage.check()
+    assert pool.ledger.waiting == 0
+    assert pool.waiting_for_seats == 1
+    for _, transport in stage["p"].connections:
+        transport.take()
+    transport_of(stage, 0).protocol.data_received(INSERTED + IDLE)
+    stage["p"] << INSERT
+    assert late.relay.server is not None
