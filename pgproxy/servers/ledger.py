@@ -256,9 +256,10 @@ class Ledger(Sharer):
         self._grow(now)
 
     def put_back(self, waiter: Waiter, profile: Profile, now: float) -> None:
-        """It had a slot, but not the right to use it, and has it no more: it is the next."""
+        """It had a slot, but not the right to use it, and has it no more: it waits among those who
+        wait here as long as it has waited."""
         queue = self._joined(waiter, profile)
-        queue.insert(_urgent(queue), waiter)
+        queue.insert(_before(queue, waiter), waiter)
         self._grow(now)
 
     def cancel(self, waiter: Waiter) -> None:
@@ -685,6 +686,19 @@ def _urgent(queue: deque[Waiter]) -> int:
     count = 0
     for waiter in queue:
         if not waiter.is_urgent:
+            break
+        count += 1
+    return count
+
+
+def _before(queue: deque[Waiter], waiter: Waiter) -> int:
+    """How many are before this one, as they came."""
+    count = 0
+    for one in queue:
+        if one.is_urgent == waiter.is_urgent:
+            if one.waiting_since > waiter.waiting_since:
+                break
+        elif waiter.is_urgent:
             break
         count += 1
     return count

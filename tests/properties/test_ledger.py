@@ -137,16 +137,18 @@ class LedgerMachine(RuleBasedStateMachine):
         queue.insert(urgent if at_front else len(queue), waiter)
 
     @precondition(lambda self: self.at(LEASED))
-    @rule(target=waiters, data=st.data(), kept=st.booleans())
-    def put_back(self, data: st.DataObject, kept: bool) -> Waiter:
+    @rule(target=waiters, data=st.data(), kept=st.booleans(), waited=st.sampled_from([0.0, 0.5]))
+    def put_back(self, data: st.DataObject, kept: bool, waited: float) -> Waiter:
         """One who has a slot, and may not use it yet, loses it: to another one, or altogether."""
         slot = self.pick(data, LEASED)
         waiter = Waiter()
-        waiter.waiting_since = self.now
+        waiter.waiting_since = self.now - waited
         waiter.deadline = self.now + 1.0
         if not kept:
             self.ledger.discard(slot)
-        self.join(slot.profile, waiter, at_front=True)
+        queue = self.queues[slot.profile]
+        before = [one for one in queue if one.is_urgent or one.waiting_since <= self.now - waited]
+        queue.insert(len(before), waiter)
         self.ledger.put_back(waiter, slot.profile, self.now)
         self.carry_out()
         return waiter

@@ -45,3 +45,19 @@ def test_who_loses_the_connection_in_hand_has_another_that_is_idle(stage: Stage)
     transport_of(stage, 0).protocol.data_received(INSERTED + IDLE)
     stage["p"] << INSERT
     assert late.relay.server is not None
+
+
+def test_those_who_lose_the_connection_in_hand_keep_their_order() -> None:
+    stage = Stage(replicas=0, size=4, max_concurrent=1)
+    clients = [stage.client() for _ in range(4)]
+    for client in clients:
+        client >> INSERT
+    pool = stage["p"].pool
+    assert pool.seats is not None
+    assert list(pool.seats.waiting) == [client.relay for client in clients[1:]]
+    pool.drain()
+    (queue,) = pool.ledger.queues.values()
+    assert list(queue) == [client.relay for client in clients[1:]]
+    stage.settle()
+    assert list(pool.seats.waiting) == [client.relay for client in clients[1:]]
+    stage.close()
