@@ -244,6 +244,7 @@ class Pool(Keeper):
                 other = self.seats.cancel(server)
                 assert other is not None
                 self._put_back(other, server)
+                self._carry_out()
                 return server
         return None
 

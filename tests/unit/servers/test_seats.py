@@ -4,10 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.playbooks.stage import IDLE, INSERTED, Stage, Transport
+from tests.playbooks.stage import (
+    BEGUN,
+    IDLE,
+    IN_BLOCK,
+    INSERTED,
+    SELECTED,
+    Stage,
+    Transport,
+)
 from tests.support.wire import query
 
 INSERT = query("INSERT INTO t VALUES (1)")
+BEGIN = query("BEGIN ISOLATION LEVEL READ COMMITTED")
 
 
 @pytest.fixture
@@ -60,4 +69,22 @@ def test_those_who_lose_the_connection_in_hand_keep_their_order() -> None:
     assert list(queue) == [client.relay for client in clients[1:]]
     stage.settle()
     assert list(pool.seats.waiting) == [client.relay for client in clients[1:]]
+    stage.close()
+
+
+def test_who_is_taken_the_connection_in_hand_has_another_one_opened_at_once() -> None:
+    stage = Stage(replicas=1, size=3, max_concurrent_per_backend=1, until_write=True)
+    busy, late, moving = (stage.client() for _ in range(3))
+    busy >> INSERT
+    late >> INSERT
+    moving >> BEGIN
+    moving >> query("SELECT 1")
+    stage["r1"].take()
+    stage["r1"] >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
+    moving >> INSERT
+    pool = stage["p"].pool
+    assert pool.seats is not None
+    assert [waiter.is_urgent for waiter in pool.seats.waiting] == [True, False]
+    assert len(stage["p"].connections) == 3
+    assert pool.ledger.waiting == 0
     stage.close()
