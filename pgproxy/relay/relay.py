@@ -455,8 +455,13 @@ class Relay(Owner):
             if kind != PLAIN and inflight.settled and self.front.status != STATUS_FAILED:
                 self._answer(own=True)
                 return not self.notifications.waits
-            if server.needs_seat and not self._sits_again(server):
-                return False
+            if server.needs_seat:
+                if self._is_sync_alone():
+                    self.client.write(write.READY_IDLE)
+                    batch.done()
+                    return True
+                if not self._sits_again(server):
+                    return False
             if kind == PLAIN and self._fits():
                 self._send(server)
                 return True
@@ -608,6 +613,11 @@ class Relay(Owner):
             return False
         self.take(server, now)
         return True
+
+    def _is_sync_alone(self) -> bool:
+        """Nothing is to be run: the batch may end one that was refused."""
+        owed = self.batch.owed
+        return len(owed) == 1 and owed[0] is OWED_SYNC
 
     def _sits_again(self, server: ServerConnection) -> bool:
         """Whether the session, which keeps its connection, may go on there; else it will be called."""

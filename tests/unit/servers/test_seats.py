@@ -12,8 +12,9 @@ from tests.playbooks.stage import (
     SELECTED,
     Stage,
     Transport,
+    letters,
 )
-from tests.support.wire import query
+from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
 
 INSERT = query("INSERT INTO t VALUES (1)")
 BEGIN = query("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -87,4 +88,20 @@ def test_who_is_taken_the_connection_in_hand_has_another_one_opened_at_once() ->
     assert [waiter.is_urgent for waiter in pool.seats.waiting] == [True, False]
     assert len(stage["p"].connections) == 3
     assert pool.ledger.waiting == 0
+    stage.close()
+
+
+def test_what_a_pinned_session_was_refused_is_refused_once() -> None:
+    stage = Stage(replicas=0, size=3, max_concurrent=1, queue_size=1, mode="session")
+    pinned, busy, late = (stage.client() for _ in range(3))
+    pinned >> INSERT
+    stage["p"].take()
+    stage["p"] >> INSERTED + IDLE
+    pinned << INSERTED + IDLE
+    busy >> INSERT
+    late >> INSERT  # and the queue is full
+    pinned >> parse("SELECT 1") + bind() + execute() + FLUSH
+    assert letters(pinned.take()) == "E"
+    pinned >> SYNC
+    pinned << IDLE
     stage.close()
