@@ -1116,6 +1116,10 @@ class Relay(Owner):
                     server.doomed = True
                     self.let_go()
                     return
+                if kind == B_ERROR_RESPONSE and self.phase == WAITING and self.pin is None:
+                    server.doomed = True
+                    self._waits_elsewhere(server)
+                    return
                 if ready and kind == B_ERROR_RESPONSE and self._is_done_with_server():
                     # The server is going away, which is no longer this client's affair.
                     server.doomed = True
@@ -1521,6 +1525,13 @@ class Relay(Owner):
             self.sequences.end_hold(server)
             self.sole = None
             self.release(server)
+
+    def _waits_elsewhere(self, server: ServerConnection) -> None:
+        """The connection that it has kept goes away, and nobody works on it."""
+        self.group.cancel_wait(self)
+        self.server = None
+        self.group.pool_of(server).release(server)
+        self.reroute()
 
     def _session_ends_transaction(self) -> None:
         session = self.front.session

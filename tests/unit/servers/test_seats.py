@@ -12,6 +12,7 @@ from tests.playbooks.stage import (
     SELECTED,
     Stage,
     Transport,
+    error,
     letters,
 )
 from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
@@ -104,4 +105,29 @@ def test_what_a_pinned_session_was_refused_is_refused_once() -> None:
     assert letters(pinned.take()) == "E"
     pinned >> SYNC
     pinned << IDLE
+    stage.close()
+
+
+def test_a_server_that_leaves_who_waits_with_a_kept_connection_is_not_its_affair() -> None:
+    stage = Stage(replicas=0, size=3, max_concurrent=3)
+    keeper, busy = stage.client(), stage.client()
+    keeper >> query("SELECT nextval('s')")
+    stage["p"].take()
+    stage["p"] >> SELECTED + IDLE
+    keeper << SELECTED + IDLE
+    busy >> INSERT
+    transport_of(stage, 1).take()
+    assert stage.limiter is not None
+    stage.limiter.total.cap = 1
+    keeper >> query("SELECT currval('s')")
+    assert keeper.relay.held is stage["p"].connections[0][0]
+    transport_of(stage, 0).protocol.data_received(error("bye", "57P01", "FATAL"))
+    stage.settle()
+    keeper << b""
+    transport_of(stage, 0).take()
+    transport_of(stage, 1).protocol.data_received(INSERTED + IDLE)
+    stage.settle()
+    assert query("SELECT currval('s')") in stage["p"].take()
+    stage["p"] >> SELECTED + IDLE
+    assert letters(keeper.take()).endswith("Z")
     stage.close()
