@@ -674,6 +674,7 @@ class Relay(Owner):
             PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
         )
         if server is not None and self.pin is None:
+            self.sole = None  # the wait is no part of it
             self.release(server)
         try:
             self.resume()

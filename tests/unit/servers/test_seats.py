@@ -4,6 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.router import Memory
+from pgproxy.routing.routers import Routers
+from pgproxy.routing.structures import Structures
 from tests.playbooks.stage import (
     BEGUN,
     IDLE,
@@ -130,4 +134,24 @@ def test_a_server_that_leaves_who_waits_with_a_kept_connection_is_not_its_affair
     assert query("SELECT currval('s')") in stage["p"].take()
     stage["p"] >> SELECTED + IDLE
     assert letters(keeper.take()).endswith("Z")
+    stage.close()
+
+
+def test_the_wait_for_a_seat_that_is_refused_is_no_part_of_the_statement_before() -> None:
+    routers = Routers(Memory(structures=Structures(10)), FunctionLists())
+    stage = Stage(replicas=0, size=3, max_concurrent=3, routers=routers)
+    keeper, busy = stage.client(), stage.client()
+    keeper >> query("SELECT nextval('s')")
+    stage["p"].take()
+    stage["p"] >> SELECTED + IDLE
+    sole = keeper.relay.sole
+    assert sole is not None
+    timed = sole.timed
+    busy >> INSERT
+    assert stage.limiter is not None
+    stage.limiter.total.cap = 1
+    keeper >> query("SELECT currval('s')")
+    stage.time_passes(60)
+    assert keeper.relay.server is None
+    assert sole.timed == timed
     stage.close()
