@@ -464,6 +464,8 @@ class Pool(Keeper):
         for queue in self.ledger.queues.values():
             for place, waiter in enumerate(queue):
                 if waiter.waiting_since > waited_since:
+                    if waiter.is_urgent:
+                        continue  # it is before those who came earlier
                     break
                 if not waiter.is_told:
                     self._tell(waiter, f"a server connection for {named}", place, len(queue), now)
