@@ -225,7 +225,7 @@ class Server(_Section):
     tcp_keepalive_interval: KeepAliveSeconds = 10
     tcp_keepalive_count: KeepAliveProbes = 3
     # A pod whose node has died answers nothing, not even a refusal.
-    tcp_user_timeout: UserTimeout = 15.0
+    tcp_user_timeout: UserTimeout = 60.0
     tls_mode: TlsMode = "prefer"
     tls_ca_file: OptionalFile = None
     tls_cert_file: OptionalFile = None
