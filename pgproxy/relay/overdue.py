@@ -19,7 +19,7 @@ from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_IDLE
 from pgproxy.frames.read import is_fatal, sqlstate
-from pgproxy.protocol.states import GONE, LEASED, SETTLING, WAITING
+from pgproxy.protocol.states import FREE, GONE, LEASED, SETTLING, WAITING
 from pgproxy.relay.deadlines import (
     CANCEL_IS_LATE,
     CLIENT_IDLE,
@@ -185,6 +185,8 @@ class Overdue:
     def _cancel(self, now: float) -> None:
         relay = self.relay
         self.deadlines.struck_at = now
+        if relay.server is not self._server:
+            self._is_held = self._is_postponed = False  # they went with that one
         self._server = self._struck = relay.server
         self._requests += 1
         self._unseen += 1
@@ -203,7 +205,31 @@ class Overdue:
             self._unseen = 0
             return False
         self._is_postponed = True
+        if self.relay.front.status == STATUS_IDLE:
+            self.relay.journal.clear()  # it is done, and not to be done again elsewhere
         return True
+
+    def is_all_that_keeps(self, server: ServerConnection) -> bool:
+        """Whether nothing is left to be done there, and it is kept for such a request alone."""
+        relay = self.relay
+        return (
+            self._is_postponed
+            and server is self._server
+            and relay.front.status == STATUS_IDLE
+            and relay.pin is None
+            and not relay.carry.touched
+            and not relay.inflight.doubtful
+        )
+
+    def server_lost(self) -> None:
+        """Such a one is gone: the session goes on with another."""
+        relay = self.relay
+        waited = relay.phase == SETTLING
+        relay.enter(FREE)
+        relay.inflight.clear()
+        relay.forget_transaction()
+        if waited:
+            relay.next_again()
 
     def _acted(self) -> None:
         """A request can hit nothing any more that is sent from now on; or it is not known."""
@@ -221,7 +247,7 @@ class Overdue:
             self._give_up("Whether the server has acted on the request to cancel it is not known.")
         elif is_postponed:
             relay.settled(server)
-        elif is_held:
+        elif is_held and not relay.inflight.settled:  # else it is about to go on by itself
             relay.enter(LEASED)
             relay.next_again()
 

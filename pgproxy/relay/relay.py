@@ -1090,6 +1090,9 @@ class Relay(Owner):
         if notifications.holds and self.pin is None:
             server.doomed = True  # all that it may say now is that it goes away
             return
+        if self.overdue is not None and self.overdue.is_all_that_keeps(server):
+            server.doomed = True
+            return
         splitter = server.splitter
         inflight = self.inflight
         batch = self.batch
@@ -1605,6 +1608,9 @@ class Relay(Owner):
         if self.phase == WAITING and self.pin is None:
             self.group.cancel_wait(self)
             self.reroute()  # what it has kept it for was not sent
+            return
+        if self.overdue is not None and self.overdue.is_all_that_keeps(server):
+            self.overdue.server_lost()
             return
         if self.writing:
             self.note_writes()  # whether it was done is not known

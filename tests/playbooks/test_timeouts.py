@@ -39,6 +39,8 @@ OTHER = query("INSERT INTO t VALUES (2)")
 SELECT = query("SELECT 1")
 SET_PATH = query('SET search_path = "A"')  # what SHOW tells of that the server is asked
 READ = parse("SELECT 1") + bind() + execute() + SYNC
+SET_MEMORY = query("SET work_mem = '5MB'")
+RESTORED = BEGUN + ROW + CREATED + IDLE
 CANCELED = error("canceling statement due to user request", "57014")
 LIMIT = 100.0
 
@@ -153,6 +155,83 @@ class TestHolding:
         client.leaves()
         arrives(stage)
         assert stage["p"].open == 0
+
+
+class TestLostMeanwhile:
+    """A server goes away when all is answered, and the request is still on its way."""
+
+    def test_what_is_done_is_not_done_again(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> INSERT
+        stage["p"] << INSERT
+        assert is_late(client)
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+        stage["p"].leaves()
+        assert stage["p"].take() == b""
+        client << b""
+        client >> OTHER
+        stage["p"] << OTHER
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+        arrives(stage)
+
+    def test_nor_if_it_says_goodbye(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> INSERT
+        stage["p"] << INSERT
+        assert is_late(client)
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+        client >> OTHER
+        stage["p"] << b""
+        stage["p"] >> error("terminating connection", "57P01", "FATAL")
+        stage["p"].leaves()
+        stage["p"] << OTHER
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+        arrives(stage)
+
+    def test_nor_if_the_request_had_to_wait_for_the_statement(self, stage: Stage) -> None:
+        stage.client().asks(INSERT)
+        client = stage.client()
+        client >> SET_MEMORY
+        stage["p"] >> INSERTED + IDLE
+        stage["p"] >> CREATED + IDLE
+        client.take()
+        other = stage.client()
+        other >> INSERT
+        stage["p"].take()
+        stage["p"] >> RESTORED + INSERTED + IDLE
+        client >> INSERT
+        assert is_late(client)
+        assert stage.cancels == []
+        client >> OTHER
+        assert letters(stage["p"].take()) == "QQ"
+        stage["p"] >> RESTORED + INSERTED + IDLE
+        client << INSERTED + IDLE
+        stage["p"] << OTHER
+        stage["p"] >> error("terminating connection", "57P01", "FATAL")
+        stage.topology("r1", dead=("p",))
+        assert letters(stage["r1"].take()) == "QQ"
+        stage["r1"] >> RESTORED + INSERTED + IDLE
+        client << INSERTED + IDLE
+        assert stage["r1"].take() == b""
+
+    def test_the_next_request_has_nothing_of_that(self, stage: Stage) -> None:
+        client = stage.client()
+        client >> INSERT
+        stage["p"] << INSERT
+        assert is_late(client)
+        stage["p"] >> INSERTED + IDLE
+        client.take()
+        stage["p"].leaves()
+        client >> OTHER
+        stage["p"].take()
+        assert is_late(client)
+        arrives(stage)
+        stage["p"] >> CANCELED + IDLE
+        assert_canceled(client.take(), "I")
 
 
 class TestAnswers:
