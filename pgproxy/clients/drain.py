@@ -261,6 +261,7 @@ def state_of(client: ClientConnection) -> State:
         or not relay.inflight.settled
         or batch.open
         or batch.continues
+        or relay.is_held
         or batch.input.held > 0
         or batch.input.pos > batch.input.size
     ):

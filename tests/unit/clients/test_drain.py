@@ -125,6 +125,20 @@ def test_a_pipeline_before_its_sync_is_at_work(stage: Stage) -> None:
     assert state_of(client.connection) is State.ACTIVE
 
 
+def test_who_has_sent_what_is_not_read_yet_is_at_work(stage: Stage) -> None:
+    client = stage.client()
+    client.connection.pause_writing()
+    assert client.asks(query("SHOW pgproxy.route")) != b""
+    client >> query("INSERT INTO t VALUES (1)")
+    assert state_of(client.connection) is State.ACTIVE
+    client.connection.resume_writing()
+    stage.settle()
+    assert state_of(client.connection) is State.ACTIVE
+    stage["p"] << query("INSERT INTO t VALUES (1)")
+    stage["p"] >> INSERTED + IDLE
+    assert state_of(client.connection) is State.IDLE
+
+
 def test_who_waits_for_a_server(stage: Stage) -> None:
     stage.topology("", "r1", dead=("p",))
     client = stage.client()
