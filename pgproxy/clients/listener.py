@@ -67,6 +67,7 @@ class Listener:
         self._tcp = tcp
         self._spawn = spawn
         self.port: Final = Port(self._connected)
+        self._accepted: set[socket.socket] = set()  # about to log in
         self._arriving: set[asyncio.Timeout] = set()  # of connections that are still logging in
         self._turns_away = False
         self.clients: set[ClientConnection] = set()
@@ -79,7 +80,7 @@ class Listener:
     @property
     def arriving(self) -> int:
         """Connections that are still logging in."""
-        return len(self._arriving)
+        return len(self._accepted) + len(self._arriving)
 
     def stop_accepting(self) -> None:
         """Closes the port. Who has connected by now is let in."""
@@ -97,21 +98,36 @@ class Listener:
                 timeout.reschedule(now)
 
     def _connected(self, connection: socket.socket) -> None:
+        self._accepted.add(connection)
         self._spawn(self._receive(connection))
 
     async def _receive(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        exchange = Exchange()
+        try:
+            keep_alive(connection, self._tcp)
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: exchange, connection)
+        except OSError:  # it has left already
+            exchange.close()
+        except BaseException:
+            exchange.close()
+            raise
+        finally:
+            self._accepted.discard(connection)
+            if not exchange.is_connected:
+                connection.close()
+        if exchange.is_connected:
+            await self._let_in(exchange)
+
+    async def _let_in(self, exchange: Exchange) -> None:
+        began = asyncio.get_running_loop().time()
         limits = self._relays.time_limits
         timeout = asyncio.timeout(0 if self._turns_away else _seconds(limits.of("", "")))
         self._arriving.add(timeout)
         place: Place | None = None  # until somebody else sees to it
         found: LoggedIn | None = None
-        exchange = Exchange()
         try:
             async with timeout:
-                keep_alive(connection, self._tcp)
-                await loop.connect_accepted_socket(lambda: exchange, connection)
                 message = await self._login.first_packet(exchange)
                 if message is None:
                     exchange.close()
@@ -150,8 +166,6 @@ class Listener:
             raise
         finally:
             self._arriving.discard(timeout)
-            if not exchange.is_connected:
-                connection.close()
             if place is not None:
                 place.leave()
 

@@ -184,6 +184,21 @@ async def test_whoever_is_in_the_queue_of_the_port_is_let_in() -> None:
     await eventually(lambda: not proxy.listener.arriving)
 
 
+async def test_whoever_is_in_that_queue_at_the_very_end_is_told() -> None:
+    """Even if nobody else is there to wait for."""
+    proxy = app.Proxy(_config([]), None)
+    address = await proxy.listener.listen(HOST, 0)
+    queued = [socket.create_connection(address) for _ in range(20)]
+    await proxy.drain.close()
+    for connection in queued:
+        connection.settimeout(10)
+        answer = connection.recv(4096)
+        assert answer[:1] == b"E"
+        assert b"C57P01\0" in answer
+        connection.close()
+    assert not proxy.listener.arriving
+
+
 @pytest.mark.parametrize("left", [0, 1, 3])
 async def test_the_port_closes_without_descriptors_too(left: int) -> None:
     """Those in its queue are lost; the clients that are there must not be."""
