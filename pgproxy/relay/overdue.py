@@ -122,8 +122,11 @@ class Overdue:
             or notifications.holds
         ):
             return QUEUED
-        if relay.client.write_paused:
+        is_answered = len(inflight) == 0 and not relay.batch.continues
+        if relay.client.write_paused and not (is_answered and relay.front.status == STATUS_IDLE):
             return READING
+        if relay.is_held and is_answered:
+            return QUEUED  # it has said more, which is not read before it has taken its answers
         if relay.server is None:
             return RESTING
         if inflight.owes_client:

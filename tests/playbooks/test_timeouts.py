@@ -6,11 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from pgproxy.relay.deadlines import (
+    CLIENT_IDLE,
+    CLIENT_IS_LATE,
     GRACE,
     IDLE_IN_TRANSACTION,
     NOBODY,
     QUERY,
     TRANSACTION,
+    TRANSACTION_IS_LATE,
     TimeLimitTable,
 )
 from tests.playbooks.stage import (
@@ -51,6 +54,13 @@ def stage() -> Iterator[Stage]:
     stage.cancels_arrive = False
     yield stage
     stage.close()
+
+
+def is_late_now(client: Client, seconds: float) -> int:
+    """Who would be late after so much time, which does not pass."""
+    overdue = client.relay.overdue
+    assert overdue is not None
+    return overdue.look(time.monotonic() + seconds)
 
 
 def is_late(client: Client, seconds: float = LIMIT) -> bool:
@@ -394,6 +404,35 @@ class TestReplicas:
         stage["r1"] >> error("canceling statement due to conflict with recovery", "40001") + IDLE
         assert_canceled(client.take(), "I")
         arrives(stage)
+
+
+class TestSlowReaders:
+    def test_whose_transaction_is_over_is_not_in_one(self) -> None:
+        stage = Stage(time_limits=TimeLimitTable({TRANSACTION: 60.0}))
+        client = stage.client()
+        client >> INSERT
+        stage["p"] << INSERT
+        client.connection.pause_writing()
+        assert is_late_now(client, 60.0) == TRANSACTION_IS_LATE
+        stage["p"] >> INSERTED + IDLE
+        assert client.relay.server is None
+        assert is_late_now(client, 600.0) == NOBODY
+        client >> INSERT
+        stage["p"] << INSERT
+        assert is_late_now(client, 60.0) == TRANSACTION_IS_LATE
+        stage.close()
+
+    def test_who_has_said_more_is_not_idle(self) -> None:
+        stage = Stage(time_limits=TimeLimitTable({CLIENT_IDLE: 60.0, IDLE_IN_TRANSACTION: 60.0}))
+        client = stage.client()
+        client.connection.pause_writing()
+        assert is_late_now(client, 60.0) == CLIENT_IS_LATE
+        client >> query("SHOW pgproxy.route") + SELECT
+        assert is_late_now(client, 600.0) == NOBODY
+        client.connection.resume_writing()
+        stage.settle()
+        stage["r1"] << SELECT
+        stage.close()
 
 
 class TestSessions:
