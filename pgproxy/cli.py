@@ -244,6 +244,8 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end in a uvloop."""
     import uvloop
 
+    from pgproxy.telemetry import logs
+
     try:
         return uvloop.run(work)
     except ConfigError as error:  # what only shows when it is used, such as the file of users
@@ -257,6 +259,8 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
         if isinstance(leaf, OSError):
             _explain_or_raise(leaf)
         raise
+    finally:
+        logs.finish()
 
 
 def _only_leaf(error: BaseException) -> BaseException | None:

@@ -74,6 +74,14 @@ def configure(
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
+def finish() -> None:
+    """Nothing more will be logged: what was left out since the last period is told now."""
+    for handler in logging.getLogger().handlers:
+        for one in handler.filters:
+            if isinstance(one, Throttle):
+                one.finish()
+
+
 class Throttle(logging.Filter):
     """Stands before the one handler, where what structlog and what others log is the same."""
 
@@ -98,6 +106,9 @@ class Throttle(logging.Filter):
                 asyncio.get_running_loop().call_later(end - now, self._on_time, end)
                 self._timed = end
         return False
+
+    def finish(self) -> None:
+        self._tell(self._rate.end)
 
     def _on_time(self, end: float) -> None:
         if end == self._rate.end:

@@ -91,6 +91,18 @@ def test_configuring_again_replaces_the_first() -> None:
     assert len(second.getvalue().splitlines()) == 1
 
 
+def test_what_was_left_out_is_told_at_the_end() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "json", stream, rate=5)
+    log = structlog.stdlib.get_logger()
+    for _ in range(20):
+        log.warning("refused")
+    logs.finish()
+    logs.finish()
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("suppressed") for line in found] == [None] * 5 + [15]
+
+
 async def test_a_storm_of_one_event_gives_few_lines_and_one_that_counts_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
