@@ -5,6 +5,7 @@ free. libuv's own servers cannot be told so: they accept and close who comes the
 """
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -129,9 +130,17 @@ async def _listening(host: str, port: int) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
+    refused: OSError | None = None
     try:
         for family, _, _, _, address in dict.fromkeys(found):
-            sockets.append(bound(family, (address[0], port)))
+            try:
+                sockets.append(bound(family, (address[0], port)))
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                refused = error  # a system without IPv6 may have names with such an address
+        if not sockets and refused is not None:
+            raise refused
     except OSError:
         for one in sockets:
             one.close()
