@@ -510,8 +510,9 @@ def notices(config: Config) -> tuple[str, ...]:
             f"limits.max_concurrent_per_backend = {limits.max_concurrent_per_backend}: not in effect "
             f"with limits.max_concurrent = {limits.max_concurrent}, which is not more"
         )
-    weights = [*limits.users.values(), *limits.databases.values()]
-    if weights and not (limits.max_concurrent or config.max_running_per_backend):
+    entries = [*limits.users.values(), *limits.databases.values()]
+    has_weights = any("weight" in entry.model_fields_set for entry in entries)
+    if has_weights and not (limits.max_concurrent or config.max_running_per_backend):
         found.append(
             "limits.users and limits.databases: weights are not in effect without "
             "limits.max_concurrent or limits.max_concurrent_per_backend"

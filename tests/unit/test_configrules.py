@@ -214,6 +214,7 @@ def test_limits_that_are_not_in_effect_are_told() -> None:
     assert told(Limits(max_concurrent=8, users=weights)) == []
     (said,) = told(Limits(users=weights))
     assert "weights are not in effect" in said
+    assert told(Limits(users={"reports": LimitEntry(max_clients=50)})) == []
 
 
 def test_a_weight_is_of_both_user_and_database() -> None:
