@@ -202,7 +202,11 @@ class Listener:
         self._counters.clients_total += 1
         client.relay.traffic.logins += 1
         exchange.write(welcome(found.origin, pid, secret))
-        exchange.hand_over(cast(Any, client))
+        try:
+            exchange.hand_over(cast(Any, client))
+        except Exception:  # noqa: BLE001 - as in log-in; what is counted with it goes with it
+            _log.exception("client_failed")
+            client.relay.fail(PgError(INTERNAL_ERROR, "internal error"))
 
     def _open_console(self, exchange: Exchange, message: StartupMessage) -> None:
         console = self.console

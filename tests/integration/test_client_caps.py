@@ -8,8 +8,11 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from pgproxy.clients.connection import ClientConnection
 from pgproxy.embedded import Cluster
+from pgproxy.servers.exchange import Exchange
 from tests.support import wire
+from tests.support.inprocess import serving
 from tests.support.proxy import ProxyProcess
 from tests.support.watch import eventually, status
 from tests.support.wire import Wire
@@ -127,6 +130,26 @@ async def test_a_storm_of_log_ins_never_exceeds_a_cap(
         for client in clients:
             await client.drop()
     await eventually(lambda: status(proxy)["clients"] == 0)
+
+
+async def test_a_bug_in_a_clients_first_statement_leaves_nothing_behind(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over = Exchange.hand_over
+
+    def fails(self: Exchange, receiver: object) -> None:
+        hand_over(self, receiver)
+        assert not isinstance(receiver, ClientConnection), "a bug"
+
+    async with serving({cluster.primary: "primary"}) as proxy:
+        with monkeypatch.context() as patches:
+            patches.setattr(Exchange, "hand_over", fails)
+            client = await Wire.connect(proxy)
+            assert [kind for kind, _ in await client.until(b"")] == [b"E"]
+            await client.drop()
+        listener = proxy.proxy.listener
+        await proxy.until(lambda: not listener.clients and listener.caps.total.used == 0)
+        assert listener.caps.users.entries == 0
 
 
 async def test_a_stranger_takes_no_place_of_a_user(
