@@ -471,7 +471,7 @@ async def test_a_reading_can_be_ended_though_the_server_has_fallen_silent(cluste
     """In the middle of its transaction: ROLLBACK would not be answered either."""
     async with FaultProxy(cluster.primary) as network, session_of(network, "postgres") as session:
         behind_begin = network.forwarded["to_server"] + 200
-        reading = asyncio.create_task(session.read(Catalogue()))
+        reading = asyncio.get_running_loop().create_task(session.read(Catalogue()))
         await network.wait_forwarded(behind_begin, "to_server")
         network.stall("to_client")
         await asyncio.sleep(0.1)

@@ -84,7 +84,9 @@ async def pipeline(client: Wire, messages: bytes, count: int, ready: int) -> Non
             kind, _ = await client.read()
             left -= kind == b"Z"
             if left % 100 == 0:
-                await asyncio.sleep(0)  # what has arrived is read without waiting: others have a turn
+                await asyncio.sleep(
+                    0
+                )  # what has arrived is read without waiting: others have a turn
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(read())
