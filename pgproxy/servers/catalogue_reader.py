@@ -120,7 +120,8 @@ class Session:
             self.drop()  # a server that has fallen silent would not answer ROLLBACK either
             raise
         except BaseException:
-            await transaction.rollback()
+            if not self._connection.is_closed():
+                await transaction.rollback()
             raise
         await transaction.rollback()
         return reading

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from pgproxy.config import Limits
+from pgproxy.config import Limits, Timeouts
 from pgproxy.embedded import Cluster
 from tests.support import wire
 from tests.support.chaos import Chaos
@@ -27,6 +27,10 @@ CLIENTS: Final = 60
 MAX_CLIENTS: Final = 50
 PER_USER: Final = 30
 SIZE: Final = 4
+CONNECTIONS: Final = 6  # to each server, of all pools
+RUNNING: Final = 7
+RUNNING_PER_BACKEND: Final = 4
+QUEUE: Final = 30
 
 
 @pytest.mark.timeout(180)
@@ -52,7 +56,14 @@ async def _chaos(cluster: Cluster, seconds: float) -> None:
         roles,
         size=SIZE,
         max_clients=MAX_CLIENTS,
-        limits=Limits(max_clients_per_user=PER_USER),
+        max_backend_connections=CONNECTIONS,
+        limits=Limits(
+            max_clients_per_user=PER_USER,
+            max_concurrent=RUNNING,
+            max_concurrent_per_backend=RUNNING_PER_BACKEND,
+            queue_size=QUEUE,
+        ),
+        timeouts=Timeouts(query=1.0, transaction=3.0, idle_in_transaction=1.0, client_idle=2.0),
     ) as proxy:
         await proxy.until_primary(cluster.primary.name)
         # What is known of a database is watched from its first client on, by one task.
@@ -91,7 +102,12 @@ def _held(proxy: InProcess) -> dict[str, int]:
     parts = proxy.proxy
     pools = parts.cluster.pools()
     caps = parts.listener.caps
+    context = parts.cluster.context
+    assert context.limiter is not None
     return {
+        "seats": int(context.limiter.total.used),
+        "seats by backend": sum(int(one.running.used) for one in parts.cluster.backends.values()),
+        "queue": int(context.queue.limit.used),
         "clients": len(parts.listener.clients),
         "counted": int(caps.total.used),
         "databases": caps.databases.entries,
@@ -133,8 +149,15 @@ class _Sampler:
             self._look("counted", int(caps.total.used), MAX_CLIENTS)
             for user in ("postgres", "chaos"):
                 self._look(f"clients of {user}", caps.users.count(user), PER_USER)
-            for pool in self._proxy.proxy.cluster.pools():
+            cluster = self._proxy.proxy.cluster
+            for pool in cluster.pools():
                 self._look(f"pool of {pool.user}", int(pool.ledger.total), SIZE)
+            assert cluster.context.limiter is not None
+            self._look("running", int(cluster.context.limiter.total.used), RUNNING)
+            for backend in cluster.backends.values():
+                self._look("running on one", int(backend.running.used), RUNNING_PER_BACKEND)
+                connections = int(backend.budget.connections.limit.used)
+                self._look("connections to one", connections, CONNECTIONS)
             await asyncio.sleep(0.005)
 
     def _look(self, what: str, count: int, cap: int) -> None:

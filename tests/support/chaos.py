@@ -80,7 +80,7 @@ async def stall(client: Wire, generator: random.Random) -> None:
 
 async def sleep_and_leave(client: Wire, generator: random.Random) -> None:
     role = generator.choice(["/* pgproxy: primary */ ", ""])
-    await client.send(wire.query(f"{role}SELECT pg_sleep(30)"))
+    await client.send(wire.query(f"{role}SELECT pg_sleep(5)"))
     await asyncio.sleep(generator.random() * 0.2)
 
 

@@ -13,7 +13,17 @@ from dataclasses import replace
 from typing import Final
 
 from pgproxy.app import Proxy, Ready
-from pgproxy.config import Auth, Config, Health, Http, Limits, Listen, Replication, Routing
+from pgproxy.config import (
+    Auth,
+    Config,
+    Health,
+    Http,
+    Limits,
+    Listen,
+    Replication,
+    Routing,
+    Timeouts,
+)
 from pgproxy.config import Pool as PoolConfig
 from pgproxy.embedded import Server
 from pgproxy.topology.model import Backend, Node, Topology
@@ -87,6 +97,8 @@ async def serving(
     routing: Routing | None = None,
     max_clients: int = 1000,
     limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+    max_backend_connections: int = 0,
 ) -> AsyncIterator[InProcess]:
     """A proxy before pods with those role labels."""
     config = Config(
@@ -94,10 +106,11 @@ async def serving(
         http=Http(host=HOST, port=0),
         auth=Auth(method="trust", users_file=None),
         health=Health(interval=0.2, failover_wait=failover_wait, switchover_grace=switchover_grace),
-        pool=PoolConfig(size=size),
+        pool=PoolConfig(size=size, max_backend_connections=max_backend_connections),
         replication=Replication(allow=replication),
         routing=routing or Routing(),
         limits=limits or Limits(),
+        timeouts=timeouts or Timeouts(),
     )
     proxy = Proxy(config, None)
     ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
