@@ -45,7 +45,7 @@ async def test_clients_wait_in_the_kernels_queue_while_there_are_no_descriptors(
         await asyncio.sleep(2)
         used = proxy.cpu_seconds() - before
         print(f"idle without descriptors: {used / 2:.1%} of a processor")  # noqa: T201
-        assert descriptors(proxy) <= 160 - 40 + 1
+        assert descriptors(proxy) < 160 - 30  # servers and catalogues may take some of the reserve
         assert len(proxy.events("accepting_paused")) < 30
         let_in = {one for one in waiting if one.done()}
         assert 50 < len(let_in) < CLIENTS

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgproxy.errors import PgError
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
 from pgproxy.routing.structures import Structures
-from pgproxy.servers.ledger import Waiter
 from tests.playbooks.stage import (
     BEGUN,
     IDLE,
@@ -159,25 +157,16 @@ def test_the_wait_for_a_seat_that_is_refused_is_no_part_of_the_statement_before(
     stage.close()
 
 
-class Patient(Waiter):
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[str] = []
-
-    def tell(self, notice: PgError) -> None:
-        self.told.append(notice.message)
-
-
 def test_who_waits_long_is_told_although_one_who_is_urgent_has_come(stage: Stage) -> None:
     for _ in range(3):
         stage.client() >> INSERT
     pool = stage["p"].pool
     profile = stage.clients[0].relay.profile
-    patient, urgent = Patient(), Patient()
-    assert pool.acquire(profile, patient) is None
-    urgent.is_urgent = True
-    assert pool.acquire(profile, urgent) is None
-    pool.tell_waiters(patient.waiting_since, patient.waiting_since + 1.0)
-    assert (len(patient.told), urgent.told) == (1, [])
-    pool.cancel_wait(patient)
-    pool.cancel_wait(urgent)
+    patient, urgent = stage.client(), stage.client()
+    patient >> INSERT
+    urgent.relay.is_urgent = True
+    assert pool.acquire(profile, urgent.relay) is None
+    since = patient.relay.waiting_since
+    pool.tell_waiters(since, since + 1.0)
+    assert (letters(patient.take()), urgent.take()) == ("N", b"")
+    pool.cancel_wait(urgent.relay)
