@@ -5,6 +5,7 @@ a few hundred at a time and go straight to the sink, so that the event loop neve
 nothing is in memory twice.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -111,15 +112,29 @@ class Session:
 
         `proceed` is called now and then, and may raise to give up.
         """
-        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            state = await self._connection.fetchrow(questions.STATE)
-            if state["in_recovery"]:
-                raise NotPrimaryError
-            fingerprint = f"{state['fingerprint']} {self._server_path}"
-            if fingerprint == known:
-                return None
-            reader = _Reader(self._connection, sink, proceed)
-            await reader.read(self._server_path)
+        transaction = self._connection.transaction(isolation="repeatable_read", readonly=True)
+        await transaction.start()
+        try:
+            reading = await self._read(sink, known, proceed)
+        except asyncio.CancelledError:
+            self.drop()  # a server that has fallen silent would not answer ROLLBACK either
+            raise
+        except BaseException:
+            if not self._connection.is_closed():
+                await transaction.rollback()
+            raise
+        await transaction.rollback()
+        return reading
+
+    async def _read(self, sink: Sink, known: str, proceed: Callable[[], None]) -> Reading | None:
+        state = await self._connection.fetchrow(questions.STATE)
+        if state["in_recovery"]:
+            raise NotPrimaryError
+        fingerprint = f"{state['fingerprint']} {self._server_path}"
+        if fingerprint == known:
+            return None
+        reader = _Reader(self._connection, sink, proceed)
+        await reader.read(self._server_path)
         return Reading(fingerprint, reader.functions, reader.objects, reader.is_whole)
 
 
@@ -201,8 +216,10 @@ class _Reader:
         await within.start()
         try:
             rows = await self._connection.fetch(question, oids)
-        finally:
+        except asyncpg.PostgresError:
             await within.rollback()
+            raise
+        await within.rollback()
         self._proceed()
         self._told(kind, rows)
 

@@ -19,6 +19,7 @@ from pgproxy.servers.catalogue_reader import CHUNK
 from pgproxy.servers.catalogues import FAILED, LOADED, OVERTAKEN, UNCHANGED, Catalogues, load_once
 from pgproxy.topology.model import Node, Role
 from tests.support.catalogue import HEALTH, session_of
+from tests.support.fault import FaultProxy
 
 pytestmark = pytest.mark.once
 
@@ -464,3 +465,17 @@ async def test_fifty_thousand_functions_hold_nobody_up(
             f" the longest {max(gaps) * 1000:.1f} ms; unchanged {again * 1000:.0f} ms;"
             f" {memory / MANY:.0f} bytes for each"
         )
+
+
+async def test_a_reading_can_be_ended_though_the_server_has_fallen_silent(cluster: Cluster) -> None:
+    """In the middle of its transaction: ROLLBACK would not be answered either."""
+    async with FaultProxy(cluster.primary) as network, session_of(network, "postgres") as session:
+        behind_begin = network.forwarded["to_server"] + 200
+        reading = asyncio.get_running_loop().create_task(session.read(Catalogue()))
+        await network.wait_forwarded(behind_begin, "to_server")
+        network.stall("to_client")
+        await asyncio.sleep(0.1)
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.wait({reading}, timeout=10)
+        assert reading.cancelled()

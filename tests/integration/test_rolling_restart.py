@@ -93,6 +93,12 @@ class Asyncpg:
             if not answered and "due to administrator command" in str(error):
                 return False
             self._book.failed.append(repr(error))
+        except asyncpg.InternalClientError as error:
+            # Between the farewell, which asyncpg reads at once, and the end of the connection it
+            # refuses by itself to send anything.
+            if not answered and "another operation (2) is in progress" in str(error):
+                return False
+            self._book.failed.append(repr(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, it should not be
             self._book.failed.append(repr(error))
         else:
