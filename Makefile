@@ -13,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Tests wait more than they compute. Each worker has servers of its own; a file stays with one.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=4
 CHECKED := pgproxy tests benchmarks setup.py
 SOURCES := $(shell find pgproxy -name '*.py')
 
@@ -32,6 +32,7 @@ test: build ## the test suite, compiled and interpreted; needs nothing but PyPI
 	    echo "== tests, compiled =="; \
 	    PGPROXY_EXPECT=compiled $(PYTEST) $(ARGS); \
 	    again=(-m "not extra and not once"); \
+	    export HYPOTHESIS_PROFILE="$${HYPOTHESIS_PROFILE:-brief}"; \
 	else \
 	    echo "== tests, ONLY interpreted: pgproxy is $$mode =="; \
 	    if [ "$${CI:-}" = true ]; then echo "CI must test the compiled hot path too" >&2; exit 1; fi; \

@@ -1,6 +1,6 @@
 """Fixtures of every test: real PostgreSQL servers, proxies in front, no process left behind.
 
-HYPOTHESIS_PROFILE=deep tries ten times as many examples as the default, fast.
+HYPOTHESIS_PROFILE=deep tries ten times as many examples as the default, fast; brief a third.
 PGPROXY_PG_BIN names the PostgreSQL to test with (default: the wheel's version 18).
 """
 
@@ -30,7 +30,10 @@ pytest.register_assert_rewrite(
 # In the environment of every process that a test starts, and so in that of what those start.
 _MARK: Final = "PROCESS_OF_TEST_SESSION"
 
-for _profile, _examples in (("fast", 100), ("deep", 1000)):
+# Folders whose tests take longer than others'.
+_LONG: Final = frozenset({"differential", "extra", "integration"})
+
+for _profile, _examples in (("brief", 33), ("fast", 100), ("deep", 1000)):
     hypothesis.settings.register_profile(
         _profile,
         max_examples=_examples,
@@ -44,6 +47,12 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
     # `kill -USR1` shows where a run that seems to hang is.
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: _LONG.isdisjoint(item.path.parts))
 
 
 @pytest.fixture(scope="session", autouse=True)

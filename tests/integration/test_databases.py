@@ -6,6 +6,8 @@ from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import SYNC, Wire, bind, errors, execute, parse, query
 
+pytestmark = pytest.mark.once
+
 REFUSED = "55006"
 
 

@@ -15,7 +15,7 @@ from tests.support.proxy import ProxyProcess
 from tests.support.watch import eventually, status
 from tests.support.wire import Address, Frame, Wire
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(90)]
 
 StartProxy = Callable[..., ProxyProcess]
 

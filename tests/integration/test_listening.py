@@ -30,6 +30,8 @@ from tests.support.wire import (
     rows,
 )
 
+pytestmark = pytest.mark.once
+
 Note = tuple[int, str, str]  # process id, channel, payload
 
 LISTENERS: Final = 2000

@@ -20,7 +20,7 @@ from tests.support.proxy import ProxyProcess
 from tests.support.watch import eventually, status
 from tests.support.wire import Address, Wire
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
 
 StartProxy = Callable[..., ProxyProcess]
 

@@ -26,6 +26,8 @@ from tests.support.wire import (
     rows,
 )
 
+pytestmark = pytest.mark.once
+
 CLIENTS: Final = 2000
 SIZE: Final = 20
 AT_ONCE: Final = 200  # connections being made: no more than a listen queue holds anywhere

@@ -27,6 +27,8 @@ from tests.support.wire import (
     query,
 )
 
+pytestmark = pytest.mark.once
+
 DATABASE: Final = "names"
 SCHEMA: Final = """
     CREATE TABLE items (n int PRIMARY KEY, name text);

@@ -9,6 +9,8 @@ from tests.support.neighbours import Neighbour, NeighbourError, Neighbours
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import Wire, query
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def role(cluster: Cluster) -> Iterator[str]:

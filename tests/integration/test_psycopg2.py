@@ -20,6 +20,8 @@ from pgproxy.embedded import Cluster
 from tests.support.proxy import ProxyProcess
 from tests.support.sleeping import WhenAsleep
 
+pytestmark = pytest.mark.once
+
 Connection = Any  # psycopg2 has no types
 Job = Callable[[Connection], object]
 

@@ -28,7 +28,7 @@ from tests.support.sleeping import wait_asleep
 from tests.support.watch import eventually
 from tests.support.wire import Address, Wire
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
 
 StartProxy = Callable[..., ProxyProcess]
 

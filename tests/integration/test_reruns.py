@@ -12,7 +12,7 @@ import pytest
 from pgproxy.embedded import Cluster, Server
 from tests.support.inprocess import InProcess, serving
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(90)]
 
 CLIENTS: Final = 12
 AT_REST: Final = (

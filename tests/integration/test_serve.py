@@ -24,7 +24,7 @@ from tests.support.proxy import HOST, ProxyProcess, config_for
 from tests.support.watch import bystander, eventually, status
 from tests.support.wire import Wire
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
 
 StartProxy = Callable[..., ProxyProcess]
 
