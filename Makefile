@@ -13,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Tests wait more than they compute. Each worker has servers of its own; a file stays with one.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=4
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=4
 CHECKED := pgproxy tests benchmarks setup.py
 SOURCES := $(shell find pgproxy -name '*.py')
 
