@@ -32,7 +32,6 @@ test: build ## the test suite, compiled and interpreted; needs nothing but PyPI
 	    echo "== tests, compiled =="; \
 	    PGPROXY_EXPECT=compiled $(PYTEST) $(ARGS); \
 	    again=(-m "not extra and not once"); \
-	    export HYPOTHESIS_PROFILE="$${HYPOTHESIS_PROFILE:-brief}"; \
 	else \
 	    echo "== tests, ONLY interpreted: pgproxy is $$mode =="; \
 	    if [ "$${CI:-}" = true ]; then echo "CI must test the compiled hot path too" >&2; exit 1; fi; \

@@ -1,6 +1,6 @@
 """Fixtures of every test: real PostgreSQL servers, proxies in front, no process left behind.
 
-HYPOTHESIS_PROFILE=deep tries ten times as many examples as the default, fast; brief a third.
+HYPOTHESIS_PROFILE=deep tries ten times as many examples as the default, fast.
 PGPROXY_PG_BIN names the PostgreSQL to test with (default: the wheel's version 18).
 """
 
@@ -33,7 +33,7 @@ _MARK: Final = "PROCESS_OF_TEST_SESSION"
 # Folders whose tests take longer than others'.
 _LONG: Final = frozenset({"differential", "extra", "integration"})
 
-for _profile, _examples in (("brief", 33), ("fast", 100), ("deep", 1000)):
+for _profile, _examples in (("fast", 100), ("deep", 1000)):
     hypothesis.settings.register_profile(
         _profile,
         max_examples=_examples,

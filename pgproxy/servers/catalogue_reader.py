@@ -115,16 +115,13 @@ class Session:
         transaction = self._connection.transaction(isolation="repeatable_read", readonly=True)
         await transaction.start()
         try:
-            reading = await self._read(sink, known, proceed)
+            return await self._read(sink, known, proceed)
         except asyncio.CancelledError:
             self.drop()  # a server that has fallen silent would not answer ROLLBACK either
             raise
-        except BaseException:
+        finally:
             if not self._connection.is_closed():
                 await transaction.rollback()
-            raise
-        await transaction.rollback()
-        return reading
 
     async def _read(self, sink: Sink, known: str, proceed: Callable[[], None]) -> Reading | None:
         state = await self._connection.fetchrow(questions.STATE)

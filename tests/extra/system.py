@@ -1,16 +1,15 @@
 """What the system has to give: its PostgreSQL, and other programs, or the test fails."""
 
-import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from pgproxy.embedded import EmbeddedError, Installation, find_installation
+from tests.support.cache import locked, run
 
 DEBIAN: Final = Path("/usr/lib/postgresql")
 
@@ -54,27 +53,14 @@ def prepared(language: str, *commands: list[str], also: Path | None = None) -> P
     for path in files:
         digest.update(f"{path.relative_to(source)} {path.stat().st_size} ".encode())
         digest.update(path.read_bytes())
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgproxy-tests"
-    caches.mkdir(parents=True, exist_ok=True)
-    ready = caches / f"{language}-{digest.hexdigest()[:16]}"
-    with (caches / f"{language}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(language) as caches:
+        ready = caches / f"{language}-{digest.hexdigest()[:16]}"
         if not ready.exists():
             for old in caches.glob(f"{language}-*"):
                 shutil.rmtree(old)
             making = caches / f"{language}-making"
             shutil.copytree(source, making)
             for command in commands:
-                done = subprocess.run(
-                    command,
-                    check=False,
-                    cwd=making,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    timeout=500,
-                )
-                assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-5000:]}"
+                run(command, cwd=making, timeout=500)
             making.rename(ready)
     return ready

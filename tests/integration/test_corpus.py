@@ -25,7 +25,7 @@ from tests.support.corpus_rules import is_varying, stays_for
 from tests.support.proxy import ProxyProcess
 from tests.support.trials import Answer, Trial, path_of
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(180)]
 
 # What must hold of the statements that a standby answers as the primary does.
 SHARE_OF_REPLICAS: Final = 0.95

@@ -27,6 +27,8 @@ from tests.support.wire import (
     rows,
 )
 
+pytestmark = pytest.mark.once
+
 StartProxy = Callable[..., ProxyProcess]
 
 SYNC: Final = message(b"S")

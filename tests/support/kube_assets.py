@@ -10,7 +10,6 @@ new enough for Kubernetes.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -22,6 +21,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from tests.support.cache import caches, locked
 
 SOURCE: Final = Path(__file__).parents[1] / "extra" / "kubernetes"
 PROGRAMS: Final = ("kube-apiserver", "etcd")
@@ -53,15 +54,12 @@ def build_assets() -> Path:
     ready = _cached()
     if _named() is not None or ready.exists():
         return find_assets()
-    caches = ready.parent
-    caches.mkdir(parents=True, exist_ok=True)
-    with (caches / "kubernetes.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked("kubernetes") as folder:
         if ready.exists():  # by another who had the lock
             return ready
-        with _temporary(caches) as making:
+        with _temporary(folder) as making:
             _build(making)
-            for old in caches.glob("kubernetes-*"):
+            for old in folder.glob("kubernetes-*"):
                 if old != making:
                     shutil.rmtree(old)
             (making / "bin").rename(ready)
@@ -78,9 +76,8 @@ def _cached() -> Path:
     for path in sorted(path for path in SOURCE.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(SOURCE)} {path.stat().st_size} ".encode())
         digest.update(path.read_bytes())
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgproxy-tests"
     version = _required("k8s.io/kubernetes v")
-    return caches / f"kubernetes-{version}-{digest.hexdigest()[:8]}"
+    return caches() / f"kubernetes-{version}-{digest.hexdigest()[:8]}"
 
 
 def _required(what: str) -> str:

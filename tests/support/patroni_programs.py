@@ -1,13 +1,13 @@
 """Patroni itself, from PyPI by version and hash: installed once, in a cache outside the tree."""
 
-import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+
+from tests.support.cache import CommandError, locked, run
 
 REQUIREMENTS: Final = Path(__file__).parents[2] / "requirements" / "patroni.txt"
 
@@ -22,28 +22,18 @@ def installed_packages() -> Path:
     Raises `PatroniError` with pip's words if they cannot be had.
     """
     wanted = REQUIREMENTS.read_bytes() + sys.implementation.cache_tag.encode()
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgproxy-tests"
-    caches.mkdir(parents=True, exist_ok=True)
-    ready = caches / f"patroni-{hashlib.sha256(wanted).hexdigest()[:16]}"
-    with (caches / "patroni.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked("patroni") as caches:
+        ready = caches / f"patroni-{hashlib.sha256(wanted).hexdigest()[:16]}"
         if ready.exists():
             return ready
         for old in caches.glob("patroni-*"):
             shutil.rmtree(old)
         making = caches / "patroni-making"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        done = subprocess.run(
-            [*pip, "--require-hashes", "--target", making, "--requirement", REQUIREMENTS],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-        if done.returncode != 0:
-            raise PatroniError(f"pip could not install Patroni:\n{done.stdout[-5000:]}")
+        try:
+            run([*pip, "--require-hashes", "--target", making, "--requirement", REQUIREMENTS])
+        except CommandError as error:
+            raise PatroniError(f"pip could not install Patroni: {error}") from error
         making.rename(ready)
     return ready
 

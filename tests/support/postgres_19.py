@@ -7,16 +7,15 @@ packages' own loader and libraries, so that no version of the machine's matters.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from pgproxy.embedded import Installation, find_installation
+from tests.support.cache import CommandError, locked, run
 
 VERSION: Final = 19
 MIRROR: Final = "http://deb.debian.org/debian"
@@ -58,11 +57,8 @@ def _bin(tree: Path) -> Path:
 
 
 def _installed() -> Path:
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgproxy-tests"
-    caches.mkdir(parents=True, exist_ok=True)
-    ready = caches / f"postgres-{VERSION}"
-    with (caches / f"postgres-{VERSION}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(f"postgres-{VERSION}") as caches:
+        ready = caches / f"postgres-{VERSION}"
         if not ready.exists():
             with tempfile.TemporaryDirectory(prefix=f"{ready.name}-making-", dir=caches) as name:
                 making = Path(name)
@@ -130,17 +126,10 @@ def _make_starters(tree: Path) -> None:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    if done.returncode != 0:
-        raise _missing(f"{' '.join(command)}:\n{done.stdout[-3000:]}")
+    try:
+        run(command)
+    except CommandError as error:
+        raise _missing(str(error)) from error
 
 
 def _missing(why: str) -> MissingPostgresError:

@@ -8,10 +8,8 @@ what we need (requirements/sqlalchemy.txt). Only those of its tests run that con
 (`--backend-only`), but for its measurements of memory, which take longer than all the others.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from tests.support.cache import CommandError, locked, run
 from tests.support.processes import Leash
 from tests.support.serving import without_libpq_settings
 from tests.support.wire import Address
@@ -100,11 +99,8 @@ class Suite:
     def installed(cls) -> Self:
         """The suite in the cache, put there if it is not. Raises `SuiteError` with pip's words."""
         wanted = REQUIREMENTS.read_bytes() + f"{sys.executable} {sys.version}".encode()
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgproxy-tests"
-        caches.mkdir(parents=True, exist_ok=True)
-        ready = caches / f"sqlalchemy-{hashlib.sha256(wanted).hexdigest()[:16]}"
-        with (caches / "sqlalchemy.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked("sqlalchemy") as caches:
+            ready = caches / f"sqlalchemy-{hashlib.sha256(wanted).hexdigest()[:16]}"
             if not (ready / "complete").exists():
                 # An environment cannot be moved, so it is made where it stays.
                 for old in caches.glob("sqlalchemy-*"):
@@ -194,14 +190,7 @@ def _install(target: Path) -> None:
 
 
 def _call(*command: str | Path) -> None:
-    done = subprocess.run(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    if done.returncode != 0:
-        raise SuiteError(f"{' '.join(map(str, command))} failed:\n{done.stdout[-5000:]}")
+    try:
+        run(command)
+    except CommandError as error:
+        raise SuiteError(str(error)) from error
