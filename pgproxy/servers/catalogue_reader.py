@@ -117,11 +117,13 @@ class Session:
         try:
             return await self._read(sink, known, proceed)
         except asyncio.CancelledError:
-            self.drop()  # a server that has fallen silent would not answer ROLLBACK either
+            self.drop()  # a server that has fallen silent would not answer COMMIT either
             raise
         finally:
+            # Not ROLLBACK: what a query logs by pruning pages is then not flushed before somebody
+            # commits, and replicas of a quiet primary lack it (RecordTransactionAbort, xact.c).
             if not self._connection.is_closed():
-                await transaction.rollback()
+                await transaction.commit()
 
     async def _read(self, sink: Sink, known: str, proceed: Callable[[], None]) -> Reading | None:
         state = await self._connection.fetchrow(questions.STATE)

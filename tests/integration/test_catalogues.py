@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -468,7 +469,7 @@ async def test_fifty_thousand_functions_hold_nobody_up(
 
 
 async def test_a_reading_can_be_ended_though_the_server_has_fallen_silent(cluster: Cluster) -> None:
-    """In the middle of its transaction: ROLLBACK would not be answered either."""
+    """In the middle of its transaction: COMMIT would not be answered either."""
     async with FaultProxy(cluster.primary) as network, session_of(network, "postgres") as session:
         behind_begin = network.forwarded["to_server"] + 200
         reading = asyncio.get_running_loop().create_task(session.read(Catalogue()))
@@ -479,3 +480,18 @@ async def test_a_reading_can_be_ended_though_the_server_has_fallen_silent(cluste
         reading.cancel()
         await asyncio.wait({reading}, timeout=10)
         assert reading.cancelled()
+
+
+async def test_what_a_reading_prunes_is_flushed(cluster: Cluster, fresh_database: str) -> None:
+    """Or the replicas of a quiet primary seem late until somebody commits (15 s at most)."""
+    server = cluster.primary
+    for number in range(20):
+        create(server, fresh_database, f"f{number}")
+    server.psql("CHECKPOINT", fresh_database)
+    async with session_of(server, fresh_database) as session:
+        assert await session.read(Catalogue()) is not None
+        deadline = time.monotonic() + 8
+        unflushed = "SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn()"
+        while server.psql(f"BEGIN; {unflushed}; ROLLBACK") != "0":
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
