@@ -33,8 +33,8 @@ from pgproxy.relay.board import board_size
 from pgproxy.relay.context import RelayContext
 from pgproxy.relay.deadlines import KINDS, TimeLimitTable
 from pgproxy.routing.catalogue import Catalogue
-from pgproxy.routing.decision import REASONS
 from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.reasons import REASONS
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
 from pgproxy.routing.rules import rule_set

@@ -48,7 +48,7 @@ from pgproxy.protocol.settings import (
 )
 from pgproxy.protocol.states import BIND, EXECUTE, QUERY
 from pgproxy.routing.batch import AT_READY, BatchReader
-from pgproxy.routing.decision import NEVER_UNDONE, Pin
+from pgproxy.routing.pins import NEVER_UNDONE, Pin
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.ledger import Profile
 

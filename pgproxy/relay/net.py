@@ -27,8 +27,9 @@ from pgproxy.protocol.prepared import Statement
 from pgproxy.protocol.states import BIND, LEASED, PARSE
 from pgproxy.relay.healing import CHANGED
 from pgproxy.routing.batch import MAKE
-from pgproxy.routing.decision import CODES, PRIMARY, REPLICA, Reason
+from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.routing.journal import ATTEMPTS, Sent
+from pgproxy.routing.reasons import CODES, Reason
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.connection import ServerConnection
 

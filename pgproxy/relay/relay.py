@@ -93,22 +93,20 @@ from pgproxy.routing.batch import (
     BatchReader,
 )
 from pgproxy.routing.decision import (
-    CODES,
     DEALLOCATE,
     DOUBTS,
     LISTEN,
-    NEVER_UNDONE,
     NO_HINT,
     PLAIN,
     PRIMARY,
     REPLICA,
     UNLISTEN,
     Decision,
-    Pin,
-    Reason,
 )
 from pgproxy.routing.front import Front
 from pgproxy.routing.journal import CUT_OFF, UNKNOWN, Journal, Sent
+from pgproxy.routing.pins import NEVER_UNDONE, Pin
+from pgproxy.routing.reasons import CODES, Reason
 from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.rules import Rules
 from pgproxy.servers.connection import Owner, ServerConnection

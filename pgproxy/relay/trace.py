@@ -11,8 +11,9 @@ from pgproxy.errors import SUCCESS, PgError
 from pgproxy.frames import write
 from pgproxy.protocol.inflight import Owed
 from pgproxy.protocol.states import CLOSE
-from pgproxy.routing.decision import REASONS, SENTENCES, Pin
 from pgproxy.routing.front import LastRoute
+from pgproxy.routing.pins import Pin
+from pgproxy.routing.reasons import REASONS, SENTENCES
 
 if TYPE_CHECKING:
     from pgproxy.relay.relay import Relay

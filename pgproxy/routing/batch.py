@@ -88,13 +88,12 @@ from pgproxy.routing.decision import (
     SHOW_TRACE,
     UNLISTEN,
     Decision,
-    Pin,
-    Reason,
-    lasting_pin,
     pin_among_others,
 )
 from pgproxy.routing.lexer import first_word
 from pgproxy.routing.naming import decided, decisions_of
+from pgproxy.routing.pins import Pin, lasting_pin
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import Router
 from pgproxy.telemetry.counters import Traffic
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, final
 
 from pgproxy.routing.catalogue import VOLATILE, Catalogue, takes
-from pgproxy.routing.decision import Reason
 from pgproxy.routing.functions import (
     SEQUENCE_COLUMNS,
     function_reason,
@@ -18,6 +17,7 @@ from pgproxy.routing.functions import (
     is_view_of_the_primary,
 )
 from pgproxy.routing.lookup import NOT_SHOWN, FunctionLists, Verdict
+from pgproxy.routing.reasons import Reason
 
 # Characters of one body, and of all that are followed from one.
 LONGEST_BODY: Final = 65_536

@@ -27,16 +27,15 @@ from pgproxy.routing.decision import (
     SET_ROUTE,
     UNLISTEN,
     Decision,
-    Pin,
-    Reason,
-    lasting_pin,
     pin_among_others,
 )
 from pgproxy.routing.hints import hint_of
 from pgproxy.routing.lexer import first_word, is_one_statement
 from pgproxy.routing.lookup import BUILT_IN, Lookup
 from pgproxy.routing.parsing import part_of, statements_of
+from pgproxy.routing.pins import Pin, lasting_pin
 from pgproxy.routing.reads import Tree
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.statements import decide_statement
 
 # Up to here a text is parsed: about 5 us per byte at worst, and every client waits meanwhile.

@@ -4,9 +4,11 @@ import re
 from typing import Final
 
 from pgproxy.protocol.settings import Effect
-from pgproxy.routing.decision import DOUBTS, PRIMARY, RENEWS, Decision, Pin, Reason
+from pgproxy.routing.decision import DOUBTS, PRIMARY, RENEWS, Decision
 from pgproxy.routing.lookup import Lookup
+from pgproxy.routing.pins import Pin
 from pgproxy.routing.reads import Findings, Tree, is_about_temporary
+from pgproxy.routing.reasons import Reason
 
 # DDL whose node is not named as the client says it. Of ALTER, CREATE and DROP alone the node says
 # the kind of object.

@@ -7,9 +7,10 @@ from pglast.parser import ParseError
 
 from pgproxy.protocol.session import ROUTE_NAMES
 from pgproxy.routing.classify import PARSE_LIMIT, classify
-from pgproxy.routing.decision import NO_HINT, NO_RULE, PRIMARY, REPLICA, SENTENCES, Decision
+from pgproxy.routing.decision import NO_HINT, NO_RULE, PRIMARY, REPLICA, Decision
 from pgproxy.routing.lookup import BUILT_IN, Lookup
 from pgproxy.routing.parsing import parse_with_places
+from pgproxy.routing.reasons import SENTENCES
 from pgproxy.routing.rules import Rule, Rules, apply, under_session_rule
 from pgproxy.routing.statements import decide_statement
 

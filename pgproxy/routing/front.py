@@ -22,13 +22,11 @@ from pgproxy.routing.batch import AT_READY, CHANNEL_KINDS, CUT, BatchReader
 from pgproxy.routing.decision import (
     BEGIN,
     CHAIN,
-    CODES,
     DEALLOCATE,
     END,
     LISTEN,
     PLAIN,
     PRIMARY,
-    REASONS,
     SET_MIN_LSN,
     SET_ROUTE,
     SET_TRACE,
@@ -40,8 +38,8 @@ from pgproxy.routing.decision import (
     SHOW_TRACE,
     UNLISTEN,
     Decision,
-    Reason,
 )
+from pgproxy.routing.reasons import CODES, REASONS, Reason
 from pgproxy.routing.shape import is_alone, is_certain
 
 READY: Final = {

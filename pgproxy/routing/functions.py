@@ -9,7 +9,8 @@ lists on real standbys.
 from typing import Final
 
 from pgproxy.routing.builtins import NON_VOLATILE, TYPES, VOLATILE
-from pgproxy.routing.decision import Pin, Reason
+from pgproxy.routing.pins import Pin
+from pgproxy.routing.reasons import Reason
 
 # Not volatile, but refused by a standby or true on the primary only. The tests find the members of
 # the first two lines by calling every non-volatile built-in on a primary and on a standby.

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from pgproxy.routing.builtins import OPERATORS
-from pgproxy.routing.decision import Pin, Reason
 from pgproxy.routing.functions import (
     function_reason,
     is_view_of_the_primary,
     type_reason,
 )
+from pgproxy.routing.pins import Pin
+from pgproxy.routing.reasons import Reason
 
 # What `routing.read_functions` may overrule: to write is not what keeps these from a replica.
 NOT_SHOWN: Final = frozenset({Reason.VOLATILE_FUNCTION, Reason.UNKNOWN_FUNCTION})

@@ -13,11 +13,12 @@ from pglast.parser import ParseError
 
 from pgproxy.routing.bodies import Bodies
 from pgproxy.routing.catalogue import VOLATILE, Catalogue, Relation, takes
-from pgproxy.routing.decision import Pin, Reason
 from pgproxy.routing.functions import type_reason
 from pgproxy.routing.lookup import OF_THE_TRANSACTION, FunctionLists, Lookup, Verdict
 from pgproxy.routing.parsing import parse
+from pgproxy.routing.pins import Pin
 from pgproxy.routing.reads import Findings
+from pgproxy.routing.reasons import Reason
 
 # Bytes of a definition that is followed; one that is longer is not shown to be a read.
 LONGEST_DEFINITION: Final = 65536

@@ -12,7 +12,6 @@ does (`exact`), the decision stands for that text alone.
 from typing import Any, Final, final
 
 from pgproxy.protocol.settings import Effect, is_custom, names_set, setting_name
-from pgproxy.routing.decision import Pin, Reason, lasting_pin
 from pgproxy.routing.functions import (
     OF_OWN_SEQUENCES,
     PINS,
@@ -28,6 +27,8 @@ from pgproxy.routing.functions import (
     type_reason,
 )
 from pgproxy.routing.lookup import BUILT_IN, Lookup, Verdict, is_of_postgresql
+from pgproxy.routing.pins import Pin, lasting_pin
+from pgproxy.routing.reasons import Reason
 
 # JSON, as json.loads makes it.
 Tree = Any

@@ -22,9 +22,10 @@ from typing import Final, final
 from mypy_extensions import i64
 
 from pgproxy.routing.classify import PARSE_LIMIT, classify, classify_beginning
-from pgproxy.routing.decision import SET_MIN_LSN, Decision, Reason
+from pgproxy.routing.decision import SET_MIN_LSN, Decision
 from pgproxy.routing.key import lexical_key
 from pgproxy.routing.lookup import BUILT_IN, Lookup
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.rules import Rules, apply
 from pgproxy.routing.structures import Structures
 

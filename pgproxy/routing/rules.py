@@ -14,15 +14,7 @@ from mypy_extensions import i64
 
 from pgproxy.protocol.named import Names, NameUse
 from pgproxy.protocol.session import AUTO, ROUTES, TO_PRIMARY, TO_REPLICA
-from pgproxy.routing.decision import (
-    EMPTY,
-    END,
-    NO_HINT,
-    NO_RULE,
-    PRIMARY,
-    REPLICA,
-    Decision,
-)
+from pgproxy.routing.decision import EMPTY, END, NO_HINT, NO_RULE, PRIMARY, REPLICA, Decision
 
 # What a rule may ask of a session; a pattern must fit the whole of it.
 NAMES: Final = ("database", "user", "application_name")

@@ -8,70 +8,25 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from pglast.keywords import COL_NAME_KEYWORDS, RESERVED_KEYWORDS, TYPE_FUNC_NAME_KEYWORDS
-
-from pgproxy.protocol.channels import (
-    COMMITS,
-    LISTEN_TO,
-    NOTIFIES,
-    RELEASE,
-    ROLLBACK_TO,
-    ROLLS_BACK,
-    SAVEPOINT,
-    UNLISTEN_ALL,
-    UNLISTEN_FROM,
-    Act,
-)
-from pgproxy.protocol.named import (
-    DEALLOCATES,
-    DEALLOCATES_ALL,
-    EXECUTES,
-    PREPARES,
-    Names,
-    NameUse,
-)
-from pgproxy.protocol.session import MIN_LSN, ROUTE, TRACE
-from pgproxy.protocol.settings import (
-    AUTHORITY,
-    LISTS,
-    RELATIVE,
-    Effect,
-    is_custom,
-    names_set,
-    setting_name,
-)
+from pgproxy.protocol.channels import LISTEN_TO, NOTIFIES, UNLISTEN_ALL, UNLISTEN_FROM, Act
+from pgproxy.protocol.named import DEALLOCATES, DEALLOCATES_ALL, EXECUTES, PREPARES, Names, NameUse
+from pgproxy.protocol.settings import AUTHORITY, Effect
 from pgproxy.routing.ddl import decide_ddl, is_ddl
 from pgproxy.routing.decision import (
-    BEGIN,
-    CHAIN,
     DEALLOCATE,
     DOUBTS,
-    END,
     LISTEN,
     NEVER,
-    OWN_TABLES,
     PLAIN,
     PRIMARY,
     REPLICA,
-    SET_MIN_LSN,
-    SET_ROUTE,
-    SET_TRACE,
-    SET_TRANSACTION,
     SHOW_CHANNELS,
-    SHOW_LAST_ROUTE,
-    SHOW_LSN,
-    SHOW_MIN_LSN,
-    SHOW_ROUTE,
-    SHOW_TABLE,
-    SHOW_TRACE,
     UNLISTEN,
     Decision,
-    Pin,
-    Reason,
-    lasting_pin,
 )
-from pgproxy.routing.functions import PINS, ROLE_SETTINGS, SERVER_SETTINGS
+from pgproxy.routing.functions import PINS
 from pgproxy.routing.lookup import BUILT_IN, Lookup
+from pgproxy.routing.pins import Pin, lasting_pin
 from pgproxy.routing.reads import (
     DATA_CHANGES,
     KNOWN_WRITES,
@@ -81,21 +36,9 @@ from pgproxy.routing.reads import (
     strings,
     unfit_relation,
 )
-
-LAST_ROUTE_SETTING: Final = "pgproxy.last_route"
-LSN_SETTING: Final = "pgproxy.lsn"
-# The proxy's own settings: what SET and SHOW of one are.
-SETS_OWN: Final = {
-    ROUTE: (SET_ROUTE, Reason.SET_ROUTE),
-    TRACE: (SET_TRACE, Reason.SHOW_ROUTE),
-    MIN_LSN: (SET_MIN_LSN, Reason.SHOW_ROUTE),
-}
-SHOWS_OWN: Final = {
-    ROUTE: SHOW_ROUTE,
-    TRACE: SHOW_TRACE,
-    MIN_LSN: SHOW_MIN_LSN,
-    LAST_ROUTE_SETTING: SHOW_LAST_ROUTE,
-}
+from pgproxy.routing.reasons import Reason
+from pgproxy.routing.setting import decide_set, decide_show
+from pgproxy.routing.transactions import decide_transaction, option_name
 
 # Most reads have this decision; decisions are never changed, so all share it.
 PLAIN_READ: Final = Decision(REPLICA, Reason.READ, movable=True)
@@ -136,14 +79,7 @@ _SESSION_WORDS: Final = re.compile(
 _DDL_WORDS: Final = re.compile(r"\b(create|alter|drop|execute)\b", re.IGNORECASE)
 
 NOTIFIED: Final[tuple[Act, ...]] = ((NOTIFIES, b""),)
-ENDS: Final = {"COMMIT": COMMITS, "ROLLBACK": ROLLS_BACK}
-SAVEPOINTS: Final = {"SAVEPOINT": SAVEPOINT, "RELEASE": RELEASE, "ROLLBACK_TO": ROLLBACK_TO}
 
-_UNQUOTED: Final = re.compile("[a-z_][a-z0-9_]*")
-_QUOTED_WORDS: Final = RESERVED_KEYWORDS | COL_NAME_KEYWORDS | TYPE_FUNC_NAME_KEYWORDS
-
-_ISOLATION: Final = "transaction_isolation"
-_SERIALIZABLE: Final = "serializable"
 _CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
 
 
@@ -321,7 +257,9 @@ def _doing(findings: Findings, reason: Reason, detail: str, *, known_write: bool
 
 def _explain(node: Tree, lookup: Lookup) -> Decision:
     query = node["query"]
-    if any(_is_on(option) for option in node.get("options", []) if _name(option) == "analyze"):
+    if any(
+        _is_on(option) for option in node.get("options", []) if option_name(option) == "analyze"
+    ):
         inner = decide_statement(query, lookup)
         if inner.target == PRIMARY:
             return inner
@@ -350,10 +288,6 @@ def _explain(node: Tree, lookup: Lookup) -> Decision:
     return Decision(REPLICA, Reason.EXPLAIN, movable=True)
 
 
-def _name(option: Tree) -> str:
-    return str(option["DefElem"].get("defname", ""))
-
-
 def _is_on(option: Tree) -> bool:
     """Whether an option that takes a Boolean is on, or might be: defGetBoolean() in PostgreSQL."""
     argument = option["DefElem"].get("arg")
@@ -374,212 +308,6 @@ def _copy(node: Tree, lookup: Lookup) -> Decision:
     if "query" in node:
         return _read(node["query"], Reason.COPY_OUT, lookup)
     return _read({"RangeVar": node["relation"]}, Reason.COPY_OUT, lookup)
-
-
-def _transaction(node: Tree) -> Decision:
-    kind = str(node["kind"]).removeprefix("TRANS_STMT_")
-    if kind in {"BEGIN", "START"}:
-        return _begin(kind, node.get("options", []))
-    if kind in {"COMMIT", "ROLLBACK"}:
-        chain = bool(node.get("chain"))
-        return Decision(
-            PRIMARY,
-            Reason.TRANSACTION_CONTROL,
-            kind=CHAIN if chain else END,
-            detail=f"{kind} AND CHAIN" if chain else kind,
-            tag=kind.encode(),
-            starts_transaction=chain,
-            ends_transaction=True,
-            may_unpin=kind == "ROLLBACK",
-            acts=((ENDS[kind], b""),),
-        )
-    words = kind.replace("_", " ")
-    if kind in {"PREPARE", "COMMIT_PREPARED", "ROLLBACK_PREPARED"}:
-        return Decision(
-            PRIMARY,
-            Reason.TWO_PHASE,
-            detail="PREPARE TRANSACTION" if kind == "PREPARE" else words,
-            known_write=True,
-            ends_transaction=kind == "PREPARE",
-            # PostgreSQL refuses to prepare a transaction that has listened.
-            acts=((ROLLS_BACK, b""),) if kind == "PREPARE" else (),
-        )
-    savepoint = SAVEPOINTS.get(kind)
-    acts: tuple[Act, ...] = ()
-    name = str(node.get("savepoint_name", ""))
-    if savepoint is not None:
-        acts = ((savepoint, name.encode()),)
-    return Decision(
-        PRIMARY,
-        Reason.TRANSACTION_CONTROL,
-        detail=words,
-        acts=acts,
-        may_unpin=words in {"ROLLBACK TO", "ROLLBACK PREPARED"},
-        # What bytes another name has depends on the encoding.
-        movable=savepoint is not None and name.isascii(),
-    )
-
-
-def _modes(options: Tree) -> tuple[bool, bool, str]:
-    """Of BEGIN or SET TRANSACTION: whether it says READ ONLY, whether a standby refuses it, and the
-    isolation level ("" if it says none)."""
-    read_only = False
-    refused = False
-    isolation = ""
-    for option in options:
-        if _name(option) == "transaction_read_only":
-            read_only = _mode(option) == "on"  # the last one holds, but
-            refused = refused or not read_only  # a standby refuses READ WRITE anywhere
-        elif _name(option) == _ISOLATION:
-            isolation = _mode(option)
-    return read_only, refused or isolation == _SERIALIZABLE, isolation
-
-
-def _mode(option: Tree) -> str:
-    """The value of an option, as SHOW tells that of the setting behind it."""
-    constant = option["DefElem"].get("arg", {}).get("A_Const", {})
-    if _name(option) == _ISOLATION:
-        return str(constant.get("sval", {}).get("sval", ""))
-    return "on" if constant.get("ival", {}).get("ival", 0) != 0 else "off"
-
-
-def _begin(kind: str, options: Tree) -> Decision:
-    read_only, refused, isolation = _modes(options)
-    target = PRIMARY
-    reason = Reason.TRANSACTION_CONTROL
-    if isolation == _SERIALIZABLE:
-        reason = Reason.SERIALIZABLE
-    elif read_only and not refused:
-        target = REPLICA
-        reason = Reason.BEGIN_READ_ONLY
-    return Decision(
-        target,
-        reason,
-        kind=BEGIN,
-        detail="BEGIN" if kind == "BEGIN" else "START TRANSACTION",
-        tag=b"BEGIN" if kind == "BEGIN" else b"START TRANSACTION",
-        read_only=read_only,
-        argument=isolation,
-        known_write=refused,  # no hint or route makes a standby accept it
-        starts_transaction=True,
-    )
-
-
-def _set(node: Tree) -> Decision:
-    kind = node["kind"]
-    name = str(node.get("name", ""))
-    local = bool(node.get("is_local"))
-    if name.lower() in SETS_OWN and kind != "VAR_SET_CURRENT":
-        values = [_constant(value) for value in node.get("args", [])]
-        argument = ", ".join(values).lower()
-        own, reason = SETS_OWN[name.lower()]
-        tag = b"RESET" if kind == "VAR_RESET" else b"SET"
-        return Decision(PRIMARY, reason, kind=own, tag=tag, argument=argument, local=local)
-    if kind == "VAR_SET_MULTI" and name == "TRANSACTION":
-        read_only, refused, isolation = _modes(node.get("args", []))
-        return Decision(
-            PRIMARY,
-            Reason.TRANSACTION_CONTROL,
-            kind=SET_TRANSACTION,
-            detail="SET TRANSACTION",
-            tag=b"SET",
-            read_only=read_only,
-            argument=isolation,
-            known_write=refused,
-        )
-    if kind == "VAR_SET_MULTI" and name != "SESSION CHARACTERISTICS":
-        return Decision(PRIMARY, Reason.TRANSACTION_CONTROL, detail=f"SET {name}")
-    resets = kind in {"VAR_RESET", "VAR_RESET_ALL", "VAR_SET_DEFAULT"}
-    verb = "RESET" if kind in {"VAR_RESET", "VAR_RESET_ALL"} else "SET LOCAL" if local else "SET"
-    return Decision(
-        PRIMARY,
-        Reason.SESSION_STATE,
-        pin=_pin_of(setting_name(name)),
-        detail=f"{verb} {name or 'ALL'}",
-        local=local,
-        effects=_effects(node, setting_name(name), local=local, resets=resets),
-        anywhere=True,
-    )
-
-
-def _pin_of(name: str) -> Pin | None:
-    if name == "seed":
-        return Pin.SETSEED
-    # What letters a name has that is not ASCII depends on the encoding.
-    return None if name.isascii() else Pin.SET
-
-
-def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effect, ...]:
-    """What a SET or RESET may leave behind when its transaction is over."""
-    if node["kind"] == "VAR_RESET_ALL":
-        return (Effect((), resets=True, all=True),)
-    if node["kind"] == "VAR_SET_MULTI":
-        options = node.get("args", [])
-        return tuple(
-            [Effect((f"default_{_name(option)}",), value=_mode(option)) for option in options]
-        )
-    names = names_set(name)
-    if not names or name == "seed" or (local and not is_custom(name)):
-        return ()
-    value = None
-    if len(names) == 1 and node["kind"] == "VAR_SET_VALUE":
-        if name == "search_path":
-            value = _identifiers(node.get("args", []))
-        elif name not in LISTS | RELATIVE:
-            value = _value(node.get("args", []))
-    return (Effect(names, resets=resets, local=local, value=value),)
-
-
-def _value(arguments: Tree) -> str | None:
-    """The value of a SET, where it is one constant whose letters every encoding has."""
-    constant = arguments[0].get("A_Const", {}) if len(arguments) == 1 else {}
-    if not {"sval", "ival", "fval"} & constant.keys():
-        return None
-    value = _constant(arguments[0])
-    return value if value.isascii() else None
-
-
-def _identifiers(arguments: Tree) -> str | None:
-    """The value of a list as SHOW tells it (quote_identifier), where no version of PostgreSQL would
-    quote another name of it."""
-    names = [_constant(argument) if "A_Const" in argument else "?" for argument in arguments]
-    if all(
-        (_UNQUOTED.fullmatch(name) and name not in _QUOTED_WORDS) or name in ("$user", "")
-        for name in names
-    ):
-        return ", ".join([name if name and name != "$user" else f'"{name}"' for name in names])
-    return None
-
-
-def _constant(value: Tree) -> str:
-    """The text of one value of SET. Numbers and names too are constants there."""
-    constant = value.get("A_Const", {})
-    if "sval" in constant:
-        return str(constant["sval"].get("sval", ""))
-    if "ival" in constant:
-        return str(constant["ival"].get("ival", 0))
-    return str(constant.get("fval", {}).get("fval", "?"))
-
-
-def _show(node: Tree) -> Decision:
-    name = str(node.get("name", "")).lower()
-    if name in SHOWS_OWN:
-        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=SHOWS_OWN[name], detail=name)
-    if name == LSN_SETTING:
-        return Decision(
-            PRIMARY,
-            Reason.PRIMARY_FUNCTION,
-            kind=SHOW_LSN,
-            detail=name,
-            known_write=True,  # no hint sends it to a replica
-            writes=0,
-        )
-    if name in OWN_TABLES:
-        kind = SHOW_TABLE + OWN_TABLES.index(name)
-        return Decision(PRIMARY, Reason.SHOW_ROUTE, kind=kind, detail=name)
-    if name in ROLE_SETTINGS:
-        return Decision(PRIMARY, Reason.SERVER_ROLE, detail=f"setting {name}")
-    return Decision(REPLICA, Reason.SHOW, movable=name not in SERVER_SETTINGS)
 
 
 def _declare(node: Tree, lookup: Lookup) -> Decision:
@@ -698,10 +426,10 @@ SPECIAL: Final[dict[str, Callable[[Tree], Decision]]] = {
     "DoStmt": _do,
     "ListenStmt": _listen,
     "NotifyStmt": _notify,
-    "TransactionStmt": _transaction,
+    "TransactionStmt": decide_transaction,
     "UnlistenStmt": _unlisten,
-    "VariableSetStmt": _set,
-    "VariableShowStmt": _show,
+    "VariableSetStmt": decide_set,
+    "VariableShowStmt": decide_show,
 }
 # Those in which names decide.
 LOOKING: Final[dict[str, Callable[[Tree, Lookup], Decision]]] = {

@@ -13,10 +13,11 @@ from typing import Final, final
 from pglast.parser import ParseError, scan
 
 from pgproxy.routing.classify import DATA_CHANGING_WORDS, READING_WORDS, SHORT
-from pgproxy.routing.decision import Decision, Reason
+from pgproxy.routing.decision import Decision
 from pgproxy.routing.key import COMMENT, LINE_COMMENT, NUMBER, STRING
 from pgproxy.routing.lexer import first_word, is_one_statement
 from pgproxy.routing.parsing import as_letters
+from pgproxy.routing.reasons import Reason
 from pgproxy.telemetry.counters import Structure
 
 # Characters of a text that are kept, to be shown.

@@ -22,7 +22,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from pgproxy.relay.deadlines import CLIENT_LOGIN
-from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA
+from pgproxy.routing.decision import PRIMARY, REPLICA
+from pgproxy.routing.reasons import REASONS
 from pgproxy.routing.router import Memory
 from pgproxy.routing.structures import Structures, shortened
 from pgproxy.servers.backend import Backend

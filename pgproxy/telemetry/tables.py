@@ -20,7 +20,8 @@ from pgproxy.clients.drain import state_of
 from pgproxy.frames.table import Value
 from pgproxy.protocol.states import GONE, WAITING
 from pgproxy.relay.relay import Relay
-from pgproxy.routing.decision import PRIMARY, REASONS, REPLICA, SENTENCES
+from pgproxy.routing.decision import PRIMARY, REPLICA
+from pgproxy.routing.reasons import REASONS, SENTENCES
 from pgproxy.routing.structures import Structures
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import ServerConnection

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import dict_row
 
 from pgproxy.embedded import Cluster
-from pgproxy.routing.decision import SENTENCES
+from pgproxy.routing.reasons import SENTENCES
 from tests.support.proxy import ProxyProcess, started_proxies
 
 pytestmark = pytest.mark.once  # nothing of the hot path that others do not test

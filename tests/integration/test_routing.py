@@ -10,7 +10,6 @@ import pytest
 from pgproxy.embedded import Cluster, find_installation
 from pgproxy.routing.builtins import NON_VOLATILE
 from pgproxy.routing.classify import classify
-from pgproxy.routing.decision import Reason
 from pgproxy.routing.functions import (
     INFORMATION_SCHEMA_FUNCTIONS,
     INFORMATION_SCHEMA_TYPES,
@@ -19,6 +18,7 @@ from pgproxy.routing.functions import (
     READS,
     VIEWS_OF_THE_PRIMARY,
 )
+from pgproxy.routing.reasons import Reason
 from tests.support.place import cluster_parent
 from tests.support.proxy import ProxyProcess
 from tests.support.wire import Wire, errors, query, replies, rows

@@ -25,8 +25,8 @@ from pgproxy.protocol.settings import NOTHING_SET, Origin, SettingsTable
 from pgproxy.relay.context import RelayContext
 from pgproxy.relay.deadlines import TimeLimitTable
 from pgproxy.relay.relay import Relay
-from pgproxy.routing.decision import REASONS
 from pgproxy.routing.lookup import FunctionLists
+from pgproxy.routing.reasons import REASONS
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import Routers
 from pgproxy.servers.backend import Backend

@@ -7,10 +7,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pgproxy.routing.catalogue import Catalogue
-from pgproxy.routing.decision import PRIMARY, REPLICA, Decision, Reason
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
 from pgproxy.routing.key import lexical_key
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.namespace import Namespace
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import Router
 from tests.properties.grammar import (
     HARMLESS,

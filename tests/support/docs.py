@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pgproxy.protocol import states
-from pgproxy.routing.decision import SENTENCES
+from pgproxy.routing.reasons import SENTENCES
 from pgproxy.telemetry.metrics import CATALOGUE
 from pgproxy.topology.presets import PRESETS
 from tests.support.sqlalchemy_suite import exemptions

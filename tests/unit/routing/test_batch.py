@@ -20,7 +20,9 @@ from pgproxy.routing.batch import (
     PAUSE,
     BatchReader,
 )
-from pgproxy.routing.decision import PLAIN, PRIMARY, REPLICA, SET_ROUTE, Pin, Reason
+from pgproxy.routing.decision import PLAIN, PRIMARY, REPLICA, SET_ROUTE
+from pgproxy.routing.pins import Pin
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import Router
 from tests.support.wire import (
     COPY_DONE,

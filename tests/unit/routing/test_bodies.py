@@ -5,9 +5,10 @@ import pytest
 from pgproxy.routing.bodies import LONGEST_BODY, LONGEST_WAY, words
 from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.classify import classify
-from pgproxy.routing.decision import PRIMARY, REPLICA, Decision, Reason
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.namespace import Namespace
+from pgproxy.routing.reasons import Reason
 
 PATH = ("public",)
 

@@ -19,11 +19,11 @@ from pgproxy.routing.decision import (
     REPLICA,
     SET_ROUTE,
     Decision,
-    Pin,
-    Reason,
 )
 from pgproxy.routing.functions import PINS
 from pgproxy.routing.parsing import parse, parse_with_places
+from pgproxy.routing.pins import Pin
+from pgproxy.routing.reasons import Reason
 from tests.unit.routing.corpus import Case, read_corpus
 
 CORPUS = read_corpus()

@@ -4,7 +4,7 @@ import pytest
 
 from pgproxy.routing.classify import classify
 from pgproxy.routing.ddl import is_ddl
-from pgproxy.routing.decision import Pin
+from pgproxy.routing.pins import Pin
 
 
 def test_statements_that_only_look_like_ddl_are_none() -> None:

@@ -2,16 +2,9 @@
 
 import re
 
-from pgproxy.routing.decision import (
-    CODES,
-    PRIMARY,
-    REASONS,
-    REPLICA,
-    SENTENCES,
-    Decision,
-    Pin,
-    Reason,
-)
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
+from pgproxy.routing.pins import Pin
+from pgproxy.routing.reasons import CODES, REASONS, SENTENCES, Reason
 
 
 def test_every_reason_has_one_sentence() -> None:

@@ -3,7 +3,6 @@
 import pytest
 
 from pgproxy.routing.builtins import NON_VOLATILE, OPERATORS, TYPES, VOLATILE
-from pgproxy.routing.decision import Reason
 from pgproxy.routing.functions import (
     NON_VOLATILE_ON_PRIMARY,
     PINS,
@@ -17,6 +16,7 @@ from pgproxy.routing.functions import (
     is_view_of_the_primary,
     type_reason,
 )
+from pgproxy.routing.reasons import Reason
 
 
 def test_a_function_is_volatile_or_not() -> None:

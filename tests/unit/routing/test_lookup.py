@@ -2,8 +2,8 @@
 
 import pytest
 
-from pgproxy.routing.decision import Reason
 from pgproxy.routing.lookup import BUILT_IN, FunctionLists, Lookup, Verdict, is_of_postgresql
+from pgproxy.routing.reasons import Reason
 
 
 def reason(verdict: Verdict | None) -> Reason | None:

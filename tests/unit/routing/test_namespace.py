@@ -4,9 +4,11 @@ import pytest
 
 from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.classify import classify
-from pgproxy.routing.decision import PRIMARY, REPLICA, Decision, Pin, Reason
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
 from pgproxy.routing.lookup import FunctionLists, Lookup
 from pgproxy.routing.namespace import Namespace
+from pgproxy.routing.pins import Pin
+from pgproxy.routing.reasons import Reason
 
 
 def filled() -> Catalogue:

@@ -1,7 +1,9 @@
 from pgproxy.protocol.prepared import Statement
 from pgproxy.routing.classify import classify
-from pgproxy.routing.decision import PRIMARY, REPLICA, Decision, Pin, Reason
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
 from pgproxy.routing.naming import decisions_of
+from pgproxy.routing.pins import Pin
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import Router
 
 

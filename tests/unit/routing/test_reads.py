@@ -2,9 +2,10 @@
 
 import pglast.ast
 
-from pgproxy.routing.decision import Pin, Reason
 from pgproxy.routing.parsing import parse
+from pgproxy.routing.pins import Pin
 from pgproxy.routing.reads import PLAIN_NODES, Findings, is_about_temporary, strings
+from pgproxy.routing.reasons import Reason
 
 
 def look(sql: str) -> Findings:

@@ -1,6 +1,7 @@
 """What the router remembers, under which key, and how much of it."""
 
-from pgproxy.routing.decision import PRIMARY, REPLICA, Decision, Reason
+from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import Memory, Router
 
 

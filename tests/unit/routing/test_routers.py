@@ -3,9 +3,10 @@
 import pytest
 
 from pgproxy.routing.catalogue import Catalogue
-from pgproxy.routing.decision import PRIMARY, REPLICA, Reason
+from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.routing.lookup import FunctionLists
 from pgproxy.routing.namespace import path_names
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import Memory
 from pgproxy.routing.routers import MAX_PATHS, Routers
 

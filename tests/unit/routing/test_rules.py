@@ -5,17 +5,9 @@ import pytest
 from pgproxy.protocol.named import PREPARES
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA
 from pgproxy.routing.classify import classify
-from pgproxy.routing.decision import (
-    END,
-    NO_HINT,
-    NO_RULE,
-    NOT_ASKED,
-    PRIMARY,
-    REPLICA,
-    Decision,
-    Reason,
-)
+from pgproxy.routing.decision import END, NO_HINT, NO_RULE, NOT_ASKED, PRIMARY, REPLICA, Decision
 from pgproxy.routing.explain import explain
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import MAX_RULED, Memory, Router
 from pgproxy.routing.rules import Rules, RuleSet, rule_set
 from tests.unit.routing.corpus import Case, read_corpus

@@ -21,8 +21,8 @@ from pgproxy.routing.decision import (
     SHOW_MIN_LSN,
     SHOW_ROUTE,
     Decision,
-    Pin,
 )
+from pgproxy.routing.pins import Pin
 from pgproxy.routing.reads import DATA_CHANGES
 from pgproxy.routing.statements import FIXED, LOCAL, LOOKING, PINNING, SPECIAL, decide_statement
 

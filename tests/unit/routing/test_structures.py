@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgproxy.routing.classify import SHORT
-from pgproxy.routing.decision import Decision, Reason
+from pgproxy.routing.decision import Decision
+from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import Memory, Router
 from pgproxy.routing.structures import MAX_TEXT, Structures, shortened
 from pgproxy.telemetry.counters import Structure
