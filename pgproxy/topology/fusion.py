@@ -19,8 +19,8 @@ from typing import Final
 from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff
 
 NOT_ASKED: Final = "not asked yet"
-LEAVING: Final = "its pod is terminating or not running"
-NOT_READY: Final = "its pod is not ready"
+LEAVING: Final = "its pod is terminating or not running, or discovery names it no more"
+NOT_READY: Final = "discovery says that it is not ready for reads"
 
 
 def fuse(
