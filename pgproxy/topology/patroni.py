@@ -38,6 +38,8 @@ from pgproxy.topology.source import Counts
 
 # Seconds from one round to the next while there is no primary.
 _SMALLEST_GAP: Final = 0.25
+# Seconds for which those are waited for who did not answer last time, once others have answered.
+_PATIENCE: Final = 0.25
 # Each round is early by so much of the interval at most, by chance: many proxies, one leader.
 _JITTER: Final = 0.1
 
@@ -160,13 +162,23 @@ class Patroni:
         return answers
 
     async def _ask(self, urls: Iterable[str], answers: list[Answer]) -> None:
-        """All of them at once; what is still to come when the matter is settled is not waited for."""
+        """All of them at once. What is still to come when the matter is settled is not waited for, and
+        no more than a moment for those who did not answer last time."""
         async with asyncio.TaskGroup() as group:
-            asking = {group.create_task(self._get(url)) for url in urls}
+            asking = {group.create_task(self._get(url)): url for url in urls}
             while asking:
-                done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-                answers += [answer for task in done if (answer := task.result()) is not None]
-                if is_settled(answers, self._topology()):
+                is_late = bool(answers) and self._troubles.keys() >= set(asking.values())
+                done, _ = await asyncio.wait(
+                    asking,
+                    timeout=_PATIENCE if is_late else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    del asking[task]
+                    answer = task.result()
+                    if answer is not None:
+                        answers.append(answer)
+                if not done or is_settled(answers, self._topology()):
                     for task in asking:
                         task.cancel()
                     return

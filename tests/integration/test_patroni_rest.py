@@ -202,6 +202,20 @@ async def test_silence_is_waited_for_no_longer_than_the_time_limit() -> None:
         assert watch.status["failing"] is True
 
 
+async def test_who_was_silent_is_asked_and_not_waited_for_as_long_as_others_answer() -> None:
+    async with FakeMembers("abc") as members, watching(members["b"].url, timeout=3) as watch:
+        await watch.source.synced.wait()
+        members["a"].hangs = True
+        await until(lambda: watch.source.requests.get("silent", 0) == 1)
+        asked = members["a"].asked
+        await until(lambda: members["a"].asked >= asked + 5)
+        assert watch.source.requests["silent"] == 1
+        assert watch.status["roles_by"] == "members"
+        members["a"].hangs = False
+        await until(lambda: watch.status["roles_by"] == "leader")
+        assert watch.told == [A_LEADS]
+
+
 async def test_nobody_is_there_at_first() -> None:
     async with FakeMembers("abc") as members:
         url = members["a"].url
