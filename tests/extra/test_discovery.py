@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 from tests.support.kube_assets import MissingAssetsError
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.timeout(240)
 
 _NAME: Final = "pg.test"
 _CLIENTS: Final = 16
+_IN_RECOVERY: Final = "SELECT pg_is_in_recovery()"
 # Rows of one load begin here, those of the next a hundred million later.
 _FIRST: Final = {"patroni": 1, "dns": 100_000_001}
 # What a broken transaction's error may be: connection failure, or the server's own going down.
@@ -34,6 +36,7 @@ _CLEAR: Final = {"08006", "57P01", "57P02"}
 
 @dataclass
 class Stage:
+    dcs: EtcdDcs
     patroni: PatroniCluster
     nameserver: Nameserver
     timeline: Timeline
@@ -104,7 +107,7 @@ def stage() -> Iterator[Stage]:
             for mode, chosen in sections.items()
         }
         timeline = ends.enter_context(Timeline(None, patroni.members))
-        yield Stage(patroni, nameserver, timeline, proxies)
+        yield Stage(dcs, patroni, nameserver, timeline, proxies)
 
 
 def test_a_switchover_and_then_kill_9_of_the_primary(stage: Stage) -> None:
@@ -125,6 +128,7 @@ def test_a_switchover_and_then_kill_9_of_the_primary(stage: Stage) -> None:
     kill = timeline.mark("kill -9")
     patroni.kill9(heir)
     killed = timeline.mark("killed")
+    stage.dcs.expire(heir)
     new = patroni.wait_other_leader(heir)
     timeline.wait(new.name, "sql", "primary")
     third = next(one for one in patroni.members if one not in (heir, new))
@@ -150,6 +154,35 @@ def test_a_switchover_and_then_kill_9_of_the_primary(stage: Stage) -> None:
         _show(mode, one, promoted, promoted_again)
         _assert_in_flight_alone(one, kill, killed)
         assert one.audit(_own(mode, rows)) == Audit(), mode
+
+
+def test_a_dcs_that_is_away_takes_no_server_away(stage: Stage) -> None:
+    """Patroni's members then answer nothing, and demote the primary, whom nobody may promote anew."""
+    patroni = stage.patroni
+    stage.dcs.freeze()
+    try:
+        patroni.wait(lambda: bool(stage.status("patroni")["discovery"]["failing"]), "silence")
+        patroni.wait(lambda: all(_ask(one, _IN_RECOVERY) for one in patroni.members), "demotion")
+        for mode, proxy in stage.proxies.items():
+            assert stage.status(mode)["discovery"]["backends"] == 3
+            assert _ask(proxy, _IN_RECOVERY) is True
+    finally:
+        stage.dcs.thaw()
+    patroni.wait_healthy()
+    stage.wait_roles(patroni.leader(), *patroni.replicas())
+    for proxy in stage.proxies.values():
+        assert _ask(proxy, f"{_IN_RECOVERY} FROM pg_class LIMIT 1 FOR UPDATE") is False
+
+
+def _ask(one: Member | ProxyProcess, sql: str) -> object:
+    """The value that a new session gets; None if there is none to be had."""
+    try:
+        with psycopg.connect(one.dsn(), autocommit=True, connect_timeout=5) as connection:
+            row = connection.execute(sql.encode()).fetchone()
+    except psycopg.OperationalError:
+        return None
+    assert row is not None
+    return row[0]
 
 
 def _own(mode: str, rows: list[int]) -> list[int]:

@@ -6,6 +6,8 @@
 The program is that of the API server's tests (kube_assets.py).
 """
 
+import base64
+import json
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,7 @@ from typing import Final, Self
 
 from tests.support.kube import reserved_port
 from tests.support.kube_assets import find_assets
+from tests.support.patroni import SCOPE
 from tests.support.patroni_member import Member
 from tests.support.place import cluster_parent
 from tests.support.processes import Leash
@@ -89,6 +92,16 @@ class EtcdDcs:
 
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)
+
+    def expire(self, leader: Member) -> None:
+        """What happens to the keys of a dead leader after Patroni's `ttl`, which is 20 s at least."""
+        for key in ("leader", f"members/{leader.name}"):
+            name = base64.b64encode(f"/service/{SCOPE}/{key}".encode()).decode()
+            request = urllib.request.Request(
+                f"http://{self._address}/v3/kv/deleterange", data=json.dumps({"key": name}).encode()
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                assert json.load(answer)["deleted"] == "1", key
 
     # --- what PatroniCluster asks (patroni.Dcs)
 
