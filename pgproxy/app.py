@@ -62,8 +62,7 @@ from pgproxy.telemetry.http import HttpServer, at_once, start_http
 from pgproxy.telemetry.metrics import ProxyCollector, make_registry
 from pgproxy.telemetry.tables import Tables
 from pgproxy.telemetry.transfer import dump
-from pgproxy.topology import static
-from pgproxy.topology.kubernetes import Kubernetes
+from pgproxy.topology.discovery import source_of
 from pgproxy.topology.model import Topology
 from pgproxy.topology.monitor import Monitor
 from pgproxy.workers.claims import Claims
@@ -148,18 +147,17 @@ class Proxy:
             login_timeout=config.server.login_timeout,
             tcp=_tcp_options(config.server),
         )
-        in_kubernetes = config.discovery.mode == "kubernetes"
         self.monitor = Monitor(
-            None if in_kubernetes else static.backends(config.discovery),
+            None,
             config.health,
             self._topology_changed,
             self._replica_seen,
             self._defaults_changed,
             self._room_learned,
         )
-        self.pods: Kubernetes | None = None
-        if in_kubernetes:
-            self.pods = Kubernetes(config.discovery.kubernetes, self.monitor.set_backends)
+        self.discovery = source_of(
+            config.discovery, self.monitor.set_backends, lambda: self.monitor.topology
+        )
         number = 0 if member is None else member.number
         self.sizes = pool_sizes(config.pool, number, config.listen.workers)
         self.cluster = Cluster(
@@ -354,7 +352,7 @@ class Proxy:
             top_queries=config.routing.top_queries,
             version=pgproxy.__version__,
             mode=_compiled.mode(),
-            pods=self.pods,
+            discovery=self.discovery,
             catalogues=self.catalogues,
         )
         if member is not None:
@@ -397,8 +395,7 @@ class Proxy:
     async def _start(self) -> bool:
         """Begins with all that goes on beside the clients, and waits until they can be served; False:
         it is to end already."""
-        if self.pods is not None:
-            self.tasks.spawn(self._vital("discovery", self.pods.run()))
+        self.tasks.spawn(self._vital("discovery", self.discovery.run()))
         self.tasks.spawn(self._vital("monitor", self.monitor.run()))
         self.tasks.spawn(self._vital("janitor", self.janitor.run()))
         self.tasks.spawn(self._vital("catalogues", self.catalogues.run()))
@@ -482,8 +479,7 @@ class Proxy:
         await self.drain.close()
         self.listening.close()
         self.cluster.close()
-        if self.pods is not None:
-            await self.pods.close()
+        await self.discovery.close()
         await self.server_tasks.finish(LAST_WORDS)
         await self._servers_gone()
         await self.catalogues.close()
@@ -512,7 +508,7 @@ class Proxy:
             "draining": self.drain.draining,
             "drain_clients": self.drain.counts(),
             "drain_forced": self.drain.forced,
-            "discovery": {"mode": "static"} if self.pods is None else self.pods.status(),
+            "discovery": self.discovery.status(),
             "topology": [
                 {
                     "name": node.name,
@@ -597,9 +593,7 @@ class Proxy:
         }
 
     def _why_not_started(self) -> str | None:
-        if self.pods is not None and not self.pods.synced.is_set():
-            return "the pods have not been listed yet"
-        return None
+        return None if self.discovery.synced.is_set() else self.discovery.awaited
 
     def _why_not_ready(self) -> str | None:
         if self.drain.draining:
@@ -609,9 +603,9 @@ class Proxy:
         return None
 
     def _no_primary(self) -> None:
-        # A standby cluster never has one, and its API server is not asked for ever.
-        if self.pods is not None and self.monitor.is_urgent:
-            self.pods.look_again()
+        # A standby cluster never has one, and discovery is not asked for it for ever.
+        if self.monitor.is_urgent:
+            self.discovery.look_again()
 
     def _topology_changed(self, topology: Topology) -> None:
         self.cluster.apply(topology)
@@ -621,6 +615,8 @@ class Proxy:
         # For good: during a failover clients wait here rather than nowhere.
         if topology.primary is not None or topology.replicas:
             self.backend_seen = True
+        if topology.primary is None:
+            self._no_primary()
 
     def _catalogue_loaded(self, database: str, catalogue: Catalogue | None) -> None:
         if catalogue is None and not self.cluster.has_clients(database):

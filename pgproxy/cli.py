@@ -138,7 +138,7 @@ def check(path: Path | None) -> None:
     from pgproxy.config import notices
     from pgproxy.configfile import origins
     from pgproxy.protocol.userlist import parse_userlist
-    from pgproxy.topology.presets import describe_rules, rules_of
+    from pgproxy.topology.discovery import describe
 
     config = _load(path)
     users_file = config.auth.users_file
@@ -154,8 +154,8 @@ def check(path: Path | None) -> None:
     width = max(len(line) for line, _ in lines if len(line) <= 60)
     for line, origin in lines:
         click.echo(f"{line:<{width}}  # {origin}")
-    if config.discovery.mode == "kubernetes":
-        click.echo(f"# pods: {describe_rules(rules_of(config.discovery.kubernetes))}")
+    if asked := describe(config.discovery):
+        click.echo(f"# {asked}")
     for notice in notices(config):
         click.echo(f"# note: {notice}")
     if config.discovery.mode == "static":

@@ -13,6 +13,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from pgproxy.configplaces import DnsNames, Nameservers, RestUrls
+
 # The virtual databases of the admin console.
 CONSOLE_DATABASES: Final = frozenset({"pgproxy", "pgbouncer"})
 
@@ -430,6 +432,31 @@ class Kubernetes(_Section):
     context: Text = ""
 
 
+class Patroni(_Section):
+    """Who tells of Patroni's members, and how they are asked."""
+
+    urls: RestUrls = ()
+    scope: Text = ""
+    interval: Interval = 2.0
+    timeout: Interval = 2.0
+    ca_file: OptionalFile = None
+    cert_file: OptionalFile = None
+    key_file: OptionalFile = None
+    verify: Switch = True
+
+
+class Dns(_Section):
+    """Under which names the servers' addresses are, and who is asked for them."""
+
+    names: DnsNames = ()
+    port: Port = 5432
+    family: Literal["any", "ipv4", "ipv6"] = "any"
+    nameservers: Nameservers = ()
+    min_ttl: Interval = 1.0
+    max_ttl: Interval = 30.0
+    timeout: Interval = 2.0
+
+
 class Discovery(_Section):
     """Where the list of backends comes from."""
 
@@ -439,6 +466,8 @@ class Discovery(_Section):
         Field(description="a list of tables, each with at least a host"),
     ] = ()
     kubernetes: Kubernetes = Kubernetes()
+    patroni: Patroni = Patroni()
+    dns: Dns = Dns()
 
 
 class Log(_Section):
@@ -490,7 +519,6 @@ AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
     "server.tls_ca_file": (None,),
     "server.tls_cert_file": (None,),
     "server.tls_key_file": (None,),
-    "discovery.mode": ("static", "kubernetes"),
 }
 
 
@@ -518,8 +546,9 @@ def notices(config: Config) -> tuple[str, ...]:
             "limits.max_concurrent or limits.max_concurrent_per_backend"
         )
     discovery = config.discovery
-    if discovery.mode != "kubernetes" and discovery.kubernetes != Kubernetes():
-        found.append(
-            f'discovery.kubernetes: not in effect with discovery.mode = "{discovery.mode}"'
-        )
+    found += [
+        f'discovery.{mode}: not in effect with discovery.mode = "{discovery.mode}"'
+        for mode in ("kubernetes", "patroni", "dns")
+        if mode != discovery.mode and getattr(discovery, mode) != getattr(Discovery(), mode)
+    ]
     return tuple(found)

@@ -7,13 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgproxy.config import CONSOLE_DATABASES, Config, Discovery, Kubernetes, Pool, RoutingRule
+from pgproxy.config import (
+    CONSOLE_DATABASES,
+    Config,
+    Dns,
+    Kubernetes,
+    Patroni,
+    Pool,
+    RoutingRule,
+)
 
 ENVIRONMENT_PREFIX: Final = "PGPROXY_"
 PLATFORM: Final[str] = sys.platform
 
 # What a preset says of the role, except for the one whose pods carry none.
 _PRESETS_WITHOUT_ROLE: Final = frozenset({"", "bitnami-ha"})
+
+# What names the backends.
+_LISTS: Final = {
+    "kubernetes": "the pods are",
+    "patroni": "Patroni's members are",
+    "dns": "the addresses are",
+}
 
 _CAPS: Final = (
     "max_backend_connections",
@@ -72,8 +87,17 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
             yield Fault("health.password", "and health.password_file are both set; keep one")
     for position, rule in enumerate(config.routing.rules):
         yield from _routing_rule(f"routing.rules[{position}]", rule)
+    if discovery.mode != "static" and discovery.backends:
+        yield Fault(
+            "discovery.backends",
+            f'is for mode = "static"; with "{discovery.mode}" {_LISTS[discovery.mode]} the list',
+        )
     if discovery.mode == "kubernetes":
-        yield from _kubernetes(discovery)
+        yield from _kubernetes(discovery.kubernetes)
+    if discovery.mode == "patroni":
+        yield from _patroni(discovery.patroni)
+    if discovery.mode == "dns":
+        yield from _dns(discovery.dns)
     if discovery.mode == "static" and not discovery.backends:
         yield Fault(
             "discovery.backends",
@@ -166,13 +190,39 @@ def _selector(settings: Kubernetes, key: str) -> Iterator[Fault]:
         )
 
 
-def _kubernetes(discovery: Discovery) -> Iterator[Fault]:
-    settings = discovery.kubernetes
-    key = "discovery.kubernetes"
-    if discovery.backends:
+def _patroni(settings: Patroni) -> Iterator[Fault]:
+    key = "discovery.patroni"
+    if not settings.urls:
         yield Fault(
-            "discovery.backends", 'is for mode = "static"; with "kubernetes" the pods are the list'
+            f"{key}.urls",
+            "names no member to ask; accepted: the REST API of one at least, such as"
+            ' ["http://10.0.0.1:8008"]',
         )
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(settings, name)
+        if path is not None:
+            yield from _unreadable(f"{key}.{name}", path)
+    if settings.key_file is not None and settings.cert_file is None:
+        yield Fault(f"{key}.key_file", "is the key of a certificate; set cert_file too")
+    if settings.ca_file is not None and not settings.verify:
+        yield Fault(f"{key}.ca_file", "is not looked at with verify = false; keep one")
+
+
+def _dns(settings: Dns) -> Iterator[Fault]:
+    key = "discovery.dns"
+    if not settings.names:
+        yield Fault(
+            f"{key}.names",
+            'says not whose addresses to take; accepted: one name at least, such as ["db.example.org"]',
+        )
+    if settings.max_ttl < settings.min_ttl:
+        yield Fault(
+            f"{key}.max_ttl", f"{settings.max_ttl:g} is less than min_ttl = {settings.min_ttl:g}"
+        )
+
+
+def _kubernetes(settings: Kubernetes) -> Iterator[Fault]:
+    key = "discovery.kubernetes"
     yield from _selector(settings, f"{key}.selector")
     if settings.preset and not settings.cluster and not settings.selector:
         yield Fault(

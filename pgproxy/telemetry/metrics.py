@@ -152,9 +152,9 @@ CATALOGUE: Final = (
         "pgproxy_topology_age_seconds",
         "gauge",
         "",
-        "Since the Kubernetes API server last said anything; the last topology stays meanwhile.",
+        "Since discovery's source last said anything; the last topology stays meanwhile.",
     ),
-    ("pgproxy_discovered_backends", "gauge", "role", "Pods with an address, by what they are for."),
+    ("pgproxy_discovered_backends", "gauge", "role", "Named by discovery, by what they are for."),
     (
         "pgproxy_kubernetes_requests_total",
         "counter",
@@ -163,6 +163,18 @@ CATALOGUE: Final = (
     ),
     ("pgproxy_kubernetes_events_total", "counter", "type", "Events of its watches."),
     ("pgproxy_kubernetes_relists_total", "counter", "reason", "Why the pods were listed."),
+    (
+        "pgproxy_patroni_requests_total",
+        "counter",
+        "outcome",
+        "Requests to Patroni's members that have ended.",
+    ),
+    (
+        "pgproxy_dns_lookups_total",
+        "counter",
+        "type, outcome",
+        "Questions to nameservers that have ended.",
+    ),
     ("pgproxy_router_lookups_total", "counter", "result", "How routing decisions were found."),
     ("pgproxy_catalogue_loads_total", "counter", "result", "Looks at databases' catalogues."),
     (
@@ -199,27 +211,18 @@ class Discovered(Protocol):
         """`auto`, `primary`, `replica` or `none`."""
 
 
-class Pods(Protocol):
-    """What the watch of the pods counts."""
-
-    @property
-    def requests(self) -> Mapping[tuple[str, str], int]:
-        """By verb and outcome."""
-
-    @property
-    def events(self) -> Mapping[str, int]:
-        """By type."""
-
-    @property
-    def relists(self) -> Mapping[str, int]:
-        """By reason."""
+class Discovery(Protocol):
+    """What names the backends."""
 
     @property
     def backends(self) -> Sequence[Discovered]:
-        """The last snapshot."""
+        """The last list."""
 
     def age(self) -> float:
-        """Seconds since the API server last said anything."""
+        """Seconds since whoever is asked last said anything."""
+
+    def counts(self) -> Mapping[str, Iterable[tuple[tuple[str, ...], int]]]:
+        """Its own counters by name: values of the labels that the catalogue has, and counts."""
 
 
 class Carried(Protocol):
@@ -243,7 +246,7 @@ class Draining(Protocol):
 class ProxyCollector(Collector):
     """Reads the proxy's plain integers. `clients` and `prepared` are asked for their length.
 
-    Without `pods` (another discovery) their metrics have no values; so it is with `catalogues`.
+    Without `discovery` its metrics have no values; so it is with `catalogues`.
     """
 
     def __init__(
@@ -261,7 +264,7 @@ class ProxyCollector(Collector):
         top_queries: int,
         version: str,
         mode: str,
-        pods: Pods | None = None,
+        discovery: Discovery | None = None,
         catalogues: Catalogues | None = None,
     ) -> None:
         self._counters = counters
@@ -276,7 +279,7 @@ class ProxyCollector(Collector):
         self._top_queries = top_queries
         self._version = version
         self._mode = mode
-        self._pods_watch = pods
+        self._discovery = discovery
         self._catalogues = catalogues
 
     def describe(self) -> Iterable[Metric]:
@@ -322,8 +325,8 @@ class ProxyCollector(Collector):
         yield _counter("pgproxy_cancels_total", counters.cancels)
         yield from self._passthroughs()
         yield _gauge("pgproxy_prepared_statements", len(self._prepared))
-        if self._pods_watch is not None:
-            yield from _discovery(self._pods_watch)
+        if self._discovery is not None:
+            yield from _discovery(self._discovery)
         if self._catalogues is not None:
             yield from _databases(self._catalogues)
         yield from self._queries()
@@ -550,32 +553,16 @@ class ProxyCollector(Collector):
         yield lookups
 
 
-def _discovery(pods: Pods) -> Iterator[Metric]:
-    yield _gauge("pgproxy_topology_age_seconds", pods.age())
+def _discovery(discovery: Discovery) -> Iterator[Metric]:
+    yield _gauge("pgproxy_topology_age_seconds", discovery.age())
     backends = _labelled_gauge("pgproxy_discovered_backends", ["role"])
     for role in ("auto", "primary", "replica", "none"):
-        count = sum([backend.role == role for backend in pods.backends])
+        count = sum([backend.role == role for backend in discovery.backends])
         backends.add_metric([role], count)
     yield backends
-    for name, labels, counts in (
-        (
-            "pgproxy_kubernetes_requests_total",
-            ["verb", "outcome"],
-            {(verb, outcome): count for (verb, outcome), count in pods.requests.items()},
-        ),
-        (
-            "pgproxy_kubernetes_events_total",
-            ["type"],
-            {(kind,): count for kind, count in pods.events.items()},
-        ),
-        (
-            "pgproxy_kubernetes_relists_total",
-            ["reason"],
-            {(reason,): count for reason, count in pods.relists.items()},
-        ),
-    ):
-        family = CounterMetricFamily(name.removesuffix("_total"), _help(name), labels=labels)
-        for values, count in counts.items():
+    for name, counts in discovery.counts().items():
+        family = CounterMetricFamily(name.removesuffix("_total"), _help(name), labels=_labels(name))
+        for values, count in counts:
             family.add_metric(list(values), count)
         yield family
 
@@ -600,6 +587,13 @@ def _help(name: str) -> str:
     for row in CATALOGUE:
         if row[0] == name:
             return row[3]
+    raise KeyError(name)
+
+
+def _labels(name: str) -> list[str]:
+    for row in CATALOGUE:
+        if row[0] == name:
+            return row[2].split(", ")
     raise KeyError(name)
 
 

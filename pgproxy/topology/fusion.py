@@ -2,7 +2,8 @@
 
 Discovery can only forbid: the primary is a server that is not in recovery, is on the newest
 timeline, and of which discovery says nothing else. A role label is patched onto a pod by somebody,
-before or after the fact, so it is a hint: a server may do less for it, never more.
+before or after the fact, and what Patroni tells is as old: they are hints, for which a server may do
+less, never more.
 
 Timelines decide between two servers that take writes, since each promotion starts a higher one.
 A timeline once seen is remembered from topology to topology, so that the primary of before a
@@ -19,8 +20,8 @@ from typing import Final
 from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff
 
 NOT_ASKED: Final = "not asked yet"
-LEAVING: Final = "its pod is terminating or not running"
-NOT_READY: Final = "its pod is not ready"
+LEAVING: Final = "its pod is terminating or not running, or discovery names it no more"
+NOT_READY: Final = "discovery says that it is not ready for reads"
 
 
 def fuse(
@@ -186,7 +187,10 @@ def _judge(
     if probe.in_recovery:
         return _judge_replica(backend, probe)
     if backend.role == "replica" and backend.hinted:
-        return Role.NONE, "labelled replica, but it is not in recovery: waiting for its label"
+        return (
+            Role.NONE,
+            "discovery has it as a replica, but it is not in recovery: discovery may be late",
+        )
     if backend.role == "replica":
         return Role.NONE, "configured as replica, but it is not in recovery"
     name = primary.name if primary is not None else "another"

@@ -12,7 +12,7 @@ It needs the verbs list and watch on pods in that one namespace, and nothing els
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -32,6 +32,7 @@ from pgproxy.topology.model import Backend
 from pgproxy.topology.podstore import Event, Page, Store, read_page
 from pgproxy.topology.presets import rules_of
 from pgproxy.topology.schedule import Outcome, RateLimit, Request, Schedule, Timing, Verb
+from pgproxy.topology.source import Counts
 
 # Bytes: one line of a watch is one object, a list is all of them.
 _LONGEST_LINE: Final = 8 << 20
@@ -63,6 +64,8 @@ class Kubernetes:
 
     `requests` counts by verb and outcome, `events` by type, `relists` by reason.
     """
+
+    awaited: Final = "the pods have not been listed yet"
 
     def __init__(
         self,
@@ -103,6 +106,13 @@ class Kubernetes:
     def age(self) -> float:
         """Seconds since the API server last said anything; since the start if it never did."""
         return time.monotonic() - (self._last_contact or self._created)
+
+    def counts(self) -> Mapping[str, Counts]:
+        return {
+            "pgproxy_kubernetes_requests_total": self.requests.items(),
+            "pgproxy_kubernetes_events_total": _alone(self.events),
+            "pgproxy_kubernetes_relists_total": _alone(self.relists),
+        }
 
     def status(self) -> dict[str, object]:
         """For /status."""
@@ -377,6 +387,11 @@ class Kubernetes:
             watched=now - opened if opened else 0.0,
             retry_after=found.retry_after,
         )
+
+
+def _alone(counts: Mapping[str, int]) -> Counts:
+    """Of a metric with one label."""
+    return [((value,), count) for value, count in counts.items()]
 
 
 def _since(moment: float, now: float) -> float | None:

@@ -23,7 +23,8 @@ class Backend:
     """A server that discovery has named, and what discovery says of it.
 
     `role` is `auto` (the probe alone decides), `primary`, `replica` or `none` (it takes nothing).
-    It is the operator's word, or with `hinted` a label: a hint, which may be late.
+    It is the operator's word, or with `hinted` a label or a word of Patroni's: a hint, which may be
+    late.
     """
 
     name: str  # of the pod; of a configured server its label

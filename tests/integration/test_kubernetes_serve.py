@@ -267,9 +267,8 @@ async def test_a_standby_cluster_s_api_server_is_not_asked_for_a_primary_for_eve
         discovery=Discovery(mode="kubernetes", kubernetes=Kubernetes(selector="app=db")),
     )
     proxy = Proxy(config, None)
-    assert proxy.pods is not None
     asked: list[bool] = []
-    proxy.pods.look_again = lambda: asked.append(True)  # type: ignore[method-assign]
+    proxy.discovery.look_again = lambda: asked.append(True)  # type: ignore[method-assign]
     proxy.monitor.set_backends(())
     proxy._no_primary()
     assert asked == [True]

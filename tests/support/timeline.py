@@ -36,18 +36,17 @@ class Event:
 class Timeline:
     """Records until its `with` block ends."""
 
-    def __init__(self, dcs: KubernetesDcs, members: Sequence[Member]) -> None:
-        """Watch the pods and ConfigMaps of `dcs`, and ask each of `members` a hundred times a second."""
-        self._dcs: Final = dcs
+    def __init__(self, dcs: KubernetesDcs | None, members: Sequence[Member]) -> None:
+        """Watch the pods and ConfigMaps of `dcs`, if Kubernetes is the DCS, and ask each of `members` a
+        hundred times a second."""
         self._events: Final[list[Event]] = []
         self._state: Final[dict[tuple[str, str], str]] = {}
         self._news: Final = threading.Condition()
         self._stopped = False
+        watched = {} if dcs is None else {"pods": self._pod, "configmaps": self._config_map}
         self._threads: Final = [
-            threading.Thread(target=self._watch, args=("pods", self._pod), daemon=True),
-            threading.Thread(
-                target=self._watch, args=("configmaps", self._config_map), daemon=True
-            ),
+            threading.Thread(target=self._watch, args=(dcs, resource, note), daemon=True)
+            for resource, note in watched.items()
         ]
         self._askers: Final = [
             threading.Thread(target=self._ask, args=(member,)) for member in members
@@ -118,9 +117,11 @@ class Timeline:
             self._events.append(Event(time.monotonic(), who, what, value))
             self._news.notify_all()
 
-    def _watch(self, resource: str, note: Callable[[str, dict[str, Any]], None]) -> None:
+    def _watch(
+        self, dcs: KubernetesDcs, resource: str, note: Callable[[str, dict[str, Any]], None]
+    ) -> None:
         try:
-            for event in self._dcs.watch(resource, _SECONDS):
+            for event in dcs.watch(resource, _SECONDS):
                 if self._stopped:
                     return
                 note(event["type"], event["object"]["metadata"])

@@ -118,6 +118,37 @@ def test_check_shows_what_a_preset_comes_to(path: Path) -> None:
     assert run("route", "--config", path, "SELECT 1").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("mode", "table", "line"),
+    [
+        (
+            "patroni",
+            'urls = ["http://a:8008", "http://b:8008/"]',
+            "# members: GET /cluster of http://a:8008 or http://b:8008 and of whom that names, every "
+            "2 s",
+        ),
+        (
+            "dns",
+            'names = ["pg", "_pg._tcp.db"]',
+            "# addresses: pg, _pg._tcp.db of the nameservers of /etc/resolv.conf",
+        ),
+        (
+            "dns",
+            'names = ["pg"]\nnameservers = ["10.0.0.1", "10.0.0.2:53"]',
+            "# addresses: pg of 10.0.0.1 or 10.0.0.2:53",
+        ),
+    ],
+)
+def test_check_shows_who_will_be_asked(path: Path, mode: str, table: str, line: str) -> None:
+    path.write_text(
+        f'[auth]\nmethod = "trust"\n[discovery]\nmode = "{mode}"\n[discovery.{mode}]\n{table}\n'
+    )
+    result = run("check", "--config", path)
+    assert result.exit_code == 0, result.output
+    assert line in result.stdout.splitlines()
+    assert run("route", "--config", path, "SELECT 1").exit_code == 0
+
+
 def test_check_prints_a_line_for_each_fault_and_exits_with_2(path: Path) -> None:
     path.write_text(BACKENDS + "[pool]\nsise = 5\nmode = 'fast'\n")
     result = run("check", "--config", path)

@@ -414,10 +414,6 @@ def test_a_secret_is_not_shown_in_a_fault(path: Path) -> None:
     ("text", "line"),
     [
         (
-            '[discovery]\nmode = "dns"\n',
-            'discovery.mode: "dns" is not available yet; now: "static", "kubernetes"',
-        ),
-        (
             '[server]\ntls_mode = "require"\n',
             'server.tls_mode: "require" is not available yet; now: "disable", "allow", "prefer"',
         ),

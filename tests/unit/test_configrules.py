@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from pgproxy.config import Config, Health, Kubernetes, LimitEntry, Limits, Routing, notices
+from pgproxy.config import (
+    Config,
+    Health,
+    LimitEntry,
+    Limits,
+    Routing,
+    notices,
+)
 from pgproxy.configfile import load
+from pgproxy.configplaces import nameserver
 from pgproxy.errors import ConfigError
 
 pytestmark = pytest.mark.once
@@ -171,14 +179,144 @@ def test_an_unknown_preset_is_told_what_there_is(path: Path) -> None:
     assert '"cloudnativepg"' in fault
 
 
-def test_pods_that_nobody_looks_at_are_noticed(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "table"),
+    [
+        ("kubernetes", 'cluster = "main"'),
+        ("patroni", 'urls = ["http://a:8008"]'),
+        ("dns", 'names = ["pg"]'),
+    ],
+)
+def test_a_source_that_nobody_asks_is_noticed(path: Path, mode: str, table: str) -> None:
     path.write_text(
         '[auth]\nmethod = "trust"\n[[discovery.backends]]\nhost = "db1"\n'
-        '[discovery.kubernetes]\ncluster = "main"\n'
+        f"[discovery.{mode}]\n{table}\n"
     )
-    config = load(path, {})
-    assert config.discovery.kubernetes != Kubernetes()
-    assert 'discovery.kubernetes: not in effect with discovery.mode = "static"' in notices(config)
+    notice = f'discovery.{mode}: not in effect with discovery.mode = "static"'
+    assert notice in notices(load(path, {}))
+
+
+def discovery(mode: str, table: str) -> str:
+    return f'[auth]\nmethod = "trust"\n[discovery]\nmode = "{mode}"\n[discovery.{mode}]\n{table}\n'
+
+
+URLS = 'urls = ["https://a:8008"]\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        (
+            "",
+            "patroni.urls: names no member to ask; accepted: the REST API of one at least, such as "
+            '["http://10.0.0.1:8008"]',
+        ),
+        *[
+            (
+                f"urls = {urls}",
+                f"patroni.urls{place}: {shown} is not accepted; accepted: a list of URLs without a "
+                'path such as ["http://10.0.0.1:8008"]',
+            )
+            for urls, place, shown in (
+                ('["a:8008"]', "[0]", '"a:8008"'),
+                ('["http://a", "ftp://b"]', "[1]", '"ftp://b"'),
+                ('["http://a/patroni"]', "[0]", '"http://a/patroni"'),
+                ('["http://a:0"]', "[0]", '"http://a:0"'),
+                ('["http://a:99999"]', "[0]", '"http://a:99999"'),
+                ('["http://me@a"]', "[0]", '"http://me@a"'),
+                ('["http://"]', "[0]", '"http://"'),
+                ('["http://[::1"]', "[0]", '"http://[::1"'),
+            )
+        ],
+        (
+            URLS + 'key_file = "pgproxy.toml"',
+            "patroni.key_file: is the key of a certificate; set cert_file too",
+        ),
+        (
+            URLS + 'ca_file = "pgproxy.toml"\nverify = false',
+            "patroni.ca_file: is not looked at with verify = false; keep one",
+        ),
+        (
+            URLS + "interval = 0",
+            "patroni.interval: 0 is not accepted; accepted: seconds, 0.05 or more",
+        ),
+        (
+            URLS + '[[discovery.backends]]\nhost = "a"',
+            'backends: is for mode = "static"; with "patroni" Patroni\'s members are the list',
+        ),
+    ],
+)
+def test_patroni(path: Path, table: str, fault: str) -> None:
+    assert refused(path, discovery("patroni", table)) == [fault]
+
+
+def test_patroni_s_files_have_to_be_there(path: Path) -> None:
+    files = 'ca_file = "no"\ncert_file = "no"\nkey_file = "no"'
+    faults = refused(path, discovery("patroni", URLS + files))
+    assert [fault.partition(":")[0] for fault in faults] == [
+        f"patroni.{name}" for name in ("ca_file", "cert_file", "key_file")
+    ]
+
+
+_NAMES = 'a list of names such as ["db.example.org"], of which none is an address'
+_NAMESERVERS = 'a list of addresses such as ["10.0.0.10", "10.0.0.11:5353", "[fd00::1]:53"]'
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        (
+            "",
+            "dns.names: says not whose addresses to take; accepted: one name at least, such as "
+            '["db.example.org"]',
+        ),
+        *[
+            (f'names = ["{name}"]', f'dns.names[0]: "{name}" is not accepted; accepted: {_NAMES}')
+            for name in ("", "10.0.0.1", "fd00::1", "a b", "a..b", "a:5432", "x" * 64, "a." * 128)
+        ],
+        *[
+            (
+                f'names = ["pg"]\nnameservers = ["{server}"]',
+                f'dns.nameservers[0]: "{server}" is not accepted; accepted: {_NAMESERVERS}',
+            )
+            for server in ("dns.test", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:x", "[fd00::1", "")
+        ],
+        (
+            'names = ["pg"]\nmin_ttl = 60',
+            "dns.max_ttl: 30 is less than min_ttl = 60",
+        ),
+        (
+            'names = ["pg"]\nfamily = "ipx"',
+            'dns.family: "ipx" is not accepted; accepted: "any", "ipv4", "ipv6"',
+        ),
+        (
+            'names = ["pg"]\n[[discovery.backends]]\nhost = "a"',
+            'backends: is for mode = "static"; with "dns" the addresses are the list',
+        ),
+    ],
+)
+def test_dns(path: Path, table: str, fault: str) -> None:
+    assert refused(path, discovery("dns", table)) == [fault]
+
+
+@pytest.mark.parametrize("name", ["pg", "pg.db.svc.cluster.local.", "_postgresql._tcp.pg", "1a.2b"])
+def test_names_that_can_be_asked_for(path: Path, name: str) -> None:
+    path.write_text(discovery("dns", f'names = ["{name}"]'))
+    assert load(path, {}).discovery.dns.names == (name,)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("10.0.0.1", ("10.0.0.1", 0)),
+        ("10.0.0.1:5353", ("10.0.0.1", 5353)),
+        ("fd00::1", ("fd00::1", 0)),
+        ("[fd00::1]", ("fd00::1", 0)),
+        ("[fd00::1]:5353", ("fd00::1", 5353)),
+    ],
+)
+def test_nameservers(text: str, parts: tuple[str, int]) -> None:
+    assert nameserver(text) == parts
 
 
 def test_replication_goes_to_a_server_that_there_is(path: Path) -> None:

@@ -13,8 +13,11 @@ from pgproxy.routing.structures import Structures
 from pgproxy.servers.catalogues import LOADED, Catalogues
 from pgproxy.servers.listening import Listening
 from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry, own_families
+from pgproxy.topology.dns import Dns
 from pgproxy.topology.kubernetes import Kubernetes
-from pgproxy.topology.model import Backend, Node, Role
+from pgproxy.topology.model import Backend, Node, Role, Topology
+from pgproxy.topology.patroni import Patroni
+from pgproxy.topology.source import Source
 from tests.playbooks.stage import IDLE, INSERTED, ROUTERS, SELECTED, Stage, error
 from tests.support.wire import query
 
@@ -68,10 +71,23 @@ def catalogues() -> Catalogues:
     return catalogues
 
 
+@pytest.fixture
+def sources(pods: Kubernetes) -> list[Source]:
+    """One of each kind that has metrics of its own."""
+
+    def ignore(_backends: tuple[Backend, ...]) -> None: ...
+
+    patroni = Patroni(config.Patroni(urls=("http://a",)), ignore, lambda: Topology(0, ()))
+    patroni.requests["ok"] = 4
+    dns = Dns(config.Dns(names=("pg",)), ignore, lambda: Topology(0, ()))
+    dns.lookups["AAAA", "empty"] = 5
+    return [pods, patroni, dns]
+
+
 def exporting(
     stage: Stage,
     structures: Structures = STRUCTURES,
-    pods: Kubernetes | None = None,
+    discovery: Source | None = None,
     catalogues: Catalogues | None = None,
 ) -> CollectorRegistry:
     return make_registry(
@@ -88,7 +104,7 @@ def exporting(
             top_queries=2,
             version="1.2.3",
             mode="interpreted",
-            pods=pods,
+            discovery=discovery,
             catalogues=catalogues,
         )
     )
@@ -96,7 +112,7 @@ def exporting(
 
 @pytest.fixture
 def registry(stage: Stage, pods: Kubernetes, catalogues: Catalogues) -> CollectorRegistry:
-    return exporting(stage, pods=pods, catalogues=catalogues)
+    return exporting(stage, discovery=pods, catalogues=catalogues)
 
 
 def play(stage: Stage) -> None:
@@ -112,11 +128,16 @@ def play(stage: Stage) -> None:
 
 
 def test_everything_in_the_catalogue_is_exported_and_nothing_else(
-    stage: Stage, registry: CollectorRegistry
+    stage: Stage, sources: list[Source], catalogues: Catalogues
 ) -> None:
     play(stage)
+    exported = {
+        metric.name: metric
+        for source in sources
+        for metric in exporting(stage, discovery=source, catalogues=catalogues).collect()
+    }
     several = own_families(workers=2, restarts=0, clients={0: 1})
-    exported = {metric.name: metric for metric in [*registry.collect(), *several]}
+    exported |= {metric.name: metric for metric in several}
     catalogue = {name.removesuffix("_total"): row for name, *row in CATALOGUE}
     renamed = {"pgproxy_build_info": "pgproxy_build"}
     assert {renamed.get(name, name) for name in exported} == set(catalogue)
@@ -178,6 +199,15 @@ def test_what_the_watch_of_the_pods_has_done(registry: CollectorRegistry) -> Non
     age = value("pgproxy_topology_age_seconds")
     assert age is not None
     assert age >= 0
+
+
+def test_what_the_other_sources_have_done(stage: Stage, sources: list[Source]) -> None:
+    _, patroni, dns = [exporting(stage, discovery=source).get_sample_value for source in sources]
+    assert patroni("pgproxy_patroni_requests_total", {"outcome": "ok"}) == 4
+    assert dns("pgproxy_dns_lookups_total", {"type": "AAAA", "outcome": "empty"}) == 5
+    for value in (patroni, dns):
+        assert value("pgproxy_discovered_backends", {"role": "auto"}) == 0
+        assert value("pgproxy_topology_age_seconds") is not None
 
 
 def test_without_a_watch_it_has_no_metrics(stage: Stage) -> None:

@@ -219,7 +219,7 @@ CASES = (
         (pod("a", "replica"), pod("b", "replica")),
         {"a": WRITES_2, "b": replica()},
         "-R",
-        "waiting for its label",
+        "discovery may be late",
     ),
     Case(
         "two labelled primaries: the higher timeline",
@@ -308,7 +308,7 @@ CASES = (
         (pod("a", "replica"), pod("b", "replica")),
         BOTH,
         "-R",
-        "waiting for its label",
+        "discovery may be late",
         before=(BOTH,),
     ),
     Case(

@@ -1,0 +1,74 @@
+"""Rounds of questions, one after the other, as the sources make them that nobody tells anything."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from pgproxy.topology.model import Backend
+
+Ask = Callable[[], Awaitable[float]]
+"""One round; it returns the seconds until the next one is due."""
+
+
+class Rounds:
+    """`run` it as a task, `close` ends that task."""
+
+    def __init__(self, ask: Ask, smallest_gap: float) -> None:
+        """`smallest_gap`: seconds from the beginning of a round to that of a hurried one."""
+        self._ask: Final = ask
+        self._smallest_gap: Final = smallest_gap
+        self._hurried: Final = asyncio.Event()
+        self._stopped: Final = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    def hurry(self) -> None:
+        """The next round is due at once."""
+        self._hurried.set()
+
+    async def run(self) -> None:
+        """Until `close` (then it returns) or until it is cancelled; raises what a round raises."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                if not self._is_closing:
+                    self._task = group.create_task(self._go_round())
+        finally:
+            self._stopped.set()
+
+    async def close(self) -> None:
+        """End it; returns when `run` has, if it was ever started."""
+        self._is_closing = True
+        if self._task is not None:
+            self._task.cancel()
+            await self._stopped.wait()
+
+    async def _go_round(self) -> None:
+        while True:
+            began = time.monotonic()
+            pause = await self._ask()
+            # Whoever was in a hurry during the round has to be told something newer.
+            gap = self._smallest_gap - (time.monotonic() - began)
+            await asyncio.sleep(max(0.0, min(gap, pause)))
+            try:
+                async with asyncio.timeout(max(0.0, pause - max(0.0, gap))):
+                    await self._hurried.wait()
+            except TimeoutError:
+                pass
+            self._hurried.clear()
+
+
+class Publisher:
+    """Tells of each list that differs from the one before. `synced` is set with the first."""
+
+    def __init__(self, on_backends: Callable[[tuple[Backend, ...]], None]) -> None:
+        self.synced: Final = asyncio.Event()
+        self.backends: tuple[Backend, ...] = ()
+        self._on_backends: Final = on_backends
+
+    def publish(self, backends: tuple[Backend, ...]) -> None:
+        is_first = not self.synced.is_set()
+        self.synced.set()
+        if backends != self.backends or is_first:
+            self.backends = backends
+            self._on_backends(backends)
