@@ -1,4 +1,4 @@
-"""The connection to the Kubernetes API server: one GET of pods at a time, as a raw response.
+"""The connection to the Kubernetes API server: one request at a time, its answer as it came.
 
 Of the official client come configuration, credentials, TLS and the making of a request: a service
 account in a pod, or a kubeconfig with all that may stand in one. The requests go through a session
@@ -12,7 +12,8 @@ aiohttp repeats what fails on a kept one). The client is imported when first use
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from aiohttp import hdrs
 
 import pgproxy
 from pgproxy.config import Kubernetes
-from pgproxy.topology.podstore import message_of
+from pgproxy.topology.podstore import Page, message_of, read_page
 from pgproxy.topology.schedule import Outcome
 
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -36,8 +37,14 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT",
 _USER_TIMEOUT_MS: Final = 20_000
 # Who has sent no credentials, or a certificate that counts for nothing (RBAC refuses it by name).
 _NOBODY: Final = '"system:anonymous"'
-# Bytes that are read of an answer that is no 200.
+# Bytes that are read of an answer that is no success, of one object, and of a list.
 _LONGEST_REFUSAL: Final = 1 << 20
+LONGEST_OBJECT: Final = 8 << 20
+_LONGEST_LIST: Final = 64 << 20
+# A list is asked for whole; a server that gives it in pages ends it before this.
+_MOST_PAGES: Final = 50
+
+PODS: Final = "/api/v1/namespaces/{namespace}/pods"
 
 _STATUS: Final = {
     401: Outcome.UNAUTHORIZED,
@@ -47,13 +54,38 @@ _STATUS: Final = {
 }
 
 
-class ApiError(Exception):
-    """A request that failed: `outcome` says why, in general; seconds that it asks us to wait."""
+_ADVICE: Final = {
+    Outcome.FORBIDDEN: "namespace {namespace} needs a Role that allows {rights}, and a RoleBinding of"
+    " it to the proxy's ServiceAccount",
+    Outcome.UNAUTHORIZED: "the token: is the ServiceAccount's mounted, and of this cluster? With a"
+    " kubeconfig: its user, and the program that gives the token",
+    Outcome.UNREACHABLE: "the address, and that a NetworkPolicy lets the proxy reach it",
+    Outcome.SILENT: "that a NetworkPolicy lets the proxy reach the address",
+    Outcome.TLS: "that the certificate is by the authority of ca.crt or of the kubeconfig",
+    Outcome.CREDENTIALS: "in a pod automountServiceAccountToken, elsewhere"
+    " discovery.kubernetes.kubeconfig",
+    Outcome.REJECTED: "discovery.kubernetes.selector, and that this is an API server",
+    Outcome.GARBLED: "that this is an API server",
+}
 
-    def __init__(self, outcome: Outcome, message: str, retry_after: float = 0.0) -> None:
+
+class ApiError(Exception):
+    """A request that failed: `outcome` says why, in general; seconds that it asks us to wait; the
+    status of HTTP, or 0 if there was no answer."""
+
+    def __init__(
+        self, outcome: Outcome, message: str, retry_after: float = 0.0, status: int = 0
+    ) -> None:
         super().__init__(message)
         self.outcome: Final = outcome
         self.retry_after: Final = retry_after
+        self.status: Final = status
+
+
+def load_client() -> None:
+    """Import the client now, where its time shall not be that of the first request."""
+    import kubernetes.aio.client
+    import kubernetes.aio.config  # noqa: F401
 
 
 def own_namespace() -> str:
@@ -104,26 +136,44 @@ class ApiServer:
         return cls(client, session, namespace)
 
     async def pods(self, query: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Send the GET; returns with the head of the answer, which the caller must close.
+        """A GET of pods, as `send`."""
+        return await self.send("GET", PODS, query=query)
 
-        Limits no time but that of connecting. Raises ApiError.
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        name: str = "",
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> aiohttp.ClientResponse:
+        """One request; returns with the head of the answer, which the caller must close.
+
+        `path` has `{namespace}`, and `{name}` for the object's. Limits no time but that of
+        connecting. Raises ApiError.
         """
         configuration = self._client.configuration
         try:
             _, url, headers, _, _ = await self._client.param_serialize(
-                "GET",
-                "/api/v1/namespaces/{namespace}/pods",
-                path_params={"namespace": self._namespace},
-                query_params=list(query.items()),
+                method,
+                path,
+                path_params={"namespace": self._namespace, "name": name},
+                query_params=list((query or {}).items()),
                 header_params={"Accept": "application/json"},
                 auth_settings=["BearerToken"],
             )
         except Exception as error:  # the token's file, being replaced
             raise ApiError(Outcome.CREDENTIALS, describe(error)) from error
+        if body is not None:
+            headers = {**headers, hdrs.CONTENT_TYPE: content_type}
         try:
-            return await self._session.get(
+            return await self._session.request(
+                method,
                 url,
                 headers=headers,
+                data=body,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
                 proxy=configuration.proxy,
@@ -153,8 +203,31 @@ async def read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return bytes(body)
 
 
+async def read_list(
+    get: Callable[[Mapping[str, str]], AbstractAsyncContextManager[aiohttp.ClientResponse]],
+    selector: str,
+) -> Page:
+    """Every page of the pods; `get` gives an answer that is a 200. The version is the first page's:
+    all show the same moment. Raises ApiError, and aiohttp's errors."""
+    query = {"labelSelector": selector}
+    items: list[object] = []
+    version = ""
+    for _ in range(_MOST_PAGES):
+        async with get(query) as response:
+            body = await read(response, _LONGEST_LIST)
+        page = read_page(body)
+        if page is None:
+            raise ApiError(Outcome.GARBLED, "the answer is no list of pods")
+        items += page.items
+        version = version or page.resource_version
+        if not page.continues:
+            return Page(tuple(items), version, "")
+        query["continue"] = page.continues
+    raise ApiError(Outcome.GARBLED, "the list has no end")
+
+
 async def refusal(response: aiohttp.ClientResponse) -> ApiError:
-    """What an answer that is no 200 means. Raises aiohttp's errors."""
+    """What an answer that is no success means. Raises aiohttp's errors."""
     status = response.status
     outcome = _STATUS.get(status, Outcome.ERROR if status >= 500 else Outcome.REJECTED)
     said = message_of(await read(response, _LONGEST_REFUSAL))
@@ -163,7 +236,7 @@ async def refusal(response: aiohttp.ClientResponse) -> ApiError:
         outcome = Outcome.UNAUTHORIZED
     after = response.headers.get(hdrs.RETRY_AFTER, "")
     seconds = float(after) if after.isascii() and after.isdigit() and len(after) < 10 else 0.0
-    return ApiError(outcome, f"HTTP {status}: {said or response.reason}", seconds)
+    return ApiError(outcome, f"HTTP {status}: {said or response.reason}", seconds, status)
 
 
 def api_error(error: Exception) -> ApiError:
@@ -177,6 +250,11 @@ def api_error(error: Exception) -> ApiError:
     if isinstance(error, aiohttp.ClientError | OSError):
         return ApiError(Outcome.UNREACHABLE, describe(error))
     return ApiError(Outcome.GARBLED, describe(error))
+
+
+def advice(outcome: Outcome, namespace: str, rights: str) -> str:
+    """What to look at; `rights` are those that the request needs."""
+    return _ADVICE.get(outcome, "").format(namespace=namespace, rights=rights)
 
 
 def describe(error: BaseException) -> str:

@@ -21,40 +21,23 @@ import structlog
 
 from pgproxy import config
 from pgproxy.topology.apiserver import (
+    LONGEST_OBJECT,
     ApiError,
     ApiServer,
+    advice,
     api_error,
     own_namespace,
-    read,
+    read_list,
     refusal,
 )
 from pgproxy.topology.model import Backend
-from pgproxy.topology.podstore import Event, Page, Store, read_page
+from pgproxy.topology.podstore import Event, Store
 from pgproxy.topology.presets import rules_of
 from pgproxy.topology.schedule import Outcome, RateLimit, Request, Schedule, Timing, Verb
 from pgproxy.topology.source import Counts
 
-# Bytes: one line of a watch is one object, a list is all of them.
-_LONGEST_LINE: Final = 8 << 20
-_LONGEST_LIST: Final = 64 << 20
-# A list is asked for whole; a server that gives it in pages ends it before this.
-_MOST_PAGES: Final = 50
 # Events taken in without a pause: clients are served by the same loop.
 _EVENTS_AT_ONCE: Final = 16
-
-_ADVICE: Final = {
-    Outcome.FORBIDDEN: "namespace {namespace} needs a Role that allows the verbs list and watch on"
-    " pods, and a RoleBinding of it to the proxy's ServiceAccount",
-    Outcome.UNAUTHORIZED: "the token: is the ServiceAccount's mounted, and of this cluster? With a"
-    " kubeconfig: its user, and the program that gives the token",
-    Outcome.UNREACHABLE: "the address, and that a NetworkPolicy lets the proxy reach it",
-    Outcome.SILENT: "that a NetworkPolicy lets the proxy reach the address",
-    Outcome.TLS: "that the certificate is by the authority of ca.crt or of the kubeconfig",
-    Outcome.CREDENTIALS: "in a pod automountServiceAccountToken, elsewhere"
-    " discovery.kubernetes.kubeconfig",
-    Outcome.REJECTED: "discovery.kubernetes.selector, and that this is an API server",
-    Outcome.GARBLED: "that this is an API server",
-}
 
 _log: Final = structlog.stdlib.get_logger()
 
@@ -73,7 +56,10 @@ class Kubernetes:
         on_backends: Callable[[tuple[Backend, ...]], None],
         *,
         timing: Timing | None = None,
+        on_news: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_news` is called after each change, also after one that was taken back before anybody
+        was told of it."""
         self.synced: Final = asyncio.Event()  # the first list is in
         self.requests: Final[dict[tuple[str, str], int]] = {}
         self.events: Final[dict[str, int]] = {}
@@ -81,6 +67,7 @@ class Kubernetes:
         self.backends: tuple[Backend, ...] = ()
         self._settings: Final = settings
         self._on_backends: Final = on_backends
+        self._on_news: Final = on_news
         self._timing: Final = timing or Timing()
         self._rules: Final = rules_of(settings)
         self._namespace: Final = settings.namespace or own_namespace()
@@ -188,7 +175,7 @@ class Kubernetes:
         self.relists[reason] = self.relists.get(reason, 0) + 1
         try:
             async with asyncio.timeout(self._timing.answer):
-                page = await self._read_list()
+                page = await read_list(self._get, self._rules.selector)
         except Exception as error:  # noqa: BLE001 - nothing that a peer sends may end the watch
             self._failed(Verb.LIST, error)
             return
@@ -201,24 +188,6 @@ class Kubernetes:
         )
         self._is_listed = True
         self._publish_in(0.0)
-
-    async def _read_list(self) -> Page:
-        """Every page. The version is the first one's: all show the same moment."""
-        query = {"labelSelector": self._rules.selector}
-        items: list[object] = []
-        version = ""
-        for _ in range(_MOST_PAGES):
-            async with self._get(query) as response:
-                body = await read(response, _LONGEST_LIST)
-            page = read_page(body)
-            if page is None:
-                raise ApiError(Outcome.GARBLED, "the answer is no list of pods")
-            items += page.items
-            version = version or page.resource_version
-            if not page.continues:
-                return Page(tuple(items), version, "")
-            query["continue"] = page.continues
-        raise ApiError(Outcome.GARBLED, "the list has no end")
 
     async def _watch(self, request: Request) -> None:
         query = {
@@ -257,7 +226,7 @@ class Kubernetes:
         """Until the stream ends; raises what ends it otherwise."""
         taken = 0
         while True:
-            line = await response.content.readline(max_line_length=_LONGEST_LINE)
+            line = await response.content.readline(max_line_length=LONGEST_OBJECT)
             if not line.endswith(b"\n"):
                 return  # the end; what it cut off was not said
             event, has_changed = self._store.take(line)
@@ -281,7 +250,7 @@ class Kubernetes:
             self._version_at = now
 
     @asynccontextmanager
-    async def _get(self, query: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _get(self, query: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request: its turn awaited, sent, its answer a 200. Raises ApiError otherwise."""
         if self._server is None:
             self._server = await ApiServer.open(self._settings, self._namespace)
@@ -316,6 +285,7 @@ class Kubernetes:
                 pods=self._store.pods,
                 backends=len(backends),
             )
+        self._on_news()
         if backends == self.backends and not is_first:
             return
         if not backends:
@@ -375,7 +345,7 @@ class Kubernetes:
                 outcome=outcome.value,
                 reason=str(found),
                 address=self._server.address if self._server is not None else "",
-                check=_ADVICE.get(outcome, "").format(namespace=self._namespace),
+                check=advice(outcome, self._namespace, "the verbs list and watch on pods"),
             )
         if verb is Verb.LIST:
             self._schedule.after_list(now, outcome, retry_after=found.retry_after)

@@ -59,6 +59,16 @@ def uid_of(pod: object) -> str:
     return _text(_table(_table(pod).get("metadata")).get("uid"))
 
 
+def label_of(pod: object, key: str) -> str:
+    """The value of the pod's label; empty if it has none."""
+    return _text(_table(_table(_table(pod).get("metadata")).get("labels")).get(key))
+
+
+def annotation_of(pod: object, key: str) -> str:
+    """The value of the pod's annotation; empty if it has none."""
+    return _text(_table(_table(_table(pod).get("metadata")).get("annotations")).get(key))
+
+
 def resource_version_of(thing: object) -> str:
     """Of an object or a list; empty if it has none. Opaque: good for equality only."""
     return _text(_table(_table(thing).get("metadata")).get("resourceVersion"))

@@ -67,7 +67,7 @@ class Outcome(Enum):
 
 # After these the client is made anew: the token, the authority's certificate or the address may
 # have been replaced in their files.
-_RENEWS: Final = frozenset(
+RENEWS: Final = frozenset(
     {Outcome.UNAUTHORIZED, Outcome.TLS, Outcome.UNREACHABLE, Outcome.CREDENTIALS}
 )
 # A token and a certificate are replaced before the old ones end: the new ones are tried at once.
@@ -194,7 +194,7 @@ class Schedule:
         self._suspicion = 0
 
     def _fail(self, now: float, outcome: Outcome, retry_after: float) -> None:
-        self._renew = outcome in _RENEWS
+        self._renew = outcome in RENEWS
         if outcome in _RETRIED_AT_ONCE and not self._has_renewed:
             self._has_renewed = True
             self._not_before = now
