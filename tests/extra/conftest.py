@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from pgproxy.embedded import Cluster
 from tests.support.comparison import ROLE, Comparison, compare
-from tests.support.kube_admin import RealKubeApi
+from tests.support.kube_admin import LABEL_ACCOUNT, LABEL_RBAC, RealKubeApi
 from tests.support.kube_assets import MissingAssetsError
 from tests.support.kube_server import KubeServer
 from tests.support.proxy import started_proxies
@@ -73,6 +73,15 @@ def kube() -> Iterator[KubeServer]:
 async def kube_api(kube: KubeServer) -> AsyncIterator[RealKubeApi]:
     """A namespace with the ServiceAccount and Role of deploy/. A test may stop the server, and worse."""
     async with RealKubeApi(kube) as api:
+        yield api
+    if not kube.running:
+        kube.start_apiserver()
+
+
+@pytest_asyncio.fixture
+async def label_api(kube: KubeServer) -> AsyncIterator[RealKubeApi]:
+    """The same with the ServiceAccount and Role of `pgproxy label`."""
+    async with RealKubeApi(kube, LABEL_RBAC.read_text(), LABEL_ACCOUNT) as api:
         yield api
     if not kube.running:
         kube.start_apiserver()

@@ -1,4 +1,4 @@
-"""A Kubernetes API server for pods, in the test's own event loop, that misbehaves to order.
+"""A Kubernetes API server for pods and Leases, in the test's own event loop, that misbehaves to order.
 
     async with FakeKubeApi() as api:
         await api.create_pod("pg-0", {"role": "primary"}, ip="127.0.0.2")
@@ -11,10 +11,11 @@ until `heal`.
 """
 
 import asyncio
+import json
 import secrets
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -22,7 +23,8 @@ from typing import Any, Final, Literal, Self
 import trustme
 from aiohttp import web
 
-from tests.fakes.kube_pods import Change, Pod, PodStore, status_of_failure
+from tests.fakes.kube_leases import LeaseStore
+from tests.fakes.kube_pods import Change, Pod, PodStore, failure, status_of_failure
 from tests.fakes.kube_selectors import parse_selector
 from tests.fakes.kube_watch import End, Watch, WatchFaults, as_line
 from tests.support.kube import SERVICE_ACCOUNT, Request, pod_object, reserved_port, status_object
@@ -51,7 +53,13 @@ class FakeKubeApi:
         self.page_limit = 0
         """So many pods in each page of a list that asks for no limit itself; 0: all."""
         self.faults: Final = WatchFaults(bookmark_interval)
+        self.rights: Final[set[tuple[str, str]]] = {("list", "pods"), ("watch", "pods")}
+        """Verbs and resources that the ServiceAccount may use."""
         self._pods: Final = PodStore(history, self._tell)
+        self.held: asyncio.Task[web.Response] | None = None
+        """The patch that `hold_patch` caught."""
+        self._hold: tuple[Callable[[Mapping[str, Any]], bool], asyncio.Event] | None = None
+        self.leases: Final = LeaseStore(self._pods.next_version)
         self._watches: Final[set[Watch]] = set()
         self._watched: Final = asyncio.Event()
         self._tokens: dict[str, float] = {}
@@ -188,12 +196,18 @@ class FakeKubeApi:
         self,
         status: int,
         *,
-        verb: Literal["list", "watch"] | None = None,
+        verb: Literal["list", "watch", "patch", "get", "create", "update"] | None = None,
         times: int | None = None,
         retry_after: int | None = None,
     ) -> None:
         """Refuse requests with this HTTP status; with `times`, only so many."""
         self._refusals.append(_Refusal(status, verb, times, retry_after))
+
+    def hold_patch(self, which: Callable[[Mapping[str, Any]], bool]) -> asyncio.Event:
+        """Do the first such patch of a pod only when the event is set that this returns."""
+        released = asyncio.Event()
+        self._hold = which, released
+        return released
 
     def end_watches(self, how: End = "eof") -> None:
         """End every watch that is open."""
@@ -241,48 +255,76 @@ class FakeKubeApi:
         at = time.monotonic()
         await self.faults.thawed.wait()
         query = dict(http.query)
-        parts = http.path.strip("/").split("/")
-        verb = http.method.lower()
-        if verb == "get" and parts[:3] == ["api", "v1", "namespaces"] and parts[4:] == ["pods"]:
-            verb = "watch" if query.get("watch") in {"true", "1"} else "list"
-        answer = self._refusal(http, verb, parts)
-        if answer is None and verb == "list":
-            answer = self._list(parts[3], query)
+        asked = _asked(http.method, http.path.strip("/").split("/"), query)
+        body = await http.read()
+        answer = self._refusal(http, asked)
+        if answer is None and asked.verb == "list":
+            answer = self._list(asked.namespace, query)
+        elif answer is None and asked.verb != "watch":
+            if asked.resource == "leases":
+                answer = self.leases.answer(asked.verb, asked.namespace, asked.name, body)
+            else:
+                answer = await self._patch_in_time(asked, http.content_type, body)
         code = 200 if answer is None else answer.status
-        self.requests.append(Request(at, verb, http.path, query, code))
-        return answer or await self._watch(http, parts[3])
+        if asked.resource != "leases":
+            self.requests.append(Request(at, asked.verb, http.path, query, code))
+        return answer or await self._watch(http, asked.namespace)
 
-    def _refusal(self, http: web.Request, verb: str, parts: list[str]) -> web.Response | None:
+    def _refusal(self, http: web.Request, asked: "_Asked") -> web.Response | None:
         for refusal in self._refusals:
-            if refusal.verb in {None, verb} and refusal.times != 0:
+            if refusal.verb in {None, asked.verb} and refusal.times != 0:
                 if refusal.times is not None:
                     refusal.times -= 1
-                return _failure(refusal.status, "ordered by the test", refusal.retry_after)
+                return failure(refusal.status, "ordered by the test", refusal.retry_after)
         scheme, _, token = http.headers.get("Authorization", "").partition(" ")
         user = f"system:serviceaccount:{self.namespace}:{SERVICE_ACCOUNT}"
         if not token:
             user = "system:anonymous"
         elif scheme.lower() != "bearer" or self._tokens.get(token, 0) < time.monotonic():
-            return _failure(401, "Unauthorized")
-        allowed = token and verb in {"list", "watch"} and parts[3] == self.namespace
-        if not allowed:
-            return _failure(403, f'pods is forbidden: User "{user}" cannot {verb} {http.path}')
+            return failure(401, "Unauthorized")
+        is_right = (asked.verb, asked.resource) in self.rights
+        if not token or not is_right or asked.namespace != self.namespace:
+            text = f'{asked.resource or "this"} is forbidden: User "{user}" cannot {asked.verb}'
+            return failure(403, f"{text} {http.path}")
         if unknown := http.query.keys() - _QUERY:
-            return _failure(501, f"the fake does not know {sorted(unknown)}")
+            return failure(501, f"the fake does not know {sorted(unknown)}")
         try:
             parse_selector(http.query.get("labelSelector", ""))
         except ValueError as error:
-            return _failure(400, str(error))
+            return failure(400, str(error))
         return None
+
+    async def _patch_in_time(self, asked: "_Asked", content_type: str, body: bytes) -> web.Response:
+        if self._hold is None or not self._hold[0](json.loads(body)):
+            return self._patch(asked, content_type, body)
+        (_, released), self._hold = self._hold, None
+
+        async def patch() -> web.Response:
+            await released.wait()
+            return self._patch(asked, content_type, body)
+
+        # It is done although its sender has left, as on a server that was too busy to notice.
+        self.held = asyncio.get_running_loop().create_task(patch())
+        return await asyncio.shield(self.held)
+
+    def _patch(self, asked: "_Asked", content_type: str, body: bytes) -> web.Response:
+        if content_type != "application/merge-patch+json":
+            return failure(415, f"the fake knows no {content_type}")
+        if not self._pods.has(asked.namespace, asked.name):
+            return failure(404, f'pods "{asked.name}" not found')
+        pod = self._pods.merge(asked.namespace, asked.name, json.loads(body))
+        if pod is None:
+            return failure(409, f'Operation cannot be fulfilled on pods "{asked.name}"')
+        return web.json_response(pod)
 
     def _list(self, namespace: str, query: Mapping[str, str]) -> web.Response:
         if int(query.get("resourceVersion") or 0) > self._pods.version:
-            return _failure(504, f"Too large resource version: {query['resourceVersion']}")
+            return failure(504, f"Too large resource version: {query['resourceVersion']}")
         start = 0
         if "continue" in query:
             version, _, offset = query["continue"].partition(".")
             if int(version) < self._pods.floor:
-                return _failure(410, "The provided continue parameter is too old")
+                return failure(410, "The provided continue parameter is too old")
             start = int(offset)
         selector = parse_selector(query.get("labelSelector", ""))
         page = self._pods.matching(namespace, selector)[start:]
@@ -313,6 +355,27 @@ class FakeKubeApi:
                 self._watched.clear()
 
 
-def _failure(code: int, message: str, retry_after: int | None = None) -> web.Response:
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return web.json_response(status_of_failure(code, message), status=code, headers=headers)
+@dataclass(frozen=True)
+class _Asked:
+    verb: str  # as RBAC has it
+    resource: str = ""  # of those that the fake has
+    namespace: str = ""
+    name: str = ""
+
+
+def _asked(method: str, parts: list[str], query: Mapping[str, str]) -> _Asked:
+    verb = {"POST": "create", "PUT": "update"}.get(method, method.lower())
+    match parts:
+        case ["api", "v1", "namespaces", namespace, "pods"] if verb == "get":
+            verb = "watch" if query.get("watch") in {"true", "1"} else "list"
+            return _Asked(verb, "pods", namespace)
+        case ["api", "v1", "namespaces", namespace, "pods", name]:
+            return _Asked(verb, "pods", namespace, name)
+        case ["apis", "coordination.k8s.io", "v1", "namespaces", namespace, "leases"]:
+            verb = "list" if verb == "get" else verb
+            return _Asked(verb, "leases", namespace)
+        case ["apis", "coordination.k8s.io", "v1", "namespaces", namespace, "leases", name]:
+            return _Asked(verb, "leases", namespace, name)
+        case ["api", "v1", "namespaces", namespace, *_]:
+            return _Asked(verb, "", namespace)
+    return _Asked(verb)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from aiohttp import web
+
 from tests.fakes.kube_selectors import Selector
 
 Pod = dict[str, Any]
@@ -16,7 +18,10 @@ _REASONS: Final = {
     400: "BadRequest",
     401: "Unauthorized",
     403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
     410: "Expired",
+    415: "UnsupportedMediaType",
     429: "TooManyRequests",
     500: "InternalError",
     503: "ServiceUnavailable",
@@ -56,6 +61,9 @@ class PodStore:
         assert key not in self._pods, f"there is a pod {key} already"
         self._replace(key, pod | {"metadata": metadata, "status": {"phase": "Pending"}})
 
+    def has(self, namespace: str, name: str) -> bool:
+        return (namespace, name) in self._pods
+
     def get(self, namespace: str, name: str) -> Pod:
         """A copy."""
         return copy.deepcopy(self._pods[namespace, name])
@@ -63,9 +71,26 @@ class PodStore:
     def patch(self, namespace: str, name: str, part: str, values: Mapping[str, str | None]) -> None:
         """Change the metadata's `part` by a merge patch."""
         pod = self.get(namespace, name)
-        merged = pod["metadata"].get(part, {}) | values
-        pod["metadata"][part] = {key: value for key, value in merged.items() if value is not None}
+        pod["metadata"][part] = _merged(pod["metadata"].get(part, {}), values)
         self._replace((namespace, name), pod)
+
+    def merge(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Pod | None:
+        """A merge patch of labels and annotations; None: it is for the pod as it is no more."""
+        metadata = dict(patch["metadata"])
+        pod = self.get(namespace, name)
+        version = pod["metadata"]["resourceVersion"]
+        if metadata.pop("resourceVersion", version) != version:
+            return None
+        for part, values in metadata.items():
+            assert part in {"labels", "annotations"}, part
+            pod["metadata"][part] = _merged(pod["metadata"].get(part, {}), values)
+        self._replace((namespace, name), pod)
+        return self.get(namespace, name)
+
+    def next_version(self) -> int:
+        """For another object."""
+        self.version += 1
+        return self.version
 
     def set_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         pod = self.get(namespace, name)
@@ -167,6 +192,22 @@ def status_of_failure(code: int, message: str) -> dict[str, Any]:
         "reason": _REASONS.get(code, ""),
         "code": code,
     }
+
+
+def _merged(old: Mapping[str, str], values: Mapping[str, str | None]) -> dict[str, str]:
+    """By a merge patch: None removes."""
+    return {key: value for key, value in {**old, **values}.items() if value is not None}
+
+
+def failure(
+    code: int, message: str, retry_after: int | None = None, reason: str = ""
+) -> web.Response:
+    """The answer that says so."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    status = status_of_failure(code, message)
+    if reason:
+        status["reason"] = reason
+    return web.json_response(status, status=code, headers=headers)
 
 
 def _time(later: int = 0) -> str:

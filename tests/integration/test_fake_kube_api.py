@@ -13,6 +13,7 @@ from tests.fakes.kube_api import FakeKubeApi
 from tests.fakes.kube_selectors import parse_selector
 from tests.support.kube import client
 from tests.support.kube_contract import KubeContract, Reader, check_status, kinds, names
+from tests.support.kube_writing import WritingContract
 
 pytestmark = pytest.mark.once
 
@@ -185,3 +186,15 @@ async def test_one_waits_for_a_watch(kube_api: FakeKubeApi, reader: Reader) -> N
 def test_what_is_no_selector(text: str) -> None:
     with pytest.raises(ValueError, match="no label selector"):
         parse_selector(text)
+
+
+LABEL_RIGHTS = frozenset(
+    {("patch", "pods"), ("get", "leases"), ("create", "leases"), ("update", "leases")}
+)
+
+
+class TestWritingToTheFake(WritingContract):
+    @pytest.fixture
+    def label_api(self, kube_api: FakeKubeApi) -> FakeKubeApi:
+        kube_api.rights.update(LABEL_RIGHTS)
+        return kube_api

@@ -27,7 +27,11 @@ from tests.support.kube import (
 )
 from tests.support.kube_server import KubeServer
 
-RBAC: Final = Path(__file__).parents[2] / "deploy" / "kustomize" / "base" / "rbac.yaml"
+_KUSTOMIZE: Final = Path(__file__).parents[2] / "deploy" / "kustomize"
+RBAC: Final = _KUSTOMIZE / "base" / "rbac.yaml"
+LABEL_RBAC: Final = _KUSTOMIZE / "components" / "label" / "rbac.yaml"
+LABEL_ACCOUNT: Final = "pgproxy-label"
+"""What its ServiceAccount, Role and RoleBinding are called."""
 
 _SHORTEST_TOKEN: Final = 600  # seconds; what TokenRequest grants at least
 _PLACES: Final = {
@@ -38,10 +42,15 @@ _PLACES: Final = {
 
 
 class RealKubeApi:
-    """A namespace on `server`, with the ServiceAccount and Role of deploy/; see `KubeApi`."""
+    """A namespace on `server`, with a ServiceAccount and a Role of deploy/; see `KubeApi`.
 
-    def __init__(self, server: KubeServer) -> None:
+    `rbac` is the manifest that has both, and `account` what they are called in it.
+    """
+
+    def __init__(self, server: KubeServer, rbac: str = "", account: str = SERVICE_ACCOUNT) -> None:
         self.server: Final = server
+        self._rbac: Final = rbac or RBAC.read_text()
+        self._account_name: Final = account
         self.namespace = f"test-{secrets.token_hex(4)}"
         self.elsewhere = f"{self.namespace}-elsewhere"
         self._closing: Final = contextlib.AsyncExitStack()
@@ -118,7 +127,7 @@ class RealKubeApi:
 
     async def revoke_tokens(self) -> None:
         await self.ask("DELETE", self._account)
-        await self.apply(RBAC.read_text().split("---\n")[0])
+        await self.apply(self._rbac.split("---\n")[0])
 
     async def create_pod(
         self,
@@ -204,7 +213,7 @@ class RealKubeApi:
 
     @property
     def _account(self) -> str:
-        return f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{SERVICE_ACCOUNT}"
+        return f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{self._account_name}"
 
     def _pod(self, name: str) -> str:
         return f"/api/v1/namespaces/{self.namespace}/pods/{name}"
@@ -215,4 +224,4 @@ class RealKubeApi:
     async def _make_namespaces(self) -> None:
         for name in (self.namespace, self.elsewhere):
             await self.ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        await self.apply(RBAC.read_text())
+        await self.apply(self._rbac)
