@@ -24,6 +24,7 @@ from pgproxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from pgproxy.config import Config
+    from pgproxy.configfile import Rules
 
 Result = TypeVar("Result")
 
@@ -90,6 +91,27 @@ def serve(path: Path | None) -> None:
     from pgproxy.workers.supervisor import supervise
 
     sys.exit(_run(supervise(config)))
+
+
+@cli.command()
+@_config_option
+@click.option(
+    "--dry-run", is_flag=True, help="Write nothing, take no Lease; log what would be changed."
+)
+def label(path: Path | None, *, dry_run: bool) -> None:
+    """Set a role label on the pods of PostgreSQL, where no operator does.
+
+    It asks each server of [discovery.kubernetes] what it is, and sets the label of [label], by
+    default role=primary and role=replica, so that Services can select by it. Several instances
+    may run: a Lease says which one writes. Logs go to stderr; SIGTERM ends it.
+    """
+    from pgproxy.configrules import label_contradictions
+    from pgproxy.label.app import label as label_pods
+    from pgproxy.telemetry import logs
+
+    config = _load(path, label_contradictions)
+    logs.configure(config.log.level, config.log.format, rate=config.log.rate)
+    _run(label_pods(config, dry_run=dry_run))
 
 
 @cli.command(hidden=True)
@@ -231,11 +253,12 @@ def route(
     click.echo(explanation.to_json() if as_json else explanation.to_text())
 
 
-def _load(path: Path | None) -> "Config":
+def _load(path: Path | None, rules: "Rules | None" = None) -> "Config":
     from pgproxy.configfile import load
+    from pgproxy.configrules import contradictions
 
     try:
-        return load(path, os.environ)
+        return load(path, os.environ, rules or contradictions)
     except ConfigError as error:
         _refuse(error)
 

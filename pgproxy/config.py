@@ -148,6 +148,25 @@ NamespaceName = Annotated[
         description='the name of a namespace, or "" for the proxy\'s own',
     ),
 ]
+# Kubernetes: "Labels and Selectors", syntax and character set.
+_LABEL_NAME: Final = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_SUBDOMAIN: Final = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+LabelKey = Annotated[
+    str,
+    Field(
+        pattern=rf"^({_SUBDOMAIN}/)?{_LABEL_NAME}$",
+        description='a label\'s key such as "role" or "example.com/role"',
+    ),
+]
+LabelValue = Annotated[
+    str, Field(pattern=rf"^{_LABEL_NAME}$", description="a label's value that is not empty")
+]
+OptionalLabelValue = Annotated[
+    str, Field(pattern=rf"^({_LABEL_NAME})?$", description='a label\'s value, or "" for no label')
+]
+ObjectName = Annotated[
+    str, Field(pattern=rf"^{_SUBDOMAIN}$", max_length=253, description="the name of an object")
+]
 PortOrName = Annotated[
     str,
     BeforeValidator(_number_as_text),
@@ -470,6 +489,20 @@ class Discovery(_Section):
     dns: Dns = Dns()
 
 
+class Label(_Section):
+    """`pgproxy label`: which label it sets on the pods of [discovery.kubernetes]."""
+
+    key: LabelKey = "role"
+    primary: LabelValue = "primary"
+    replica: LabelValue = "replica"
+    fenced: OptionalLabelValue = ""
+    keep_silent: Seconds = 30.0
+    lease: ObjectName = "pgproxy-label"
+    lease_duration: Positive = 15
+    renew_deadline: Interval = 10.0
+    retry_period: Interval = 2.0
+
+
 class Log(_Section):
     """What goes to stderr."""
 
@@ -493,6 +526,7 @@ class Config(_Section):
     consistency: Consistency = Consistency()
     health: Health = Health()
     discovery: Discovery = Discovery()
+    label: Label = Label()
     log: Log = Log()
 
     @property

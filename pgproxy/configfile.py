@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -31,6 +31,8 @@ _SERVICE_LINK: Final = re.compile(
 _SERVICE_LINK_VALUE: Final = re.compile(r"^(tcp|udp|sctp)://")
 
 
+Rules = Callable[[Config, Mapping[str, str]], Iterator[Fault]]
+
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -43,9 +45,12 @@ class Setting:
     origin: str
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """Read and check the configuration; raises ConfigError with one line per fault."""
-    return _load(path, environ)[0]
+def load(path: Path | None, environ: Mapping[str, str], rules: Rules = contradictions) -> Config:
+    """Read and check the configuration; raises ConfigError with one line per fault.
+
+    `rules` say what concerns several keys: what they are depends on what the configuration is for.
+    """
+    return _load(path, environ, rules)[0]
 
 
 def origins(path: Path | None, environ: Mapping[str, str]) -> tuple[Setting, ...]:
@@ -97,7 +102,9 @@ def _toml_key(name: str) -> str:
     return name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
-def _load(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
+def _load(
+    path: Path | None, environ: Mapping[str, str], rules: Rules = contradictions
+) -> tuple[Config, dict[str, str]]:
     """The configuration and, per dotted key that was given, by whom: `file …`, `environment …`."""
     data = _read_file(path)
     sources = dict.fromkeys(_given(data), f"file {path}")
@@ -111,7 +118,7 @@ def _load(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, dict[s
     except ValidationError as error:
         faults = [_explain(item) for item in error.errors(include_url=False)]
     if config is not None and not lines:
-        faults = [*_not_available(config), *contradictions(config, sources)]
+        faults = [*_not_available(config), *rules(config, sources)]
     lines += [_line(fault, sources, path) for fault in faults]
     if lines or config is None:
         raise ConfigError(lines)

@@ -11,7 +11,9 @@ from pgproxy.config import (
     CONSOLE_DATABASES,
     Config,
     Dns,
+    Health,
     Kubernetes,
+    Label,
     Patroni,
     Pool,
     RoutingRule,
@@ -81,10 +83,8 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
             )
     elif auth.method != "trust" or "auth.users_file" in sources:
         yield from _unreadable("auth.users_file", auth.users_file)
-    if health.password_file is not None:
-        yield from _unreadable("health.password_file", health.password_file)
-        if health.password.get_secret_value():
-            yield Fault("health.password", "and health.password_file are both set; keep one")
+    yield from _health(health)
+    yield from _election(config.label)
     for position, rule in enumerate(config.routing.rules):
         yield from _routing_rule(f"routing.rules[{position}]", rule)
     if discovery.mode != "static" and discovery.backends:
@@ -120,6 +120,66 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
                     f"discovery.backends[{position}]", f"{what} is backends[{seen[what]}] already"
                 )
             seen[what] = position
+
+
+def label_contradictions(config: Config, _sources: Mapping[str, str]) -> Iterator[Fault]:
+    """The same for `pgproxy label`, which has no clients, and to which the pods belong."""
+    label, settings = config.label, config.discovery.kubernetes
+    yield from _health(config.health)
+    yield from _election(label)
+    if config.discovery.mode != "kubernetes":
+        yield Fault(
+            "discovery.mode",
+            f'"{config.discovery.mode}" names no pods; accepted by pgproxy label: "kubernetes"',
+        )
+        return
+    yield from _kubernetes(settings)
+    if settings.preset not in _PRESETS_WITHOUT_ROLE:
+        yield Fault(
+            "discovery.kubernetes.preset",
+            f'"{settings.preset}": the operator sets a role label itself; accepted by pgproxy label:'
+            ' "bitnami-ha", or a selector without a preset',
+        )
+    if settings.preset == "bitnami-ha" and label.key == "role":
+        # postgresql-ha/templates/postgresql/statefulset.yaml: spec.selector.matchLabels
+        yield Fault(
+            "label.key",
+            'the StatefulSet of bitnami\'s chart owns the pods by "role": a pod with another value would'
+            ' be lost to it; accepted: any other key such as "pgproxy.io/role"',
+        )
+    if _is_selected_by(settings.selector, label.key):
+        yield Fault(
+            "label.key",
+            f'discovery.kubernetes.selector has "{label.key}" in it: a pod would leave it as its label'
+            " changes; accepted: a label that the selector has not",
+        )
+    values = [value for value in (label.primary, label.replica, label.fenced) if value]
+    if len(set(values)) < len(values):
+        yield Fault("label.primary", "replica and fenced need values of their own")
+
+
+def _health(health: Health) -> Iterator[Fault]:
+    if health.password_file is None:
+        return
+    yield from _unreadable("health.password_file", health.password_file)
+    if health.password.get_secret_value():
+        yield Fault("health.password", "and health.password_file are both set; keep one")
+
+
+def _election(label: Label) -> Iterator[Fault]:
+    """As client-go asks for it: a leader has to stop before another one begins, and to try to renew
+    more than once until then."""
+    if label.renew_deadline >= label.lease_duration:
+        yield Fault(
+            "label.renew_deadline",
+            f"{label.renew_deadline:g} is not less than label.lease_duration = {label.lease_duration}",
+        )
+    if 2 * label.retry_period >= label.renew_deadline:
+        yield Fault(
+            "label.retry_period",
+            f"{label.retry_period:g} is not less than half of label.renew_deadline ="
+            f" {label.renew_deadline:g}",
+        )
 
 
 def _pool(pool: Pool) -> Iterator[Fault]:
@@ -181,13 +241,17 @@ def _unreadable(key: str, path: Path) -> Iterator[Fault]:
 def _selector(settings: Kubernetes, key: str) -> Iterator[Fault]:
     if settings.selector and not settings.selector.strip():
         yield Fault(key, 'is blank, and would take every pod; accepted: one such as "app=postgres"')
-    label = re.escape(settings.role_label)
-    if label and re.search(rf"(^|,)\s*{label}\s*(=|\sin\b)", settings.selector):
+    if settings.role_label and _is_selected_by(settings.selector, settings.role_label):
         yield Fault(
             key,
             f'has the role label "{settings.role_label}" in it: a pod that changes its role would'
             " be gone, instead of drained; accepted: labels that stay as they are",
         )
+
+
+def _is_selected_by(selector: str, label: str) -> bool:
+    """Whether the selector wants the label to have certain values."""
+    return re.search(rf"(^|,)\s*{re.escape(label)}\s*(=|\sin\b)", selector) is not None
 
 
 def _patroni(settings: Patroni) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from pgproxy.protocol import states
 from pgproxy.routing.reasons import SENTENCES
-from pgproxy.telemetry.metrics import CATALOGUE
+from pgproxy.telemetry import labelling, metrics
 from pgproxy.topology.presets import PRESETS
 from tests.support.sqlalchemy_suite import exemptions
 
@@ -39,9 +39,9 @@ def _lease() -> str:
     return f"```mermaid\n{states.lease_mermaid()}\n```"
 
 
-def _metrics() -> str:
+def _metrics(catalogue: Iterable[tuple[str, str, str, str]]) -> str:
     lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    for name, kind, labels, meaning in CATALOGUE:
+    for name, kind, labels, meaning in catalogue:
         shown = f"{name}_info" if kind == "info" else name
         lines.append(f"| `{shown}` | {kind} | {labels} | {meaning} |")
     return "\n".join(lines)
@@ -81,7 +81,8 @@ def _codes(values: Iterable[object]) -> str:
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "replies": states.replies_markdown,
     "lease": _lease,
-    "metrics": _metrics,
+    "label_metrics": lambda: _metrics(labelling.CATALOGUE),
+    "metrics": lambda: _metrics(metrics.CATALOGUE),
     "presets": _presets,
     "reasons": _reasons,
     "sqlalchemy": _sqlalchemy,

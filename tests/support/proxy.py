@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -58,8 +58,11 @@ class ProxyError(Exception):
 class ProxyProcess:
     """A running proxy; a context manager that stops it and looks for tracebacks."""
 
-    def __init__(self, config: str) -> None:
-        """Start it with that configuration file, and wait for nothing yet: see `start`."""
+    def __init__(self, config: str, command: Sequence[str] = ("serve",)) -> None:
+        """Start it with that configuration file, and wait for nothing yet: see `start`.
+
+        `command` is what it is to do, with its options.
+        """
         self.host: Final = HOST
         self.port = 0
         self.http_port = 0
@@ -76,7 +79,7 @@ class ProxyProcess:
             if not (key.startswith("PGPROXY_") and "__" in key)
         }
         self.process: Final = subprocess.Popen(
-            [sys.executable, "-m", "pgproxy", "serve", "--config", self.config_path],
+            [sys.executable, "-m", "pgproxy", *command, "--config", self.config_path],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=environment,

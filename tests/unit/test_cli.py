@@ -184,6 +184,35 @@ def test_a_file_that_is_not_there_is_a_line_and_no_usage(tmp_path: Path) -> None
     assert result.stderr == expected
 
 
+# label
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_label_hands_the_configuration_to_its_application(
+    path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    given = []
+
+    async def label(config: Config, *, dry_run: bool) -> None:
+        given.append((config.discovery.kubernetes.selector, dry_run))
+
+    stub = types.SimpleNamespace(label=label)
+    monkeypatch.setitem(sys.modules, "pgproxy.label.app", stub)  # type: ignore[arg-type]
+    monkeypatch.setattr("pgproxy.telemetry.logs.configure", lambda *_, **__: None)
+    path.write_text(
+        '[discovery]\nmode = "kubernetes"\n[discovery.kubernetes]\nselector = "app=db"\n'
+    )
+    result = run("label", "--config", path, *options)
+    assert result.exit_code == 0, result.output
+    assert given == [("app=db", bool(options))]
+
+
+def test_label_says_what_it_needs(path: Path) -> None:
+    result = run("label", "--config", path)
+    assert result.exit_code == 2
+    assert 'discovery.mode: "static" names no pods' in result.stderr
+
+
 # serve
 
 
@@ -309,4 +338,4 @@ def test_demo_on_a_port_that_is_taken_says_what_to_do(monkeypatch: pytest.Monkey
 
 def test_only_commands_that_exist_are_offered() -> None:
     offered = [name for name, command in cli.commands.items() if not command.hidden]
-    assert sorted(offered) == ["check", "demo", "route", "serve"]
+    assert sorted(offered) == ["check", "demo", "label", "route", "serve"]

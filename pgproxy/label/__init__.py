@@ -1,0 +1,1 @@
+"""`pgproxy label`: sets a role label on pods, where nobody else does."""
