@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+import pgproxy
 from pgproxy.embedded import Cluster
 from tests.support.kube import write_kubeconfig
 from tests.support.kube_admin import LABEL_ACCOUNT, LABEL_RBAC, RealKubeApi
@@ -149,6 +150,8 @@ async def test_the_deployment_satisfies_the_restricted_pod_security_standard(
             content_type="application/merge-patch+json",
         )
         deployment = yaml.safe_load(DEPLOYMENT.read_text())
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == f"pgproxy:{pgproxy.__version__}"
         strict = "?dryRun=All&fieldValidation=Strict"
         path = f"/apis/apps/v1/namespaces/{api.namespace}/deployments{strict}"
         await api.ask("POST", path, deployment)
