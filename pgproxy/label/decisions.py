@@ -1,7 +1,8 @@
 """PURE. Which label each pod is to have, and in which order labels are changed.
 
 What a server says of itself decides (fusion.py). One that says nothing keeps its label for a while,
-but nobody keeps the primary's once another server is the primary.
+and as long as no other one says anything either; but nobody keeps the primary's once another server is
+the primary.
 
 A Service that selects by the label must never have two primaries. So the old one loses the label
 before the new one gets it; and since a request of this instance, or of one that led before it, may
@@ -104,7 +105,8 @@ def wish(
         why = node.error if node is not None and node.error else "it has no server to ask"
         if pod.value == labels.primary and primary is not None:
             return Wish("", f"{primary.name} is the primary, and this one does not answer: {why}")
-        if silent_for < keep_silent:
+        if silent_for < keep_silent or not any(one.alive for one in topology.nodes):
+            # If nobody answers, it may be due to who asks: its password, its network.
             return Wish(None, why)
         return Wish("", f"no answer for {keep_silent:g} s: {why}")
     if node.role is Role.PRIMARY:

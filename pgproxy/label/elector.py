@@ -70,6 +70,8 @@ class Elector:
             except ApiError as error:
                 self._lease = None
                 _log.debug("lease_not_written", reason=str(error))
+            else:
+                self._requests.failing.clear()  # what is needed works
             self._tell()
             await asyncio.sleep(period * (1.0 + _JITTER * random.random()))  # noqa: S311 - no secret
 

@@ -109,6 +109,7 @@ class Labeller:
     async def _look(self) -> float:
         """Does what can be done; returns the seconds until the next look."""
         if self._lead.seconds_left() <= 0 or self._topology() is None:
+            self._requests.failing.clear()
             return _LONGEST_GAP
         try:
             await self._reconcile()
@@ -121,6 +122,7 @@ class Labeller:
             self._failures += 1
             return wait * (1.0 + random.random())  # noqa: S311 - no secret
         self._failures = 0
+        self._requests.failing.clear()  # what is needed works
         return self._until_silence()
 
     async def _reconcile(self) -> None:

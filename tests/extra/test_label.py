@@ -11,10 +11,11 @@ import yaml
 
 import pgproxy
 from pgproxy.embedded import Cluster
+from pgproxy.embedded_server import Server
 from tests.support.kube import write_kubeconfig
 from tests.support.kube_admin import LABEL_ACCOUNT, LABEL_RBAC, RealKubeApi
 from tests.support.kube_server import KubeServer
-from tests.support.labelling import LABELS, TERMS, LabelStage, label_config, status, until
+from tests.support.labelling import LABELS, LabelStage, label_config, status, until
 from tests.support.proxy import ProxyProcess
 
 DEPLOYMENT: Final = LABEL_RBAC.with_name("deployment.yaml")
@@ -69,7 +70,7 @@ async def _lease(api: RealKubeApi) -> dict[str, Any]:
 
 @pytest.mark.timeout(180)
 async def test_each_verb_of_the_role_is_needed_and_its_absence_named(
-    kube: KubeServer, tmp_path: Path
+    kube: KubeServer, cluster: Cluster, tmp_path: Path
 ) -> None:
     manifest = LABEL_RBAC.read_text()
     role = next(one for one in yaml.safe_load_all(manifest) if one["kind"] == "Role")
@@ -91,12 +92,15 @@ async def test_each_verb_of_the_role_is_needed_and_its_absence_named(
         for verb, resource in verbs:
             directory = tmp_path / verb
             directory.mkdir()
-            group.create_task(_without(kube, manifest, verb, resource, directory))
+            group.create_task(
+                _without(kube, cluster.primary, manifest, (verb, resource), directory)
+            )
 
 
 async def _without(
-    kube: KubeServer, manifest: str, verb: str, resource: str, directory: Path
+    kube: KubeServer, server: Server, manifest: str, right: tuple[str, str], directory: Path
 ) -> None:
+    verb, resource = right
     documents = manifest.split("---\n")
     (number,) = [at for at, text in enumerate(documents) if "\nkind: Role\n" in text]
     role = yaml.safe_load(documents[number])
@@ -105,13 +109,8 @@ async def _without(
             rule["verbs"] = [one for one in rule["verbs"] if one != verb] or ["deletecollection"]
     documents[number] = yaml.safe_dump(role)
     async with RealKubeApi(kube, "---\n".join(documents), LABEL_ACCOUNT) as api:
-        # Nobody serves there, so that the label is to be taken away.
-        await api.create_pod("pg-0", {**LABELS, "role": "replica"}, port=1)
-        config = label_config(
-            await write_kubeconfig(api, directory),
-            api.namespace,
-            label={**TERMS, "keep_silent": 0},
-        )
+        await api.create_pod("pg-0", LABELS, ip=server.host, port=server.port)
+        config = label_config(await write_kubeconfig(api, directory), api.namespace)
         process = await asyncio.to_thread(ProxyProcess, config, ("label",))
         try:
             await asyncio.to_thread(_told, process, verb, resource)

@@ -95,6 +95,13 @@ def test_a_silent_server_keeps_its_label_for_a_while() -> None:
     assert course(found, mute, silent=30.0) == ["b="]
 
 
+def test_labels_stay_while_nobody_at_all_answers() -> None:
+    before = topology(a=PRIMARY, b=REPLICA)
+    seen = topology(before, a=DEAD, b=DEAD)
+    assert course(pods(a="primary", b="replica"), seen, silent=1e6) == []
+    assert course(pods(a="primary", b="replica"), topology(), silent=1e6) == []
+
+
 def test_a_silent_primary_loses_it_at_once_when_another_one_leads() -> None:
     before = topology(a=PRIMARY, b=REPLICA, c=REPLICA)
     seen = topology(before, a=DEAD, b=replace(PRIMARY, timeline=3), c=REPLICA)
