@@ -70,6 +70,19 @@ class Owner(Waiter):
 class Keeper:
     """The pool, as far as a connection needs to know it."""
 
+    @property
+    def serves_clients(self) -> bool:
+        """Whether its connections run what clients send."""
+        return False
+
+    def may_ask(self, server: "ServerConnection", call: Callable[[], None]) -> bool:
+        """Whether something may be asked on a connection that is being opened; if not now, `call` is
+        called when it may. `has_asked` is to follow in any case."""
+        return True
+
+    def has_asked(self, server: "ServerConnection") -> None:
+        """It has, or will not any more."""
+
     def release(self, server: "ServerConnection") -> None:
         raise NotImplementedError
 

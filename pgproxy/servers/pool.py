@@ -163,6 +163,13 @@ class Pool(Keeper):
     def waiting_for_seats(self) -> int:
         return 0 if self.seats is None else len(self.seats.waiting)
 
+    @property
+    def _is_short_of_seats(self) -> bool:
+        """Who waits for a connection does so because those who have one wait for a seat, or because
+        the one that is being opened does."""
+        seats = self.seats
+        return seats is not None and (len(seats.waiting) > 0 or seats.asking > 0)
+
     # --- leases -------------------------------------------------------------------------------
 
     def acquire(
@@ -232,6 +239,24 @@ class Pool(Keeper):
         if self.seats is not None:
             self.seats.leave(server)
             self.seats.serve()
+
+    # --- questions of its own -----------------------------------------------------------------
+
+    @property
+    def serves_clients(self) -> bool:
+        return True
+
+    def may_ask(self, server: ServerConnection, call: Callable[[], None]) -> bool:
+        seats = self.seats
+        if seats is None or seats.take(server):
+            return True
+        seats.wait_to_ask(server, call)
+        return False
+
+    def has_asked(self, server: ServerConnection) -> None:
+        if self.seats is not None:
+            self.seats.cancel(server)
+            self.stand_up(server)
 
     def _take_over(self, profile: Profile, waiter: Waiter) -> ServerConnection | None:
         """A connection of one who waits for its seat, for one who is urgent. Else the seat, when it is
@@ -443,7 +468,7 @@ class Pool(Keeper):
             for waiter in self.ledger.expire(now):
                 self.backend.load -= 1
                 self.context.counters.wait_timeouts += 1
-                if self.waiting_for_seats:
+                if self._is_short_of_seats:
                     self.context.counters.seat_timeouts += 1
                 error = self._timeout_error() if error is None else error
                 waiter.refused(error)
@@ -460,7 +485,7 @@ class Pool(Keeper):
 
     def tell_waiters(self, waited_since: float, now: float) -> None:
         """A notice to those who have waited since then and have had none."""
-        named = f'database "{self.database}", user "{self.user}" on {self.backend.name}'
+        what = self._what_is_short()
         for queue in self.ledger.queues.values():
             for place, waiter in enumerate(queue):
                 if waiter.waiting_since > waited_since:
@@ -468,13 +493,22 @@ class Pool(Keeper):
                         continue  # it is before those who came earlier
                     break
                 if not waiter.is_told:
-                    self._tell(waiter, f"a server connection for {named}", place, len(queue), now)
+                    self._tell(waiter, what, place, len(queue), now)
         if self.seats is not None:
-            limit, cap = limit_of_seats(self.seats.limiter, self.backend)
-            what = f"a place to run, of which there are {cap} ({limit})"
             for place, waiter in enumerate(self.seats.waiting):
                 if waiter.waiting_since <= waited_since and not waiter.is_told:
                     self._tell(waiter, what, place, len(self.seats.waiting), now)
+
+    def _what_is_short(self) -> str:
+        """What those wait for who wait here."""
+        seats = self.seats
+        if seats is None or not self._is_short_of_seats:
+            return (
+                f'a server connection for database "{self.database}", user "{self.user}"'
+                f" on {self.backend.name}"
+            )
+        limit, cap = limit_of_seats(seats.limiter, self.backend)
+        return f"a place to run, of which there are {cap} ({limit})"
 
     def _tell(self, waiter: Waiter, what: str, place: int, count: int, now: float) -> None:
         waiter.is_told = True
@@ -657,8 +691,8 @@ class Pool(Keeper):
                 f"cannot connect to {self.backend.name}: {self.last_error.message}",
                 detail=f"Tried for {self.context.wait_timeout:g} s (pool.wait_timeout).",
             )
-        if self.waiting_for_seats:
-            return self._seat_timeout_error()  # those who have the connections
+        if self._is_short_of_seats:
+            return self._seat_timeout_error()
         room = self.budget.full_room(ledger)
         if room is not None and ledger.total < ledger.size:
             return self._budget_error(room)
