@@ -284,6 +284,7 @@ class Proxy:
             self.listener,
             accept=config.listen.drain_accept_seconds,
             window=config.listen.drain_timeout,
+            left_running=lambda: self.cluster.left_running,
         )
         self.averages = Averages(self.counters.databases, time.monotonic())
         auth = config.auth

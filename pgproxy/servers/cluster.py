@@ -366,6 +366,11 @@ class Cluster:
             for pool in group.pools.values():
                 pool.close()
 
+    @property
+    def left_running(self) -> int:
+        """Connections whose clients have gone in the middle of something."""
+        return sum([len(pool.leftovers) for pool in self.pools()])
+
     def pools(self) -> list[Pool]:
         return [pool for group in self.groups.values() for pool in group.pools.values()]
 

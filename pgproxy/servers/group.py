@@ -172,7 +172,7 @@ class PoolGroup:
     @property
     def is_unused(self) -> bool:
         return self.clients == 0 and not any(
-            pool.ledger.total or pool.waiting for pool in self.pools.values()
+            pool.ledger.total or pool.waiting or len(pool.leftovers) for pool in self.pools.values()
         )
 
     @property

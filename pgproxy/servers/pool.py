@@ -16,8 +16,8 @@ from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.budget import LEARNED, Room
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
+from pgproxy.servers.leftovers import CANCEL_AGAIN, Leftovers
 from pgproxy.servers.ledger import (
-    CLOSED,
     IDLE,
     LEASED,
     RESETTING,
@@ -37,8 +37,6 @@ from pgproxy.telemetry.counters import Counters
 # twice; and after how many times that it is let go of although nobody waits.
 HOLD = 0.05
 LONGEST_HOLD = 20
-# Seconds between requests to cancel what nobody waits for any more.
-CANCEL_AGAIN = 1.0
 # Seconds between attempts to reach a backend, doubled with each failure.
 RETRY_FIRST = 0.1
 RETRY_LAST = 2.0
@@ -147,6 +145,7 @@ class Pool(Keeper):
         self._pausing = False
         self._cold_until = 0.0  # it is not warmed before
         self._drained: i64 = 0  # times; a log-in that began before is of no use after
+        self.leftovers = Leftovers(self.cancel_query)
         self.seats: Seats | None = None
         if context.limiter is not None:
             assert tenant is not None
@@ -389,20 +388,31 @@ class Pool(Keeper):
         if self.seats is not None:
             self.seats.serve()
 
-    def discard(
-        self, server: ServerConnection, *, at_work: bool = True, hangs_up: bool = False
-    ) -> None:
-        """The connection is in a state nobody knows: close it, at once unless it is to finish. With
-        `hangs_up` it counts until the server has noticed."""
+    def hang_up(self, server: ServerConnection, *, at_work: bool, until: float) -> None:
+        """Its owner has gone in the middle of something, which is to be cancelled then (monotonic
+        seconds). It counts until the server has noticed, where that is soon."""
+        server.hangs_up = True
+        self.leftovers.add(server, until)
+        self.discard(server, at_work=at_work)
+
+    def discard(self, server: ServerConnection, *, at_work: bool = True) -> None:
+        """The connection is in a state nobody knows: close it, at once unless it is to finish."""
         server.owner = None
         server.at_work = at_work
-        server.hangs_up = hangs_up
         if server.place == LEASED:
             self.backend.load -= 1
         waiter = None if self.seats is None else self.seats.cancel(server)
         self.ledger.discard(server)
         if waiter is not None:
             self._put_back(waiter, server)
+        self._carry_out()
+
+    def farewell_is_over(self, server: ServerConnection) -> None:
+        if server not in self.leftovers:
+            server.close()
+            return
+        # Nobody knows when it ends; it has its place no longer than one that is closed.
+        self.ledger.gone(server, time.monotonic())
         self._carry_out()
 
     def cancel_query(
@@ -436,6 +446,7 @@ class Pool(Keeper):
         if server.place == LEASED:
             self.backend.load -= 1
         self.servers.discard(server)
+        self.leftovers.gone(server)
         waiter = None if self.seats is None else self.seats.cancel(server)
         if waiter is None and (server.owner is not None or server.place in (LEASED, RESETTING)):
             self.context.counters.servers_lost += 1
@@ -462,7 +473,10 @@ class Pool(Keeper):
             self.discard(server)
 
     def tick(self, now: float) -> None:
-        """Refuses the waiters whose time is up, and opens what of the reserve is due for others."""
+        """Refuses the waiters whose time is up, opens what of the reserve is due for others, and
+        cancels what clients have left."""
+        if len(self.leftovers) > 0:
+            self.leftovers.tick(now)
         if self.ledger.waiting > 0:
             error = None
             for waiter in self.ledger.expire(now):
@@ -562,7 +576,7 @@ class Pool(Keeper):
         for server in list(self.servers):
             owner = server.owner
             waits = server.seat is not None and server.seat.state == IN_LINE
-            if server.place in (IDLE, CLOSED) or (
+            if server.place == IDLE or (
                 at_rest
                 and not waits
                 and (server.place != LEASED or owner is None or not owner.at_rest)
@@ -575,6 +589,9 @@ class Pool(Keeper):
             self.drain()
 
     def close(self) -> None:
+        """Nothing new begins; what clients have left running is not waited for any more."""
+        self.leftovers.end()
+        self.leftovers.tick(time.monotonic())
         self.ledger.close()
         self._carry_out()
 
@@ -603,8 +620,8 @@ class Pool(Keeper):
             slot = ledger.to_close.pop()
             assert isinstance(slot, ServerConnection)
             slot.leave(self.context.call_later)
-            if slot.lingers and slot.at_work:
-                self.context.call_later(CANCEL_AGAIN, _Lingering(self, slot).cancel)
+            if slot.lingers and slot.at_work and slot not in self.leftovers:
+                self.leftovers.add(slot, time.monotonic() + CANCEL_AGAIN)
         while ledger.to_open:
             self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)).begin)
 
@@ -734,23 +751,6 @@ class Pool(Keeper):
                 "open there."
             ),
         )
-
-
-@final
-class _Lingering:
-    """A connection that was at work for a client who has gone. The request to cancel that may have
-    come before the statement."""
-
-    def __init__(self, pool: Pool, server: ServerConnection) -> None:
-        self.pool = pool
-        self.server = server
-
-    def cancel(self) -> None:
-        if self.server.place == CLOSED:
-            return
-        if self.server.cancels == 0:
-            self.pool.cancel_query(self.server)
-        self.pool.context.call_later(CANCEL_AGAIN, self.cancel)
 
 
 @final

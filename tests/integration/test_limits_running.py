@@ -128,11 +128,12 @@ async def test_each_backend_has_its_own_limit(cluster: Cluster, stage: StartStag
         await reader.send(wire.query("SELECT pg_sleep(600)"))
     for replica in cluster.replicas:
         await eventually(lambda name=replica.name: running(here.proxy, name) == 1)  # type: ignore[misc]
+    await eventually(lambda: waiting(here.proxy) == 0)
     late = await here.client()
     asked = await here.asks(late, wire.query("SELECT 1"))
     writer = await here.client()
     assert wire.errors(await writer.ask(ONE)) == []  # in nobody's way
-    assert in_line(here.proxy) == 1
+    await eventually(lambda: in_line(here.proxy) == 1)
     for reader in readers:
         await here.cancels(reader)
     await comes(asked)
@@ -432,6 +433,7 @@ async def test_what_a_client_has_left_running_keeps_its_seat(
     try:
         await client.drop()
         asked = await here.asks(await here.client())
+        await eventually(lambda: in_line(here.proxy) == 1)
         await asyncio.sleep(0.5)
         assert in_line(here.proxy) == 1
     finally:
