@@ -1632,6 +1632,7 @@ class Relay(Owner):
         if self.notifications.holds and self.pin is None and not self.carry.touched:
             self.notifications.server_lost()
             return
+        outcome = self._outcome()
         self.inflight.clear()
         if said_goodbye or server.splitter.passing:
             # It has had the server's own words; or is in the middle of a row, where none may stand.
@@ -1642,12 +1643,17 @@ class Relay(Owner):
             PgError(
                 CONNECTION_FAILURE,
                 "the connection to the server was lost",
-                detail=(
-                    f"{server.backend.name}: {reason}. Whether the last statement took effect is "
-                    "not known; connect again."
-                ),
+                detail=f"{server.backend.name}: {reason}. {outcome} Connect again.",
             )
         )
+
+    def _outcome(self) -> str:
+        """What has become of the last statement, where the server is lost."""
+        if self.phase == WAITING:
+            return "The last statement was not sent to it."
+        if self.inflight.settled and not self.batch.continues and not self.rerun.is_on:
+            return "No statement was running."
+        return "Whether the last statement took effect is not known."
 
     def server_writable(self, writable: bool) -> None:
         self.server_is_full = not writable

@@ -16,7 +16,6 @@ from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.budget import LEARNED, Room
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
-from pgproxy.servers.leftovers import CANCEL_AGAIN, Leftovers
 from pgproxy.servers.ledger import (
     IDLE,
     LEASED,
@@ -26,6 +25,7 @@ from pgproxy.servers.ledger import (
     Waiter,
     serves,
 )
+from pgproxy.servers.leftovers import CANCEL_AGAIN, Leftovers
 from pgproxy.servers.limiter import IN_LINE, Limiter, Tenant
 from pgproxy.servers.queue import Queue
 from pgproxy.servers.reset import Reset

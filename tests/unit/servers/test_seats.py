@@ -17,6 +17,7 @@ from tests.playbooks.stage import (
     Stage,
     Transport,
     error,
+    fields,
     letters,
 )
 from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
@@ -170,3 +171,37 @@ def test_who_waits_long_is_told_although_one_who_is_urgent_has_come(stage: Stage
     pool.tell_waiters(since, since + 1.0)
     assert (letters(patient.take()), urgent.take()) == ("N", b"")
     pool.cancel_wait(urgent.relay)
+
+
+def test_a_session_that_loses_its_connection_hears_what_became_of_its_statement() -> None:
+    stage = Stage(replicas=0, size=4, max_concurrent=1, mode="session")
+    holder = stage.client()
+    waits, rests, works = (stage.client() for _ in range(3))
+    for client in (waits, rests, works):
+        client >> INSERT
+        stage["p"] << INSERT
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+    works >> INSERT
+    stage["p"] << INSERT
+    waits >> INSERT
+    stage["p"] << b""
+    details = []
+    for place in (0, 1, 2):
+        transport_of(stage, place).close()
+        stage.settle()
+    for client in (waits, rests, works):
+        told = fields(client.take())
+        assert (told["C"], told["S"]) == ("08006", "FATAL")
+        details.append(told["D"].removeprefix("p: the server closed the connection. "))
+    assert details == [
+        "The last statement was not sent to it. Connect again.",
+        "No statement was running. Connect again.",
+        "Whether the last statement took effect is not known. Connect again.",
+    ]
+    assert stage.limiter is not None
+    assert (stage.limiter.total.used, stage.limiter.waiting) == (0, 0)
+    holder >> INSERT
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    stage.close()
