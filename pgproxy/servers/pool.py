@@ -293,9 +293,37 @@ class Pool(Keeper):
     def _limit(self) -> tuple[str, int]:
         """What those wait for who wait here."""
         limiter = self.context.limiter
-        if limiter is None or limiter.has_room(self.backend):
+        if limiter is not None and not limiter.has_room(self.backend):
+            return limit_of_seats(limiter, self.backend)
+        room = self._full_room()
+        if room is None:
             return "pool.size", int(self.ledger.whole_size)
-        return limit_of_seats(limiter, self.backend)
+        if room.limit.key == LEARNED:
+            return f"what {self.backend.name} has room for (its max_connections)", room.limit.shown
+        return ".".join(room.limit.key), room.limit.shown
+
+    @property
+    def wait_reason(self) -> str:
+        """Why those wait who have no connection, in a word."""
+        ledger = self.ledger
+        if self.last_error is not None:
+            return "unreachable"
+        if self._is_short_of_seats:
+            return "no_seat"
+        if ledger.opening >= ledger.waiting:
+            return "login"
+        room = self._full_room()
+        if room is None:
+            return "pool_full"
+        if room is self.budget.connections:
+            return "backend_full"
+        return "database_full" if room is self.budget.databases[self.database] else "user_full"
+
+    def _full_room(self) -> Room | None:
+        """The cap that is in the way and is not the pool's own."""
+        if self.ledger.total >= self.ledger.size:
+            return None
+        return self.budget.full_room(self.ledger)
 
     def hold(self, owner: Owner) -> None:
         """The owner has finished and keeps its connection, until its `let_go` is called."""
@@ -710,8 +738,8 @@ class Pool(Keeper):
             )
         if self._is_short_of_seats:
             return self._seat_timeout_error()
-        room = self.budget.full_room(ledger)
-        if room is not None and ledger.total < ledger.size:
+        room = self._full_room()
+        if room is not None:
             return self._budget_error(room)
         return PgError(
             TOO_MANY_CONNECTIONS,
