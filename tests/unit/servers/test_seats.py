@@ -20,7 +20,7 @@ from tests.playbooks.stage import (
     fields,
     letters,
 )
-from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
+from tests.support.wire import FLUSH, SYNC, TERMINATE, bind, execute, parse, query
 
 INSERT = query("INSERT INTO t VALUES (1)")
 BEGIN = query("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -204,4 +204,32 @@ def test_a_session_that_loses_its_connection_hears_what_became_of_its_statement(
     holder >> INSERT
     stage["p"] << INSERT
     stage["p"] >> INSERTED + IDLE
+    stage.close()
+
+
+@pytest.mark.parametrize("goes", [b"", TERMINATE])
+def test_a_server_that_hangs_keeps_nobody_from_the_others(goes: bytes) -> None:
+    """Neither what works there for a client, nor what one has left."""
+    stage = Stage(replicas=1, max_concurrent=1)
+    client, other = stage.client(), stage.client()
+    client >> INSERT
+    stage["p"] << INSERT
+    (server, _) = stage["p"].connections[0]
+    server.write = lambda data: None  # which the server does not read
+    if goes:
+        client >> goes
+    other >> query("INSERT INTO t VALUES (2)")
+    limiter = stage.limiter
+    assert limiter is not None
+    assert (limiter.total.used, limiter.waiting) == (1, 1)
+    stage.topology("", "r1", dead=("p",))
+    assert (limiter.total.used, limiter.waiting) == (0, 0)
+    stage.topology("r1", dead=("p",))
+    stage["r1"] << query("INSERT INTO t VALUES (2)")
+    stage["r1"] >> INSERTED + IDLE
+    limiter.check()
+    assert limiter.total.used == 0
+    # It comes back with what hung there, whose connections end.
+    stage.topology("r1", "p")
+    assert limiter.total.used == 0
     stage.close()
