@@ -154,6 +154,7 @@ class Proxy:
             self._replica_seen,
             self._defaults_changed,
             self._room_learned,
+            tcp=_tcp_options(config.server),
         )
         self.discovery = source_of(
             config.discovery, self.monitor.set_backends, lambda: self.monitor.topology
@@ -213,6 +214,7 @@ class Proxy:
             primary=lambda: self.monitor.topology.primary,
             is_used=self.cluster.has_clients,
             on_loaded=self._catalogue_loaded,
+            tcp=_tcp_options(config.server),
         )
         self.structures = Structures(routing.cache_size)
         self.routers = Routers(
@@ -284,6 +286,7 @@ class Proxy:
             self.listener,
             accept=config.listen.drain_accept_seconds,
             window=config.listen.drain_timeout,
+            left_running=lambda: self.cluster.left_running,
         )
         self.averages = Averages(self.counters.databases, time.monotonic())
         auth = config.auth

@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -86,13 +87,22 @@ class Door(asyncio.Protocol):
 
 
 class Drain:
-    """`accept` and `window` are `listen.drain_accept_seconds` and `listen.drain_timeout`."""
+    """`accept` and `window` are `listen.drain_accept_seconds` and `listen.drain_timeout`;
+    `left_running` says how much clients that have gone have left running."""
 
-    def __init__(self, listener: Listener, *, accept: float, window: float) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        *,
+        accept: float,
+        window: float,
+        left_running: Callable[[], int],
+    ) -> None:
         self.asked: Final = asyncio.Event()
         self.forced = 0  # clients that were cut off
         self._hurried: Final = asyncio.Event()
         self._listener: Final = listener
+        self._left_running: Final = left_running
         self._accept = accept
         self._window = window
         self._departures: dict[ClientConnection, Departure] = {}
@@ -125,7 +135,8 @@ class Drain:
         return {state: found[state] for state in STATES}
 
     async def run(self) -> None:
-        """Returns when no client is left, or when asked again; `close` is to follow."""
+        """Returns when no client is left, nor what one has left running, or when asked again; `close`
+        is to follow."""
         loop = asyncio.get_running_loop()
         schedule = Schedule(loop.time(), accept=self._accept, window=self._window)
         await self._let_in(schedule)
@@ -146,6 +157,10 @@ class Drain:
                 self._drop_stalled(now)
             self._see_off(schedule, now)
             await self._pause(TICK if len(self._listener.clients) <= MANY else MANY_TICK)
+        while (
+            not self._hurried.is_set() and self._left_running() and loop.time() < schedule.ends_at
+        ):
+            await self._pause(TICK)
 
     async def close(self) -> None:
         """Ends every session now; after a drain there are none."""

@@ -100,6 +100,15 @@ class Overdue:
         """A transaction is being ended; another may begin in the same batch."""
         self.deadlines.began_at = time.monotonic()
 
+    def ends_at(self) -> float:
+        """When the time of what is in flight is up, in monotonic seconds."""
+        deadlines = self.deadlines
+        limits = self.limits
+        return min(
+            deadlines.turn_at + limits.query,
+            deadlines.began_at + limits.transaction,
+        )
+
     # --- whose time is up ---------------------------------------------------------------------
 
     def look(self, now: float) -> i64:

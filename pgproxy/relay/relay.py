@@ -73,6 +73,7 @@ from pgproxy.relay.board import Board
 from pgproxy.relay.cancels import Cancels
 from pgproxy.relay.carry import Carry
 from pgproxy.relay.context import RelayContext, Watermark
+from pgproxy.relay.deadlines import NEVER
 from pgproxy.relay.healing import CHANGED, OTHER_COLUMNS, OUTDATED, Healing
 from pgproxy.relay.moving import Moving
 from pgproxy.relay.named import Named
@@ -112,6 +113,7 @@ from pgproxy.routing.rules import Rules
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.ledger import Profile, Slot
+from pgproxy.servers.leftovers import CANCEL_AGAIN
 from pgproxy.servers.modes import SESSION, STATEMENT
 from pgproxy.telemetry.counters import Structure
 
@@ -311,8 +313,12 @@ class Relay(Owner):
                 owed=asked,
             )
             return
-        # In the middle of something: stop it, and trust the connection no more.
-        if not said_goodbye:
+        # In the middle of something: trust the connection no more, and stop it, now or in its time.
+        now = time.monotonic()
+        if said_goodbye:
+            until = NEVER if self.overdue is None else self.overdue.ends_at()
+        else:
+            until = now + CANCEL_AGAIN
             pool.cancel_query(server)
         lingers = said_goodbye
         if self.writing_for_all:
@@ -320,7 +326,7 @@ class Relay(Owner):
             self.note_writes()
             server.on_end = self.note_writes
             lingers = True
-        pool.discard(server, at_work=not lingers, hangs_up=True)
+        pool.hang_up(server, at_work=not lingers, until=until)
 
     def note_writes(self) -> None:
         """Whatever was sent to be written has been by now, if ever."""
@@ -1626,6 +1632,7 @@ class Relay(Owner):
         if self.notifications.holds and self.pin is None and not self.carry.touched:
             self.notifications.server_lost()
             return
+        outcome = self._outcome()
         self.inflight.clear()
         if said_goodbye or server.splitter.passing:
             # It has had the server's own words; or is in the middle of a row, where none may stand.
@@ -1636,12 +1643,17 @@ class Relay(Owner):
             PgError(
                 CONNECTION_FAILURE,
                 "the connection to the server was lost",
-                detail=(
-                    f"{server.backend.name}: {reason}. Whether the last statement took effect is "
-                    "not known; connect again."
-                ),
+                detail=f"{server.backend.name}: {reason}. {outcome} Connect again.",
             )
         )
+
+    def _outcome(self) -> str:
+        """What has become of the last statement, where the server is lost."""
+        if self.phase == WAITING:
+            return "The last statement was not sent to it."
+        if self.inflight.settled and not self.batch.continues and not self.rerun.is_on:
+            return "No statement was running."
+        return "Whether the last statement took effect is not known."
 
     def server_writable(self, writable: bool) -> None:
         self.server_is_full = not writable

@@ -43,6 +43,7 @@ class Backend:
         self.room = 1.0  # what slowness has left of what it can do; 1 while its limit is whole
         self.in_line: i64 = 0  # those who wait for a seat here (servers/limiter.py)
         self.writable = False
+        self.is_away = False  # it does not answer, and is not to be waited for
         self.is_asked_for_long_keys = True  # that is, for protocol 3.2
         self.leases: i64 = 0  # since start
         self.fresh_as_of = 0.0  # monotonic seconds: what was committed before is visible here

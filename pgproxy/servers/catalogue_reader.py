@@ -16,7 +16,8 @@ import asyncpg
 
 from pgproxy.config import Health
 from pgproxy.servers import catalogue_sql as questions
-from pgproxy.topology.access import connect
+from pgproxy.servers.sockets import TcpOptions
+from pgproxy.topology.access import NO_OPTIONS, connect
 
 # How many rows are taken in before the loop gets its turn; a definition takes the server a while.
 CHUNK: Final = 256
@@ -83,9 +84,11 @@ class Session:
         self._server_path: Final = server_path  # the server's own search_path; "": it is hidden
 
     @classmethod
-    async def open(cls, host: str, port: int, health: Health, database: str) -> "Session":
+    async def open(
+        cls, host: str, port: int, health: Health, database: str, tcp: TcpOptions = NO_OPTIONS
+    ) -> "Session":
         """Set a time limit around it, as around what follows."""
-        connection = await connect(host, port, health, database, _SETTINGS)
+        connection = await connect(host, port, health, database, _SETTINGS, tcp)
         try:
             row = await connection.fetchrow(questions.CONFIGURED_PATH)
             await connection.execute(questions.SESSION)

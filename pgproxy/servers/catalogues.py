@@ -19,7 +19,8 @@ import structlog
 from pgproxy.config import Config, Health
 from pgproxy.routing.catalogue import Catalogue
 from pgproxy.servers.catalogue_reader import Reading, Session
-from pgproxy.topology.access import describe
+from pgproxy.servers.sockets import TcpOptions
+from pgproxy.topology.access import NO_OPTIONS, describe
 from pgproxy.topology.model import Node
 
 # Seconds at least from the end of one reading to the next, or as long as the last one took:
@@ -103,10 +104,12 @@ class Catalogues:
         primary: Callable[[], Node | None],
         is_used: Callable[[str], bool],
         on_loaded: Callable[[str, Catalogue | None], None],
+        tcp: TcpOptions = NO_OPTIONS,
     ) -> None:
         self.results: Final[Counter[str]] = Counter()
         self.databases: Final[dict[str, Watched]] = {}
         self._health: Final = health
+        self._tcp: Final = tcp
         self._interval: Final = interval
         self._primary: Final = primary
         self._is_used: Final = is_used
@@ -219,7 +222,9 @@ class Catalogues:
             raise _NoPrimaryError
         origin = _origin(primary)
         async with asyncio.timeout(self._health.timeout):
-            session = await Session.open(primary.host, primary.port, self._health, watched.database)
+            session = await Session.open(
+                primary.host, primary.port, self._health, watched.database, self._tcp
+            )
         changes = watched.changes
 
         def proceed() -> None:

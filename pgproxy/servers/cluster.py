@@ -130,6 +130,8 @@ class Cluster:
                     fit.add(node.name)
             else:
                 anew.append(node.name)
+            if self.context.limiter is not None:
+                self.context.limiter.note_away(backend, not node.alive)
             self._end_connections(node, was_writable)
         for group in self.groups.values():
             group.rebuild()
@@ -138,6 +140,8 @@ class Cluster:
             for name in anew:
                 group.pools[name].try_again()
         self._house()
+        if self.context.limiter is not None:
+            self.context.limiter.serve(time.monotonic())
 
     def _take_over(self, before: Topology | None, topology: Topology) -> None:
         backends: dict[str, Backend] = {}
@@ -365,6 +369,11 @@ class Cluster:
         for group in self.groups.values():
             for pool in group.pools.values():
                 pool.close()
+
+    @property
+    def left_running(self) -> int:
+        """Connections whose clients have gone in the middle of something."""
+        return sum([len(pool.leftovers) for pool in self.pools()])
 
     def pools(self) -> list[Pool]:
         return [pool for group in self.groups.values() for pool in group.pools.values()]

@@ -70,11 +70,28 @@ class Owner(Waiter):
 class Keeper:
     """The pool, as far as a connection needs to know it."""
 
+    @property
+    def serves_clients(self) -> bool:
+        """Whether its connections run what clients send."""
+        return False
+
+    def may_ask(self, server: "ServerConnection", call: Callable[[], None]) -> bool:
+        """Whether something may be asked on a connection that is being opened; if not now, `call` is
+        called when it may. `has_asked` is to follow in any case."""
+        return True
+
+    def has_asked(self, server: "ServerConnection") -> None:
+        """It has, or will not any more."""
+
     def release(self, server: "ServerConnection") -> None:
         raise NotImplementedError
 
     def connection_lost(self, server: "ServerConnection") -> None:
         raise NotImplementedError
+
+    def farewell_is_over(self, server: "ServerConnection") -> None:
+        """It was told to end, and has not yet."""
+        server.close()
 
     def idle_data(self, server: "ServerConnection") -> None:
         raise NotImplementedError
@@ -191,6 +208,7 @@ class ServerConnection(Slot):
         return name, value
 
     def close(self) -> None:
+        """Still sends what is to be sent."""
         self.doomed = True
         if self.transport is not None:
             self.transport.close()
@@ -218,7 +236,10 @@ class ServerConnection(Slot):
             self.write(TERMINATE)
         self.set_reading(True)
         if not self.lingers:
-            call_later(FAREWELL, self.close)  # which still sends what is to be sent
+            call_later(FAREWELL, self._is_late)
+
+    def _is_late(self) -> None:
+        self.keeper.farewell_is_over(self)
 
     def abort(self) -> None:
         """Closes without waiting for the server to read what is still buffered."""

@@ -172,7 +172,7 @@ class PoolGroup:
     @property
     def is_unused(self) -> bool:
         return self.clients == 0 and not any(
-            pool.ledger.total or pool.waiting for pool in self.pools.values()
+            pool.ledger.total or pool.waiting or len(pool.leftovers) for pool in self.pools.values()
         )
 
     @property
@@ -228,7 +228,12 @@ class PoolGroup:
     def renew(self) -> None:
         """Sessions that begin from now on may have other defaults than those that are here: they
         get connections of their own."""
-        self.profiles.clear()
+        for key, profile in list(self.profiles.items()):
+            profile.is_over = True
+            if profile.clients > 0:
+                self.profiles[key] = Profile(list(key))  # others like them will come
+            else:
+                del self.profiles[key]
 
     def pool_of(self, server: ServerConnection) -> Pool:
         keeper = server.keeper
@@ -280,7 +285,7 @@ class PoolGroup:
         if not has_clients or self.is_paused:
             return
         usual = max(self.profiles.values(), key=_clients, default=None)
-        if usual is None or usual.clients == 0:
+        if usual is None:
             return
         for pool in self.replicas:
             pool.warm(usual, now)
@@ -300,6 +305,7 @@ class PoolGroup:
     def _forget_profiles(self) -> None:
         for key, profile in list(self.profiles.items()):
             if profile.clients == 0:
+                profile.is_over = True
                 del self.profiles[key]
 
 

@@ -59,6 +59,7 @@ class Profile:
     isolation  default_transaction_isolation of such a session
     read_only  default_transaction_read_only
     origins    what is known of sessions that begin with these settings
+    is_over    no session will begin with it any more
     """
 
     def __init__(self, parameters: list[tuple[bytes, bytes]]) -> None:
@@ -68,6 +69,7 @@ class Profile:
         self.read_only = False
         self.origins: dict[Settings, Origin] = {}
         self.clients: i64 = 0
+        self.is_over = False
 
     @property
     def is_superuser(self) -> bool:
@@ -473,14 +475,22 @@ class Ledger(Sharer):
             self._grow(now)
 
     def retire(self, now: float, keep: int = 0) -> None:
-        """Closes idle slots that are too old or have been idle too long, or are of the reserve;
-        `keep` stay for the latter reasons."""
+        """Closes idle slots that are too old, or more than a profile that is over has clients, or
+        have been idle too long, or are of the reserve; `keep` stay for the latter two reasons."""
         for slot in list(self.idle):
-            too_old = slot.doomed or self._expired(slot, now)
+            too_old = slot.doomed or self._expired(slot, now) or self._is_useless(slot)
             idle_long = self.idle_timeout > 0 and now - slot.idle_since >= self.idle_timeout
             is_spare = idle_long or self.alive() > self.size
             if too_old or (is_spare and self.alive() > keep):
                 self.discard(slot)
+
+    def _is_useless(self, slot: Slot) -> bool:
+        """Whether there are fewer clients for it, and others like it, than of those."""
+        profile = slot.profile
+        if not profile.is_over:
+            return False
+        alike = [one for one in self.idle if one.profile is profile]
+        return len(alike) > profile.clients
 
     def evict_waiters(self) -> list[Waiter]:
         """All waiters, oldest first in each profile; they do not wait here any more."""

@@ -165,7 +165,8 @@ class Limiter:
         assert seat.state == SEATED, seat.state
         seat.state = STANDING
         self._is_settled = False
-        self.total.used -= 1
+        if not seat.backend.is_away:
+            self.total.used -= 1
         seat.backend.running.used -= 1
         tenant = seat.tenant
         tenant.seated -= 1
@@ -195,13 +196,24 @@ class Limiter:
         finally:
             self._is_serving = False
 
+    def note_away(self, backend: Backend, is_away: bool) -> None:
+        """The seats on a backend that is not there do not count in the total, or a server that hangs
+        would keep the others from working. `serve` is to follow."""
+        if backend.is_away == is_away:
+            return
+        backend.is_away = is_away
+        used = backend.running.used
+        self.total.used += -used if is_away else used
+        self._is_settled = False
+
     # --- inside -------------------------------------------------------------------------------
 
     def _give(self, seat: Seat, now: float) -> None:
         seat.state = SEATED
         seat.since = now
         seat.tenant.seated += 1
-        self.total.used += 1
+        if not seat.backend.is_away:
+            self.total.used += 1
         seat.backend.running.used += 1
 
     def _next(self) -> Seat | None:

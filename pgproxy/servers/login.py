@@ -61,8 +61,10 @@ class ServerLogin:
         exchange, greeting = await self.open_alone(
             server.backend, user, [(b"database", name), *profile.parameters]
         )
+        if server.keeper.serves_clients:
+            async with _may_run(server, exchange), self._in_time(exchange, server.backend):
+                profile.isolation, profile.read_only = await _defaults(exchange)
         async with self._in_time(exchange, server.backend):
-            profile.isolation, profile.read_only = await _defaults(exchange)
             reported = greeting.reported
             if reported != profile.reported and (server.backend.writable or not profile.reported):
                 profile.reported = reported
@@ -181,6 +183,27 @@ class ServerLogin:
                 return greeting
             elif kind != codes.B_NOTICE_RESPONSE:
                 raise _unexpected(backend, kind)
+
+
+@contextlib.asynccontextmanager
+async def _may_run(server: ServerConnection, exchange: Exchange) -> AsyncIterator[None]:
+    """A question is a statement like others where it is limited how many run. It may be long before
+    it is this one's turn; a server that leaves meanwhile is found to have left then."""
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def has_come() -> None:
+        if not turn.done():
+            turn.set_result(None)
+
+    try:
+        if not server.keeper.may_ask(server, has_come):
+            await turn
+        yield
+    except BaseException:
+        exchange.close()
+        raise
+    finally:
+        server.keeper.has_asked(server)
 
 
 def _check_version(backend: Backend, body: bytes) -> None:

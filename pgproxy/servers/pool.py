@@ -17,7 +17,6 @@ from pgproxy.servers.backend import Backend
 from pgproxy.servers.budget import LEARNED, Room
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import (
-    CLOSED,
     IDLE,
     LEASED,
     RESETTING,
@@ -26,6 +25,7 @@ from pgproxy.servers.ledger import (
     Waiter,
     serves,
 )
+from pgproxy.servers.leftovers import CANCEL_AGAIN, Leftovers
 from pgproxy.servers.limiter import IN_LINE, Limiter, Tenant
 from pgproxy.servers.queue import Queue
 from pgproxy.servers.reset import Reset
@@ -37,8 +37,6 @@ from pgproxy.telemetry.counters import Counters
 # twice; and after how many times that it is let go of although nobody waits.
 HOLD = 0.05
 LONGEST_HOLD = 20
-# Seconds between requests to cancel what nobody waits for any more.
-CANCEL_AGAIN = 1.0
 # Seconds between attempts to reach a backend, doubled with each failure.
 RETRY_FIRST = 0.1
 RETRY_LAST = 2.0
@@ -147,6 +145,7 @@ class Pool(Keeper):
         self._pausing = False
         self._cold_until = 0.0  # it is not warmed before
         self._drained: i64 = 0  # times; a log-in that began before is of no use after
+        self.leftovers = Leftovers(self.cancel_query)
         self.seats: Seats | None = None
         if context.limiter is not None:
             assert tenant is not None
@@ -162,6 +161,13 @@ class Pool(Keeper):
     @property
     def waiting_for_seats(self) -> int:
         return 0 if self.seats is None else len(self.seats.waiting)
+
+    @property
+    def _is_short_of_seats(self) -> bool:
+        """Who waits for a connection does so because those who have one wait for a seat, or because
+        the one that is being opened does."""
+        seats = self.seats
+        return seats is not None and (len(seats.waiting) > 0 or seats.asking > 0)
 
     # --- leases -------------------------------------------------------------------------------
 
@@ -233,6 +239,24 @@ class Pool(Keeper):
             self.seats.leave(server)
             self.seats.serve()
 
+    # --- questions of its own -----------------------------------------------------------------
+
+    @property
+    def serves_clients(self) -> bool:
+        return True
+
+    def may_ask(self, server: ServerConnection, call: Callable[[], None]) -> bool:
+        seats = self.seats
+        if seats is None or seats.take(server):
+            return True
+        seats.wait_to_ask(server, call)
+        return False
+
+    def has_asked(self, server: ServerConnection) -> None:
+        if self.seats is not None:
+            self.seats.cancel(server)
+            self.stand_up(server)
+
     def _take_over(self, profile: Profile, waiter: Waiter) -> ServerConnection | None:
         """A connection of one who waits for its seat, for one who is urgent. Else the seat, when it is
         that one's turn, might go to what has not begun yet."""
@@ -269,9 +293,37 @@ class Pool(Keeper):
     def _limit(self) -> tuple[str, int]:
         """What those wait for who wait here."""
         limiter = self.context.limiter
-        if limiter is None or limiter.has_room(self.backend):
+        if limiter is not None and not limiter.has_room(self.backend):
+            return limit_of_seats(limiter, self.backend)
+        room = self._full_room()
+        if room is None:
             return "pool.size", int(self.ledger.whole_size)
-        return limit_of_seats(limiter, self.backend)
+        if room.limit.key == LEARNED:
+            return f"what {self.backend.name} has room for (its max_connections)", room.limit.shown
+        return ".".join(room.limit.key), room.limit.shown
+
+    @property
+    def wait_reason(self) -> str:
+        """Why those wait who have no connection, in a word."""
+        ledger = self.ledger
+        if self.last_error is not None:
+            return "unreachable"
+        if self._is_short_of_seats:
+            return "no_seat"
+        if ledger.opening >= ledger.waiting:
+            return "login"
+        room = self._full_room()
+        if room is None:
+            return "pool_full"
+        if room is self.budget.connections:
+            return "backend_full"
+        return "database_full" if room is self.budget.databases[self.database] else "user_full"
+
+    def _full_room(self) -> Room | None:
+        """The cap that is in the way and is not the pool's own."""
+        if self.ledger.total >= self.ledger.size:
+            return None
+        return self.budget.full_room(self.ledger)
 
     def hold(self, owner: Owner) -> None:
         """The owner has finished and keeps its connection, until its `let_go` is called."""
@@ -364,20 +416,31 @@ class Pool(Keeper):
         if self.seats is not None:
             self.seats.serve()
 
-    def discard(
-        self, server: ServerConnection, *, at_work: bool = True, hangs_up: bool = False
-    ) -> None:
-        """The connection is in a state nobody knows: close it, at once unless it is to finish. With
-        `hangs_up` it counts until the server has noticed."""
+    def hang_up(self, server: ServerConnection, *, at_work: bool, until: float) -> None:
+        """Its owner has gone in the middle of something, which is to be cancelled then (monotonic
+        seconds). It counts until the server has noticed, where that is soon."""
+        server.hangs_up = True
+        self.leftovers.add(server, until)
+        self.discard(server, at_work=at_work)
+
+    def discard(self, server: ServerConnection, *, at_work: bool = True) -> None:
+        """The connection is in a state nobody knows: close it, at once unless it is to finish."""
         server.owner = None
         server.at_work = at_work
-        server.hangs_up = hangs_up
         if server.place == LEASED:
             self.backend.load -= 1
         waiter = None if self.seats is None else self.seats.cancel(server)
         self.ledger.discard(server)
         if waiter is not None:
             self._put_back(waiter, server)
+        self._carry_out()
+
+    def farewell_is_over(self, server: ServerConnection) -> None:
+        if server not in self.leftovers:
+            server.close()
+            return
+        # Nobody knows when it ends; it has its place no longer than one that is closed.
+        self.ledger.gone(server, time.monotonic())
         self._carry_out()
 
     def cancel_query(
@@ -411,6 +474,7 @@ class Pool(Keeper):
         if server.place == LEASED:
             self.backend.load -= 1
         self.servers.discard(server)
+        self.leftovers.gone(server)
         waiter = None if self.seats is None else self.seats.cancel(server)
         if waiter is None and (server.owner is not None or server.place in (LEASED, RESETTING)):
             self.context.counters.servers_lost += 1
@@ -437,13 +501,16 @@ class Pool(Keeper):
             self.discard(server)
 
     def tick(self, now: float) -> None:
-        """Refuses the waiters whose time is up, and opens what of the reserve is due for others."""
+        """Refuses the waiters whose time is up, opens what of the reserve is due for others, and
+        cancels what clients have left."""
+        if len(self.leftovers) > 0:
+            self.leftovers.tick(now)
         if self.ledger.waiting > 0:
             error = None
             for waiter in self.ledger.expire(now):
                 self.backend.load -= 1
                 self.context.counters.wait_timeouts += 1
-                if self.waiting_for_seats:
+                if self._is_short_of_seats:
                     self.context.counters.seat_timeouts += 1
                 error = self._timeout_error() if error is None else error
                 waiter.refused(error)
@@ -460,7 +527,7 @@ class Pool(Keeper):
 
     def tell_waiters(self, waited_since: float, now: float) -> None:
         """A notice to those who have waited since then and have had none."""
-        named = f'database "{self.database}", user "{self.user}" on {self.backend.name}'
+        what = self._what_is_short()
         for queue in self.ledger.queues.values():
             for place, waiter in enumerate(queue):
                 if waiter.waiting_since > waited_since:
@@ -468,13 +535,22 @@ class Pool(Keeper):
                         continue  # it is before those who came earlier
                     break
                 if not waiter.is_told:
-                    self._tell(waiter, f"a server connection for {named}", place, len(queue), now)
+                    self._tell(waiter, what, place, len(queue), now)
         if self.seats is not None:
-            limit, cap = limit_of_seats(self.seats.limiter, self.backend)
-            what = f"a place to run, of which there are {cap} ({limit})"
             for place, waiter in enumerate(self.seats.waiting):
                 if waiter.waiting_since <= waited_since and not waiter.is_told:
                     self._tell(waiter, what, place, len(self.seats.waiting), now)
+
+    def _what_is_short(self) -> str:
+        """What those wait for who wait here."""
+        seats = self.seats
+        if seats is None or not self._is_short_of_seats:
+            return (
+                f'a server connection for database "{self.database}", user "{self.user}"'
+                f" on {self.backend.name}"
+            )
+        limit, cap = limit_of_seats(seats.limiter, self.backend)
+        return f"a place to run, of which there are {cap} ({limit})"
 
     def _tell(self, waiter: Waiter, what: str, place: int, count: int, now: float) -> None:
         waiter.is_told = True
@@ -528,7 +604,7 @@ class Pool(Keeper):
         for server in list(self.servers):
             owner = server.owner
             waits = server.seat is not None and server.seat.state == IN_LINE
-            if server.place in (IDLE, CLOSED) or (
+            if server.place == IDLE or (
                 at_rest
                 and not waits
                 and (server.place != LEASED or owner is None or not owner.at_rest)
@@ -541,6 +617,9 @@ class Pool(Keeper):
             self.drain()
 
     def close(self) -> None:
+        """Nothing new begins; what clients have left running is not waited for any more."""
+        self.leftovers.end()
+        self.leftovers.tick(time.monotonic())
         self.ledger.close()
         self._carry_out()
 
@@ -569,8 +648,8 @@ class Pool(Keeper):
             slot = ledger.to_close.pop()
             assert isinstance(slot, ServerConnection)
             slot.leave(self.context.call_later)
-            if slot.lingers and slot.at_work:
-                self.context.call_later(CANCEL_AGAIN, _Lingering(self, slot).cancel)
+            if slot.lingers and slot.at_work and slot not in self.leftovers:
+                self.leftovers.add(slot, time.monotonic() + CANCEL_AGAIN)
         while ledger.to_open:
             self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)).begin)
 
@@ -657,10 +736,10 @@ class Pool(Keeper):
                 f"cannot connect to {self.backend.name}: {self.last_error.message}",
                 detail=f"Tried for {self.context.wait_timeout:g} s (pool.wait_timeout).",
             )
-        if self.waiting_for_seats:
-            return self._seat_timeout_error()  # those who have the connections
-        room = self.budget.full_room(ledger)
-        if room is not None and ledger.total < ledger.size:
+        if self._is_short_of_seats:
+            return self._seat_timeout_error()
+        room = self._full_room()
+        if room is not None:
             return self._budget_error(room)
         return PgError(
             TOO_MANY_CONNECTIONS,
@@ -700,23 +779,6 @@ class Pool(Keeper):
                 "open there."
             ),
         )
-
-
-@final
-class _Lingering:
-    """A connection that was at work for a client who has gone. The request to cancel that may have
-    come before the statement."""
-
-    def __init__(self, pool: Pool, server: ServerConnection) -> None:
-        self.pool = pool
-        self.server = server
-
-    def cancel(self) -> None:
-        if self.server.place == CLOSED:
-            return
-        if self.server.cancels == 0:
-            self.pool.cancel_query(self.server)
-        self.pool.context.call_later(CANCEL_AGAIN, self.cancel)
 
 
 @final

@@ -3,7 +3,8 @@ connection in hand:
 
 * who has just been given it by the pool;
 * who has kept it (its session is pinned) and stood up between its transactions;
-* the pool itself, which has to clean what such a session has left behind.
+* the pool itself, which has to clean what such a session has left behind, or to ask on a connection
+  that is new what it makes of its sessions.
 
 PostgreSQL must never have more at work for clients than there are seats. So a connection that is
 given up in the middle of something keeps its seat until the server has ended it.
@@ -13,8 +14,10 @@ import time
 from collections.abc import Callable
 from typing import final
 
+from mypy_extensions import i64
+
 from pgproxy.servers.connection import ServerConnection
-from pgproxy.servers.ledger import Waiter
+from pgproxy.servers.ledger import Slot, Waiter
 from pgproxy.servers.limiter import IN_LINE, SEATED, Limiter, Seat, Tenant
 from pgproxy.servers.limits import Limit
 
@@ -33,6 +36,16 @@ class ServerSeat(Seat):
 
 
 @final
+class _Asker(Waiter):
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._call = call
+
+    def granted(self, slot: Slot) -> None:
+        self._call()
+
+
+@final
 class Seats:
     """`hand_over` gives a connection to who waited for it; `queue` counts all who wait."""
 
@@ -47,6 +60,7 @@ class Seats:
         self.tenant = tenant
         self.queue = queue
         self.waiting: dict[Waiter, ServerSeat] = {}  # clients, in the order in which they came
+        self.asking: i64 = 0  # connections that are being opened, and wait as well
         self._hand_over = hand_over
 
     def furnish(self, server: ServerConnection) -> None:
@@ -71,10 +85,15 @@ class Seats:
         self.limiter.wait(seat, urgent=waiter.is_urgent)
 
     def wait_to_clean(self, server: ServerConnection, cleaner: Waiter) -> None:
+        """For the pool's own work: it is short, and somebody may wait for the connection."""
         seat = _seat(server)
         seat.waiter = cleaner
         seat.is_kept = True
         self.limiter.wait(seat, urgent=True)
+
+    def wait_to_ask(self, server: ServerConnection, call: Callable[[], None]) -> None:
+        self.asking += 1
+        self.wait_to_clean(server, _Asker(call))
 
     def granted(self, seat: ServerSeat) -> None:
         server = seat.server
@@ -118,6 +137,8 @@ class Seats:
         if self.waiting.pop(waiter, None) is not None:
             self.queue.used -= 1
             waiter.held = None
+        elif isinstance(waiter, _Asker):
+            self.asking -= 1
         return waiter
 
 

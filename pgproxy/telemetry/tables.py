@@ -170,7 +170,7 @@ class Tables:
                 *_client(client, relay),
                 "" if relay.pin is None else relay.pin.value,
                 "" if server is None else server.backend.name,
-                reasons.get(relay, "pool_full") if relay.phase == WAITING else "",
+                reasons.get(relay, "") if relay.phase == WAITING else "",
             ]
         for visitor in list(self._visitors):
             yield [*_visitor(visitor), "", "", ""]
@@ -205,12 +205,16 @@ class Tables:
                 yield pool, server
 
     def _wait_reasons(self) -> dict[object, str]:
-        """Why those wait that are not in the queue of a pool."""
+        """Why those wait who wait."""
         reasons: dict[object, str] = {
             entry.waiter: "paused" if entry.is_paused else "no_server"
             for entry in self._cluster.homeless
         }
         for pool in self._cluster.pools():
+            if pool.ledger.waiting > 0:
+                why = pool.wait_reason
+                for queue in pool.ledger.queues.values():
+                    reasons.update(dict.fromkeys(queue, why))
             if pool.seats is not None:
                 reasons.update(dict.fromkeys(pool.seats.waiting, "no_seat"))
         return reasons

@@ -1,11 +1,14 @@
 """How the proxy itself logs in to a server: as `health.user`, with a session of its own making."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
 from pgproxy.config import Health
+from pgproxy.servers.sockets import TcpOptions, keep_alive
+
+NO_OPTIONS: Final = TcpOptions()
 
 
 class SecretError(Exception):
@@ -13,10 +16,15 @@ class SecretError(Exception):
 
 
 async def connect(
-    host: str, port: int, health: Health, database: str, session: Mapping[str, str]
+    host: str,
+    port: int,
+    health: Health,
+    database: str,
+    session: Mapping[str, str],
+    tcp: TcpOptions = NO_OPTIONS,
 ) -> Any:
     """An asyncpg.Connection; `session` are its settings. Set a time limit around it."""
-    return await asyncpg.connect(
+    connection = await asyncpg.connect(
         host=host,
         port=port,
         user=health.user,
@@ -28,6 +36,9 @@ async def connect(
         statement_cache_size=0,
         server_settings=dict(session),
     )
+    # There is no other way to the socket, neither before nor behind the log-in.
+    keep_alive(connection._transport.get_extra_info("socket"), tcp)
+    return connection
 
 
 def describe(error: Exception) -> str:

@@ -19,6 +19,8 @@ from typing import Final
 import structlog
 
 from pgproxy.config import Health
+from pgproxy.servers.sockets import TcpOptions
+from pgproxy.topology.access import NO_OPTIONS
 from pgproxy.topology.freshness import UNKNOWN, Freshness
 from pgproxy.topology.fusion import fuse
 from pgproxy.topology.model import Backend, Node, Probe, Role, Topology, diff, is_one_history
@@ -45,6 +47,8 @@ class Monitor:
         on_fresh: Callable[[str, float], None] = lambda _name, _fresh: None,
         on_defaults: Callable[[], None] = lambda: None,
         on_room: Callable[[str, int], None] = lambda _name, _room: None,
+        *,
+        tcp: TcpOptions = NO_OPTIONS,
     ) -> None:
         """`backends` None: discovery has yet to name them, nothing is published until it has."""
         self.first_round: Final = asyncio.Event()  # there is a topology
@@ -53,6 +57,7 @@ class Monitor:
         # last of them a former primary could seem to be the only one.
         self._awaited: set[str] = set()
         self._health: Final = health
+        self._tcp: Final = tcp
         self._on_change: Final = on_change
         self._on_fresh: Final = on_fresh
         self._on_defaults: Final = on_defaults
@@ -118,6 +123,7 @@ class Monitor:
                     self.freshness.awaited,
                     self.report,
                     self._lost,
+                    self._tcp,
                 )
             elif known.backend != backend:
                 known.backend = backend

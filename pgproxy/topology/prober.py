@@ -27,6 +27,7 @@ import structlog
 
 from pgproxy.config import Health
 from pgproxy.protocol.lsn import format_lsn, parse_lsn
+from pgproxy.servers.sockets import TcpOptions
 from pgproxy.topology.access import SecretError, connect, describe
 from pgproxy.topology.model import Backend, Probe
 from pgproxy.topology.rooms import ROOM
@@ -112,6 +113,7 @@ class Prober:
         awaited: Callable[[str], int | None],
         report: "Callable[[Prober, Probe], None]",
         lost: "Callable[[Prober], None]",
+        tcp: TcpOptions,
     ) -> None:
         """`awaited` names the position that is worth waiting for on a standby; `report` is told every
         answer; `lost`, that the connection has ended."""
@@ -125,6 +127,7 @@ class Prober:
         self._waiting: asyncio.Timeout | None = None  # around WAIT FOR LSN
         self._to_report: Final = report
         self._lost: Final = lost
+        self._tcp: Final = tcp
         self._connection: Any = None  # asyncpg.Connection
         self._last = Probe(False)  # what was reported
         self._failures = 0  # since the last answer
@@ -267,7 +270,7 @@ class Prober:
         self._drop()
         health = self._health
         self._connection = await connect(
-            self.backend.host, self.backend.port, health, health.database, _SESSION
+            self.backend.host, self.backend.port, health, health.database, _SESSION, self._tcp
         )
         self._connection.add_termination_listener(self._on_termination)
         return await self._question()

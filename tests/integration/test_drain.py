@@ -380,6 +380,29 @@ async def test_a_transaction_longer_than_the_window_is_cancelled(
     assert cluster.primary.psql("SELECT n FROM t", table) == ""
 
 
+async def test_what_clients_have_left_running_has_the_window(
+    cluster: Cluster, table: str, start_proxy: StartProxy
+) -> None:
+    late = wire.query("INSERT INTO t SELECT 1 FROM (SELECT pg_sleep(3)) AS _")
+    proxy = await asyncio.to_thread(start_proxy, cluster.servers, listen={"drain_timeout": 60})
+    client = await Wire.connect(proxy, database=table)
+    await client.send(late, wire.TERMINATE)
+    await _until_sleeping(cluster.primary, table, 1)
+    proxy.process.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(proxy.wait_end)
+    assert cluster.primary.psql("SELECT n FROM t", table) == "1"
+    await client.drop()
+
+    proxy = await asyncio.to_thread(start_proxy, cluster.servers, listen={"drain_timeout": 0.5})
+    client = await Wire.connect(proxy, database=table)
+    await client.send(wire.query("/* pgproxy: primary */ SELECT pg_sleep(600)"), wire.TERMINATE)
+    await _until_sleeping(cluster.primary, table, 1)
+    proxy.process.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(proxy.wait_end)
+    await _nobody_is_left(cluster, table)
+    await client.drop()
+
+
 async def test_who_reads_nothing_is_not_waited_for_to_the_end(
     cluster: Cluster, start_proxy: StartProxy
 ) -> None:

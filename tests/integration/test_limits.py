@@ -196,6 +196,35 @@ async def test_a_pool_keeps_its_smallest_size(cluster: Cluster, start_proxy: Sta
             await client.drop()
 
 
+async def test_what_is_kept_warm_has_the_defaults_of_those_who_come(
+    cluster: Cluster, start_proxy: StartProxy, fresh_database: str
+) -> None:
+    proxy = await asyncio.to_thread(start_proxy, [cluster.primary], pool={"min_size": 3})
+    pids_of = (
+        "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity"
+        f" WHERE datname = '{fresh_database}' AND application_name = ''"
+    )
+
+    async def pids(but: set[str], count: int) -> set[str]:
+        while True:
+            found = set((await asyncio.to_thread(cluster.primary.psql, pids_of)).split()) - but
+            if len(found) == count:
+                return found
+            await asyncio.sleep(0.05)
+
+    async with await Wire.connect(proxy, database=fresh_database) as old:
+        before = await pids(set(), 3)
+        await old.ask(wire.query(f"ALTER DATABASE {fresh_database} SET work_mem = '7MB'"))
+        async with await Wire.connect(proxy, database=fresh_database) as new:
+            assert wire.rows(await new.ask(wire.query("SHOW work_mem"))) == [[b"7MB"]]
+            # Each has one that it may use, the others are for those who come.
+            await pids(before, 2)
+            assert wire.rows(await old.ask(wire.query("SHOW work_mem"))) == [[b"4MB"]]
+            await old.close()
+            await pids(before, 3)
+            assert await pids(set(), 3) & before == set()
+
+
 async def test_connections_that_are_too_old_are_closed_between_transactions(
     cluster: Cluster, start_proxy: StartProxy
 ) -> None:

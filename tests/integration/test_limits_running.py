@@ -128,11 +128,12 @@ async def test_each_backend_has_its_own_limit(cluster: Cluster, stage: StartStag
         await reader.send(wire.query("SELECT pg_sleep(600)"))
     for replica in cluster.replicas:
         await eventually(lambda name=replica.name: running(here.proxy, name) == 1)  # type: ignore[misc]
+    await eventually(lambda: waiting(here.proxy) == 0)
     late = await here.client()
     asked = await here.asks(late, wire.query("SELECT 1"))
     writer = await here.client()
     assert wire.errors(await writer.ask(ONE)) == []  # in nobody's way
-    assert in_line(here.proxy) == 1
+    await eventually(lambda: in_line(here.proxy) == 1)
     for reader in readers:
         await here.cancels(reader)
     await comes(asked)
@@ -194,14 +195,15 @@ async def test_the_wait_for_a_seat_ends(stage: StartStage) -> None:
     holder = await here.holder()
     clients = [await here.client() for _ in range(4)]
     told = await asyncio.gather(*[refused(client.ask(ONE)) for client in clients])
-    # Some had a connection, the others waited for those.
+    # One was being opened, and they waited for it, and it for a seat.
     for one in told:
         assert one["C"] == "53300"
         assert "pool.wait_timeout" in one["D"]
         assert "limits.max_concurrent" in one["H"]
         assert 'user "postgres" (1)' in one["H"]
-    assert (in_line(here.proxy), waiting(here.proxy)) == (0, 0)
+    assert waiting(here.proxy) == 0
     await holder.ask(wire.query("COMMIT"))
+    await eventually(lambda: in_line(here.proxy) == 0)  # that connection is opened all the same
     for client in clients:
         assert wire.rows(await client.ask(ONE)) == [[b"1"]]
     text = here.proxy.get("/metrics")[1]
@@ -229,25 +231,46 @@ async def test_a_lost_connection_is_replaced_for_one_who_waits_for_its_seat(
     cluster: Cluster, stage: StartStage
 ) -> None:
     here = await stage(limits={"max_concurrent": 1})
-    client = await here.client()
-    [[pid]] = wire.rows(await client.ask(PID))
-    other = await here.client()
-    assert wire.rows(await other.ask(PID)) == [[pid]]
-    holder = await here.holder()  # has that connection
-    asked = await here.asks(client, PID)
+    holder = await here.holder()
+    client = await here.asks(await here.client())  # a second connection is opened
+    await holder.ask(wire.query("COMMIT"))
+    await comes(client)
+    await eventually(lambda: in_line(here.proxy) == 0)
+    await holder.ask(wire.query("BEGIN; SELECT 1"))
+    asked = await here.asks(client)
     await eventually(lambda: in_line(here.proxy) == 1)
-    # It has not run more there than a log-in does.
-    waiting_pids = cluster.primary.psql(
-        "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE state = 'idle'"
-        " AND datname = 'postgres' AND application_name = '' AND query LIKE 'SHOW default%'"
+    idle = cluster.primary.psql(
+        "SELECT pid FROM pg_stat_activity WHERE state = 'idle' AND datname = 'postgres'"
+        " AND application_name = '' AND backend_type = 'client backend'"
     )
-    assert waiting_pids
-    for idle in waiting_pids.split():
-        cluster.primary.psql(f"SELECT pg_terminate_backend({idle})")
+    cluster.primary.psql(f"SELECT pg_terminate_backend({int(idle)})")
     await asyncio.sleep(0.3)
     assert waiting(here.proxy) == 1
     await holder.ask(wire.query("COMMIT"))
     await comes(asked)
+
+
+async def test_a_new_connection_is_asked_nothing_without_a_seat(
+    cluster: Cluster, stage: StartStage
+) -> None:
+    here = await stage(limits={"max_concurrent": 1}, pool={"wait_timeout": 1.5})
+    holder = await here.holder()
+    client = await here.client()
+    await here.asks(client)
+    await eventually(lambda: in_line(here.proxy) == 1)
+    new = (
+        "FROM pg_stat_activity WHERE datname = 'postgres' AND state = 'idle' AND query = ''"
+        " AND application_name = '' AND backend_type = 'client backend'"
+    )
+    assert cluster.primary.psql(f"SELECT count(*) {new}") == "1"
+    told = await refused(client.until(b"Z"))
+    assert told["M"] == "no place to run became free in time"
+    # It is lost before it could be asked; who waits for it gets another one.
+    cluster.primary.psql(f"SELECT pg_terminate_backend(pid) {new}")
+    asked = await here.asks(client)
+    await holder.ask(wire.query("COMMIT"))
+    await comes(asked)
+    await eventually(lambda: (running(here.proxy), in_line(here.proxy)) == (0, 0))
 
 
 class TestPinned:
@@ -410,6 +433,7 @@ async def test_what_a_client_has_left_running_keeps_its_seat(
     try:
         await client.drop()
         asked = await here.asks(await here.client())
+        await eventually(lambda: in_line(here.proxy) == 1)
         await asyncio.sleep(0.5)
         assert in_line(here.proxy) == 1
     finally:
@@ -432,10 +456,26 @@ async def test_a_notice_tells_those_who_wait(stage: StartStage) -> None:
         told.append(wire.fields(frames[0][1]))
     assert {one["C"] for one in told} == {"00000"}
     assert {one["R"] for one in told} == {"pgproxy"}
-    assert "a place to run, of which there are 1 (limits.max_concurrent)" in told[0]["M"]
-    assert "number 1 of 2" in told[0]["D"]
-    assert "a server connection" in told[3]["M"]
-    assert "number 2 of 2" in told[3]["D"]
+    # The connection that they wait for does not begin to work before there is a place to run.
+    for number, one in enumerate(told):
+        assert "a place to run, of which there are 1 (limits.max_concurrent)" in one["M"]
+        assert f"number {number + 1} of 4" in one["D"]
+
+
+async def test_a_notice_tells_those_who_wait_for_a_connection(stage: StartStage) -> None:
+    here = await stage(limits={"notice_after": 0.2}, pool={"size": 1})
+    holder = await here.holder()
+    clients = [await here.client() for _ in range(2)]
+    for client in clients:
+        await here.asks(client)
+    await asyncio.sleep(0.7)
+    await holder.ask(wire.query("COMMIT"))
+    for number, client in enumerate(clients):
+        frames = await comes(client)
+        assert b"".join(kind for kind, _ in frames) == b"NTDCZ"
+        told = wire.fields(frames[0][1])
+        assert 'a server connection for database "postgres", user "postgres"' in told["M"]
+        assert f"number {number + 1} of 2" in told["D"]
 
 
 async def test_a_pause_shelters_those_who_wait_for_a_seat(stage: StartStage) -> None:

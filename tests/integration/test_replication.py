@@ -405,6 +405,42 @@ async def test_who_is_refused_is_told_what_to_set(
         await client.close()
 
 
+async def test_the_cap_holds_over_all_workers(logical: Cluster, start_proxy: StartProxy) -> None:
+    most = 3
+    proxy = await asyncio.to_thread(
+        start_proxy,
+        logical.servers,
+        timeout=90,
+        listen={"workers": 2, "drain_timeout": 1},
+        replication={"allow": True, "max_connections": most},
+    )
+    inside: list[Wire] = []
+
+    async def storm() -> None:
+        """Many at once, at any worker."""
+        for client in await asyncio.gather(
+            *[Wire.connect(proxy, replication="true") for _ in range(12)]
+        ):
+            if client.startup[-1] == (b"Z", b"I"):
+                inside.append(client)
+                continue
+            [told] = [wire.fields(body) for kind, body in client.startup if kind == b"E"]
+            assert told["C"] == "53300"
+            assert f"replication.max_connections is {most}" in told["D"]
+            await client.drop()
+
+    for _ in range(3):
+        await storm()
+        assert len(inside) == most
+        assert gauge(proxy, "pgproxy_replication_clients{") == most
+        await inside.pop(0).close()
+        await asyncio.to_thread(
+            until, lambda: gauge(proxy, "pgproxy_replication_clients{") == most - 1
+        )
+    for client in inside:
+        await client.close()
+
+
 async def test_the_configured_backend_and_passwords(
     logical: Cluster, start_proxy: StartProxy, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from tests.support import wire
 from tests.support.fault import FaultProxy
 from tests.support.proxy import ProxyProcess
 from tests.support.sleeping import wait_asleep
-from tests.support.watch import eventually, status
+from tests.support.watch import descriptors, eventually, status
 from tests.support.wire import Frame, Wire
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
@@ -87,6 +87,55 @@ async def test_a_statement_is_cancelled_and_the_session_goes_on(
         # The server connection is as good as ever, for others too.
         assert wire.rows(await other.ask(PID)) == pid
         assert counted(proxy, "query") == 1
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_concurrent": 1}], ids=["free", "seats"])
+@pytest.mark.parametrize("kind", ["query", "transaction"])
+async def test_what_a_client_that_has_gone_left_running_has_its_time(
+    cluster: Cluster,
+    fresh_database: str,
+    start_proxy: StartProxy,
+    limits: dict[str, int],
+    kind: str,
+) -> None:
+    proxy = await start(start_proxy, [cluster.primary], {kind: 3.0}, limits=limits)
+    before = descriptors(proxy)
+    client = await Wire.connect(proxy, database=fresh_database)
+    # The first of them ends in time, and the others must not be forgotten for it.
+    await client.send(
+        *[wire.query(f"/* pgproxy: primary */ SELECT pg_sleep({s})") for s in (0.1, 600, 600)],
+        wire.TERMINATE,
+    )
+    await asyncio.to_thread(wait_asleep, cluster, fresh_database)
+    await asyncio.sleep(1)
+    asleep = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{fresh_database}'"
+    assert cluster.primary.psql(asleep) == "1"
+    while await asyncio.to_thread(cluster.primary.psql, asleep) != "0":  # noqa: ASYNC110 - psql is asked
+        await asyncio.sleep(0.05)
+    await eventually(lambda: not any(pool["closing"] for pool in status(proxy)["pools"]))
+    if limits:
+        await eventually(lambda: status(proxy)["running"]["total"]["running"] == 0)
+    await client.drop()
+    await eventually(lambda: descriptors(proxy) <= before)
+
+
+async def test_what_a_client_has_left_running_keeps_no_place_in_a_pool(
+    cluster: Cluster, fresh_database: str, start_proxy: StartProxy
+) -> None:
+    proxy = await start(start_proxy, [cluster.primary], {"query": 600}, pool={"size": 1})
+    client = await Wire.connect(proxy, database=fresh_database)
+    await client.send(wire.query(FOREVER), wire.TERMINATE)
+    await asyncio.to_thread(wait_asleep, cluster, fresh_database)
+    async with await Wire.connect(proxy, database=fresh_database) as other:
+        assert wire.errors(await other.ask(wire.query("SELECT 1"))) == []
+        assert (
+            cluster.primary.psql(
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%'"
+                f" AND datname = '{fresh_database}'"
+            )
+            == "1"
+        )
+    await client.drop()
 
 
 async def test_in_a_transaction_it_fails_that(cluster: Cluster, start_proxy: StartProxy) -> None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from pgproxy.app import Proxy, Ready
@@ -30,6 +31,18 @@ pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
 StartProxy = Callable[..., ProxyProcess]
 
 NAMES: Final = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+
+
+def _options_to(port: int) -> list[list[int]]:
+    """Those of all connections of this process to a server."""
+    found = []
+    for one in psutil.Process().net_connections("tcp"):
+        if one.raddr and one.raddr.port == port:
+            with socket.socket(fileno=os.dup(one.fd)) as sock:
+                found.append(
+                    [sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, n)) for n in NAMES]
+                )
+    return found
 
 
 def _options(transport: asyncio.BaseTransport) -> list[int]:
@@ -76,6 +89,8 @@ async def test_the_sockets_of_both_sides_have_the_options(cluster: Cluster) -> N
             assert one.relay is not None
             assert one.relay.server is not None
             assert _options(one.relay.server.transport) == [21, 22, 23, 2400]
+            # So have the monitor's, and the reader's of the catalogue.
+            await eventually(lambda: _options_to(primary.port) == [[21, 22, 23, 2400]] * 3)
         running.cancel()
 
 

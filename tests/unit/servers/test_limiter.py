@@ -245,6 +245,28 @@ def test_a_cap_may_change() -> None:
     assert hall.ask(one, 1).state == IN_LINE
 
 
+def test_a_server_that_is_away_does_not_count() -> None:
+    hall = Hall(2)
+    [one] = tenants(1)
+    hangs = [hall.ask(one), hall.ask(one)]
+    waits = [hall.ask(one, 1) for _ in range(3)]
+    limiter = hall.limiter
+    limiter.note_away(hall.backends[0], is_away=True)
+    limiter.serve(hall.now)
+    limiter.check()
+    assert hall.served == waits[:2]
+    hall.end(hangs[0])
+    assert hall.served == waits[:2]
+    limiter.note_away(hall.backends[0], is_away=False)
+    limiter.serve(hall.now)
+    assert limiter.total.used == 3
+    hall.end(waits[0])
+    assert hall.served == waits[:2]
+    hall.end(hangs[1])
+    assert hall.served == waits
+    limiter.check()
+
+
 def test_nobody_overtakes_while_seats_are_being_given() -> None:
     hall = Hall(2)
     [one] = tenants(1)

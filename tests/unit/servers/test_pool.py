@@ -120,6 +120,63 @@ def test_the_end_of_the_wait_names_the_cap(sizes: PoolSizes, room: int, detail: 
     stage.close()
 
 
+@pytest.mark.parametrize(
+    ("sizes", "room", "reason", "limit"),
+    [
+        (PoolSizes(1), 0, "pool_full", "pool.size = 1"),
+        (PoolSizes(5, max_backend=1), 0, "backend_full", "pool.max_backend_connections = 1"),
+        (PoolSizes(5), BESIDE + 1, "backend_full", "what p has room for (its max_connections) = 1"),
+        (PoolSizes(5, max_database=1), 0, "database_full", "pool.max_database_connections = 1"),
+        (
+            PoolSizes(5, users={"u": {"max_connections": 1}}),
+            0,
+            "user_full",
+            "pool.users.u.max_connections = 1",
+        ),
+    ],
+)
+def test_who_waits_or_may_not_is_told_which_cap_is_in_the_way(
+    sizes: PoolSizes, room: int, reason: str, limit: str
+) -> None:
+    stage = Stage(replicas=0, sizes=sizes, queue_size=1)
+    if room:
+        stage.cluster.learn_room("p", room)
+    holder, waits, late = (stage.client() for _ in range(3))
+    holder >> INSERT
+    stage["p"] << INSERT
+    waits >> INSERT
+    assert stage["p"].pool.wait_reason == reason
+    late >> INSERT
+    assert f"limited by {limit}. " in fields(late.take())["H"]
+    stage.close()
+
+
+def test_who_waits_for_a_log_in_is_told_so(stage: Stage) -> None:
+    pool = stage["p"].pool
+    client = stage.client()
+    stage.refuses = UNREACHABLE
+    client >> INSERT
+    assert pool.wait_reason == "unreachable"
+    stage.refuses = None
+    stage.timers_fire()
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    other, late = stage.client(), stage.client()
+    client >> INSERT
+    stage["p"] << INSERT
+    stage.logins_end = False
+    late >> INSERT
+    assert pool.wait_reason == "login"
+    other >> INSERT
+    assert pool.wait_reason == "pool_full"
+    stage.logins_end = True
+    stage.settle()
+    for _ in range(3):
+        for _, transport in stage["p"].connections:
+            if transport.take():
+                transport.protocol.data_received(INSERTED + IDLE)
+
+
 def test_a_drained_pool_trusts_no_connection() -> None:
     stage = Stage(replicas=0, size=2)
     busy, idle = stage.client(), stage.client()

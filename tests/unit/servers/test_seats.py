@@ -17,9 +17,10 @@ from tests.playbooks.stage import (
     Stage,
     Transport,
     error,
+    fields,
     letters,
 )
-from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
+from tests.support.wire import FLUSH, SYNC, TERMINATE, bind, execute, parse, query
 
 INSERT = query("INSERT INTO t VALUES (1)")
 BEGIN = query("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -170,3 +171,65 @@ def test_who_waits_long_is_told_although_one_who_is_urgent_has_come(stage: Stage
     pool.tell_waiters(since, since + 1.0)
     assert (letters(patient.take()), urgent.take()) == ("N", b"")
     pool.cancel_wait(urgent.relay)
+
+
+def test_a_session_that_loses_its_connection_hears_what_became_of_its_statement() -> None:
+    stage = Stage(replicas=0, size=4, max_concurrent=1, mode="session")
+    holder = stage.client()
+    waits, rests, works = (stage.client() for _ in range(3))
+    for client in (waits, rests, works):
+        client >> INSERT
+        stage["p"] << INSERT
+        stage["p"] >> INSERTED + IDLE
+        client << INSERTED + IDLE
+    works >> INSERT
+    stage["p"] << INSERT
+    waits >> INSERT
+    stage["p"] << b""
+    details = []
+    for place in (0, 1, 2):
+        transport_of(stage, place).close()
+        stage.settle()
+    for client in (waits, rests, works):
+        told = fields(client.take())
+        assert (told["C"], told["S"]) == ("08006", "FATAL")
+        details.append(told["D"].removeprefix("p: the server closed the connection. "))
+    assert details == [
+        "The last statement was not sent to it. Connect again.",
+        "No statement was running. Connect again.",
+        "Whether the last statement took effect is not known. Connect again.",
+    ]
+    assert stage.limiter is not None
+    assert (stage.limiter.total.used, stage.limiter.waiting) == (0, 0)
+    holder >> INSERT
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    stage.close()
+
+
+@pytest.mark.parametrize("goes", [b"", TERMINATE])
+def test_a_server_that_hangs_keeps_nobody_from_the_others(goes: bytes) -> None:
+    """Neither what works there for a client, nor what one has left."""
+    stage = Stage(replicas=1, max_concurrent=1)
+    client, other = stage.client(), stage.client()
+    client >> INSERT
+    stage["p"] << INSERT
+    (server, _) = stage["p"].connections[0]
+    server.write = lambda data: None  # which the server does not read
+    if goes:
+        client >> goes
+    other >> query("INSERT INTO t VALUES (2)")
+    limiter = stage.limiter
+    assert limiter is not None
+    assert (limiter.total.used, limiter.waiting) == (1, 1)
+    stage.topology("", "r1", dead=("p",))
+    assert (limiter.total.used, limiter.waiting) == (0, 0)
+    stage.topology("r1", dead=("p",))
+    stage["r1"] << query("INSERT INTO t VALUES (2)")
+    stage["r1"] >> INSERTED + IDLE
+    limiter.check()
+    assert limiter.total.used == 0
+    # It comes back with what hung there, whose connections end.
+    stage.topology("r1", "p")
+    assert limiter.total.used == 0
+    stage.close()
