@@ -53,7 +53,7 @@ from pgproxy.servers.pool import Clock, PoolContext
 from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
 from pgproxy.servers.sizes import BESIDE, excess_text, pool_sizes
-from pgproxy.servers.sockets import TcpOptions
+from pgproxy.servers.sockets import Patience, TcpOptions
 from pgproxy.telemetry import logs
 from pgproxy.telemetry.averages import PERIOD, Averages
 from pgproxy.telemetry.columns import COLUMNS
@@ -341,6 +341,7 @@ class Proxy:
             ask_positions=self.monitor.ask_positions,
             no_primary=self._no_primary,
             adapt=adaptation.tick if adaptation is not None else None,
+            patience=Patience(config.server.tcp_user_timeout),
         )
         self.collector = ProxyCollector(
             self.counters,

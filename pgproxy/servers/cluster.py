@@ -5,6 +5,7 @@ A topology snapshot goes in by `apply`; the pools, of which each (database, user
 """
 
 import time
+from asyncio import BaseTransport
 from collections.abc import Callable
 from typing import final
 
@@ -377,6 +378,15 @@ class Cluster:
 
     def pools(self) -> list[Pool]:
         return [pool for group in self.groups.values() for pool in group.pools.values()]
+
+    def busy_transports(self) -> list[BaseTransport]:
+        """Of the connections whose servers may have something to take."""
+        return [
+            server.transport
+            for pool in self.pools()
+            for server in pool.servers
+            if server.owner is not None and not server.owner.at_rest
+        ]
 
     def pause(self, database: str) -> None:
         """Nothing new begins, for a database or for all (""), until `resume`. Idle connections

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.pool import Clock
 from pgproxy.servers.reads import SHORTEST_GAP
+from pgproxy.servers.sockets import Patience
 
 # Seconds. How late a wait may be ended, and how coarse the clock of the hot path is.
 TICK = 0.025
-# Seconds between looks at idle connections, at the users file and at each server's part of the reads.
+# Seconds between looks at idle connections, at those that take nothing, at the users file and at each
+# server's part of the reads.
 SWEEP = 1.0
 
 
@@ -24,6 +26,7 @@ class Janitor:
         ask_positions: Callable[[], None],
         no_primary: Callable[[], None],
         adapt: Callable[[float], None] | None,
+        patience: Patience,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
@@ -31,6 +34,7 @@ class Janitor:
         self._ask_positions = ask_positions
         self._no_primary = no_primary
         self._adapt = adapt
+        self._patience = patience
 
     async def run(self) -> None:
         swept = time.monotonic()
@@ -50,6 +54,7 @@ class Janitor:
                 swept = now
                 self._cluster.retire(now)
                 self._cluster.shares.weigh(now)
+                self._patience.look(self._cluster.busy_transports())
                 self._refresh_users()
                 if self._cluster.primary is None:
                     self._no_primary()

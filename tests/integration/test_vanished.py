@@ -207,3 +207,28 @@ async def test_a_client_that_vanishes_gives_its_connection_back(
         await eventually(lambda: status(proxy)["clients"] == 0)
         async with await Wire.connect(proxy) as other:
             assert wire.rows(await other.ask(wire.query("SELECT 2"))) == [[b"2"]]
+
+
+async def test_a_server_that_does_not_read_is_not_taken_for_gone(
+    cluster: Cluster, start_proxy: StartProxy
+) -> None:
+    """COPY waits for a lock, longer than TCP_USER_TIMEOUT."""
+    proxy = await asyncio.to_thread(
+        start_proxy, [cluster.primary], server={"tcp_user_timeout": 2.0}
+    )
+    async with await Wire.connect(proxy) as locker, await Wire.connect(proxy) as copier:
+        await locker.ask(wire.query("CREATE TABLE filled (line text)"))
+        try:
+            await locker.ask(wire.query("BEGIN; LOCK TABLE filled"))
+            await copier.send(wire.query("COPY filled FROM STDIN"))
+            lines = wire.copy_data(b"x" * 8000 + b"\n") * 5000 + wire.message(b"c")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(copier.send(lines))
+                await asyncio.sleep(6)
+                assert wire.errors(await locker.ask(wire.query("COMMIT"))) == []
+            assert wire.errors(await copier.until(b"Z")) == []
+            assert wire.rows(await locker.ask(wire.query("SELECT count(*) FROM filled"))) == [
+                [b"5000"]
+            ]
+        finally:
+            await locker.ask(wire.query("ROLLBACK; DROP TABLE filled"))
