@@ -2,6 +2,7 @@
 
 import asyncio
 import mmap
+import os
 import random
 import resource
 import signal
@@ -132,14 +133,12 @@ class Proxy:
         self.counters = Counters(len(REASONS))
         self.clock = Clock()
         keyring = Keyring()
-        trusts_all = config.auth.method == "trust"
-        path = config.auth.users_file
         limits = config.limits
         limiter = None
         per_backend = config.max_running_per_backend
         if limits.max_concurrent or per_backend:
             limiter = Limiter(limits.max_concurrent)
-        self.users = Users(path if path is not None and (path.exists() or not trusts_all) else None)
+        self.users = Users(config.auth, os.environ)
         server_login = ServerLogin(
             keyring,
             self.users.credentials,
@@ -291,7 +290,9 @@ class Proxy:
         self.averages = Averages(self.counters.databases, time.monotonic())
         auth = config.auth
         self.console = Console(
-            Access(auth.admin_users, auth.stats_users, trusts_all=trusts_all), keys, COLUMNS
+            Access(auth.admin_users, auth.stats_users, trusts_all=auth.method == "trust"),
+            keys,
+            COLUMNS,
         )
         tables = Tables(
             cluster=self.cluster,

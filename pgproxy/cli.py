@@ -10,8 +10,10 @@ when it runs, so that --version is quick.
 import asyncio
 import errno
 import os
+import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -25,6 +27,7 @@ from pgproxy.errors import ConfigError
 if TYPE_CHECKING:
     from pgproxy.config import Config
     from pgproxy.configfile import Rules
+    from pgproxy.protocol.userlist import UserEntry
 
 Result = TypeVar("Result")
 
@@ -80,6 +83,7 @@ def cli() -> None:
 @_config_option
 def serve(path: Path | None) -> None:
     """Run the proxy in the foreground; logs go to stderr, SIGTERM drains."""
+    _end_at_sigterm()
     from pgproxy.app import serve as serve_app
     from pgproxy.telemetry import logs
 
@@ -105,6 +109,7 @@ def label(path: Path | None, *, dry_run: bool) -> None:
     default role=primary and role=replica, so that Services can select by it. Several instances
     may run: a Lease says which one writes. Logs go to stderr; SIGTERM ends it.
     """
+    _end_at_sigterm()
     from pgproxy.configrules import label_contradictions
     from pgproxy.label.app import label as label_pods
     from pgproxy.telemetry import logs
@@ -157,25 +162,23 @@ def demo(replicas: int, port: int) -> None:
 @_config_option
 def check(path: Path | None) -> None:
     """Validate the configuration and show each value with its origin; exit 2 if it has faults."""
+    from pgproxy.clients.users import read_users, users_file
     from pgproxy.config import notices
     from pgproxy.configfile import origins
-    from pgproxy.protocol.userlist import parse_userlist
     from pgproxy.topology.discovery import describe
 
     config = _load(path)
-    users_file = config.auth.users_file
     try:
-        if users_file is not None and users_file.exists():
-            parse_userlist(users_file.read_text(encoding="utf-8"), str(users_file))
+        users = read_users(config.auth, os.environ, users_file(config.auth))
     except ConfigError as error:
         _refuse(error)
-    except UnicodeDecodeError:
-        _refuse(ConfigError([f"{users_file}: is not UTF-8 text"]))
     settings = origins(path, os.environ)
     lines = [(f"{setting.key} = {setting.value}", setting.origin) for setting in settings]
     width = max(len(line) for line, _ in lines if len(line) <= 60)
     for line, origin in lines:
         click.echo(f"{line:<{width}}  # {origin}")
+    for described in _describe_users(users):
+        click.echo(f"# {described}")
     if asked := describe(config.discovery):
         click.echo(f"# {asked}")
     for notice in notices(config):
@@ -183,6 +186,16 @@ def check(path: Path | None) -> None:
     if config.discovery.mode == "static":
         for line in _compare_with_servers(config):
             click.echo(f"# {line}")
+
+
+def _describe_users(users: "list[tuple[UserEntry, str]]") -> list[str]:
+    """Where they are from; those of the users file only by their number."""
+    in_file = Counter(origin for _, origin in users if origin.startswith("file "))
+    lines = [f"users: {count} of {origin}" for origin, count in in_file.items()]
+    for user, origin in users:
+        if origin not in in_file:
+            lines.append(f'user "{user.name}" ({user.kind.value} password): {origin}')
+    return lines
 
 
 def _compare_with_servers(config: "Config") -> list[str]:
@@ -251,6 +264,12 @@ def route(
         database="" if catalogue is None else asked,
     )
     click.echo(explanation.to_json() if as_json else explanation.to_text())
+
+
+def _end_at_sigterm() -> None:
+    """Until there is something to drain. The first process of a container needs that: without a
+    handler of its own the kernel gives it no SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def _load(path: Path | None, rules: "Rules | None" = None) -> "Config":

@@ -60,6 +60,28 @@ OptionalFile = Annotated[
     BeforeValidator(_empty_is_none),
     Field(description='the path of a file, or "" for none'),
 ]
+OptionalFolder = Annotated[
+    Path | None,
+    BeforeValidator(_empty_is_none),
+    Field(description='the path of a folder, or "" for none'),
+]
+Folders = Annotated[
+    tuple[Path, ...],
+    Field(description='a list of folders such as ["/etc/pgproxy/app"]'),
+]
+# The portable names of POSIX, and what a Secret's key in `envFrom` may be.
+_VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+OptionalVariables = Annotated[
+    str,
+    Field(
+        pattern=rf"^({_VARIABLE})?$",
+        description='"" or a word such as "MONITOR", for MONITOR_USERNAME and MONITOR_PASSWORD',
+    ),
+]
+Variables = Annotated[
+    tuple[Annotated[str, Field(pattern=rf"^{_VARIABLE}$")], ...],
+    Field(description='a list of words such as ["APP"], for APP_USERNAME and APP_PASSWORD'),
+]
 PortOrAny = Annotated[
     int,
     Field(strict=True, ge=0, le=65535, description="a port, 1 to 65535, or 0: the system picks"),
@@ -230,6 +252,8 @@ class Auth(_Section):
 
     method: Literal["trust", "password", "md5", "scram-sha-256", "cert", "hba"] = "scram-sha-256"
     users_file: OptionalFile = Path("users.txt")
+    users_env: Variables = ()
+    users_dirs: Folders = ()
     query: Text = ""
     hba_file: OptionalFile = None
     admin_users: Texts = ()
@@ -408,6 +432,8 @@ class Health(_Section):
     user: Name = "postgres"
     password: Annotated[SecretStr, Field(description="a text")] = SecretStr("")
     password_file: OptionalFile = None
+    user_env: OptionalVariables = ""
+    user_dir: OptionalFolder = None
     database: Name = "postgres"
     failover_wait: Seconds = 30.0
     switchover_grace: Seconds = 10.0

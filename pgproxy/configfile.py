@@ -31,7 +31,7 @@ _SERVICE_LINK: Final = re.compile(
 _SERVICE_LINK_VALUE: Final = re.compile(r"^(tcp|udp|sctp)://")
 
 
-Rules = Callable[[Config, Mapping[str, str]], Iterator[Fault]]
+Rules = Callable[[Config, Mapping[str, str], Mapping[str, str]], Iterator[Fault]]
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -109,6 +109,7 @@ def _load(
     data = _read_file(path)
     sources = dict.fromkeys(_given(data), f"file {path}")
     lines = _merge_environment(data, sources, environ)
+    _take_back_the_default_file(data)
     _resolve_paths(Config, data, path.parent.resolve() if path is not None else Path.cwd())
 
     faults: list[Fault] = []
@@ -118,7 +119,7 @@ def _load(
     except ValidationError as error:
         faults = [_explain(item) for item in error.errors(include_url=False)]
     if config is not None and not lines:
-        faults = [*_not_available(config), *rules(config, sources)]
+        faults = [*_not_available(config), *rules(config, sources, environ)]
     lines += [_line(fault, sources, path) for fault in faults]
     if lines or config is None:
         raise ConfigError(lines)
@@ -211,6 +212,13 @@ def _from_text(field: FieldInfo, text: str) -> object:
     return text
 
 
+def _take_back_the_default_file(data: dict[str, Any]) -> None:
+    """Who names users elsewhere need not say that there is no users file."""
+    auth = data.get("auth")
+    if isinstance(auth, dict) and (auth.get("users_env") or auth.get("users_dirs")):
+        auth.setdefault("users_file", "")
+
+
 def _resolve_paths(model: type[BaseModel], data: dict[str, Any], base: Path) -> None:
     """Make the paths of `data`, and those that are defaults, absolute."""
     for name, field in model.model_fields.items():
@@ -223,6 +231,10 @@ def _resolve_paths(model: type[BaseModel], data: dict[str, Any], base: Path) -> 
             value = data.get(name, field.default)
             if value is not None and value != "" and isinstance(value, str | Path):
                 data[name] = str(base / value)
+        elif kind is tuple and get_args(field.annotation)[0] is Path:
+            given = data.get(name)
+            if isinstance(given, list):
+                data[name] = [str(base / one) if isinstance(one, str) else one for one in given]
 
 
 def _explain(item: Any) -> Fault:

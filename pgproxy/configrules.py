@@ -9,6 +9,7 @@ from typing import Final
 
 from pgproxy.config import (
     CONSOLE_DATABASES,
+    Auth,
     Config,
     Dns,
     Health,
@@ -18,6 +19,7 @@ from pgproxy.config import (
     Pool,
     RoutingRule,
 )
+from pgproxy.configlogins import LoginError, from_folder, from_variables, logins
 
 ENVIRONMENT_PREFIX: Final = "PGPROXY_"
 PLATFORM: Final[str] = sys.platform
@@ -52,9 +54,11 @@ def variable(key: str) -> str:
     return ENVIRONMENT_PREFIX + key.replace(".", "__").upper() if key else ""
 
 
-def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault]:
+def contradictions(
+    config: Config, sources: Mapping[str, str], environ: Mapping[str, str]
+) -> Iterator[Fault]:
     """What no single key can tell."""
-    pool, auth, health, discovery = config.pool, config.auth, config.health, config.discovery
+    pool, discovery = config.pool, config.discovery
     yield from _pool(pool)
     limits, ceiling = config.limits, config.max_running_per_backend
     if limits.adaptive and limits.adaptive_floor > ceiling:
@@ -74,16 +78,8 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
         yield Fault("listen.workers", "needs Linux; accepted here: 1")
     if config.listen.port == config.http.port != 0:
         yield Fault("http.port", f"{config.http.port} is listen.port too; choose another")
-    if auth.users_file is None:
-        if auth.method != "trust":
-            yield Fault(
-                "auth.users_file",
-                f'auth.method = "{auth.method}" needs one; accepted: the path of a file in '
-                'PgBouncer\'s userlist format: "user" "password" on each line',
-            )
-    elif auth.method != "trust" or "auth.users_file" in sources:
-        yield from _unreadable("auth.users_file", auth.users_file)
-    yield from _health(health)
+    yield from _users(config.auth, sources, environ)
+    yield from _own_login(config.health, sources, environ)
     yield from _election(config.label)
     for position, rule in enumerate(config.routing.rules):
         yield from _routing_rule(f"routing.rules[{position}]", rule)
@@ -122,10 +118,12 @@ def contradictions(config: Config, sources: Mapping[str, str]) -> Iterator[Fault
             seen[what] = position
 
 
-def label_contradictions(config: Config, _sources: Mapping[str, str]) -> Iterator[Fault]:
+def label_contradictions(
+    config: Config, sources: Mapping[str, str], environ: Mapping[str, str]
+) -> Iterator[Fault]:
     """The same for `pgproxy label`, which has no clients, and to which the pods belong."""
     label, settings = config.label, config.discovery.kubernetes
-    yield from _health(config.health)
+    yield from _own_login(config.health, sources, environ)
     yield from _election(label)
     if config.discovery.mode != "kubernetes":
         yield Fault(
@@ -156,14 +154,6 @@ def label_contradictions(config: Config, _sources: Mapping[str, str]) -> Iterato
     values = [value for value in (label.primary, label.replica, label.fenced) if value]
     if len(set(values)) < len(values):
         yield Fault("label.primary", "replica and fenced need values of their own")
-
-
-def _health(health: Health) -> Iterator[Fault]:
-    if health.password_file is None:
-        return
-    yield from _unreadable("health.password_file", health.password_file)
-    if health.password.get_secret_value():
-        yield Fault("health.password", "and health.password_file are both set; keep one")
 
 
 def _election(label: Label) -> Iterator[Fault]:
@@ -228,6 +218,55 @@ def _routing_rule(key: str, rule: RoutingRule) -> Iterator[Fault]:
                 f'"{pattern}" is no regular expression: {error}; accepted: one of Python\'s, such as'
                 ' "report_.*"',
             )
+
+
+def _users(auth: Auth, sources: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Who may log in; the users file itself is read when it is used."""
+    if auth.users_file is not None:
+        if auth.method != "trust" or "auth.users_file" in sources:
+            yield from _unreadable("auth.users_file", auth.users_file)
+    elif auth.method != "trust" and not auth.users_env and not auth.users_dirs:
+        yield Fault(
+            "auth.users_file",
+            f'auth.method = "{auth.method}" needs one, or auth.users_env or auth.users_dirs; '
+            "accepted: the path of a file in PgBouncer's userlist format: "
+            '"user" "password" on each line',
+        )
+    seen: dict[str, str] = {}
+    for key, login in logins(auth, environ):
+        if isinstance(login, LoginError):
+            yield Fault(key, str(login))
+        elif login.user in seen:
+            yield Fault(
+                key, f'user "{login.user}" is in {seen[login.user]} too; accepted: each once'
+            )
+        else:
+            seen[login.user] = key
+
+
+def _own_login(
+    health: Health, sources: Mapping[str, str], environ: Mapping[str, str]
+) -> Iterator[Fault]:
+    """Who the monitor is: told in one way."""
+    if health.password_file is not None:
+        yield from _unreadable("health.password_file", health.password_file)
+        if health.password.get_secret_value():
+            yield Fault("health.password", "and health.password_file are both set; keep one")
+    elsewhere = ""
+    try:
+        if health.user_env:
+            elsewhere = "health.user_env"
+            from_variables(health.user_env, environ)
+        if health.user_dir is not None:
+            if elsewhere:
+                yield Fault("health.user_dir", f"and {elsewhere} are both set; keep one")
+            elsewhere = "health.user_dir"
+            from_folder(health.user_dir)
+    except LoginError as error:
+        yield Fault(elsewhere, str(error))
+    for key in ("health.user", "health.password", "health.password_file"):
+        if elsewhere and key in sources:
+            yield Fault(key, f"and {elsewhere} are both set; keep one")
 
 
 def _unreadable(key: str, path: Path) -> Iterator[Fault]:

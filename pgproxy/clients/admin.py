@@ -168,13 +168,13 @@ class Admin:
         if fault:
             raise PgError(
                 CONFIG_FILE_ERROR,
-                "the users file cannot be used",
+                "the list of users cannot be used",
                 detail=f"{fault}. What was read before stays in force.",
             )
         return [
             PgError(
                 SUCCESS,
-                "the users file is up to date; nothing else is reloaded",
+                "the list of users is up to date; nothing else is reloaded",
                 severity="NOTICE",
                 detail=(
                     "Password files are read anew for each connection. Every other key of the"

@@ -1,28 +1,47 @@
-"""Who may log in: the users file, read again when it changes."""
+"""Who may log in: the users file and mounted Secrets, read again when they change, and variables."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import structlog
 
+from pgproxy.config import Auth
+from pgproxy.configlogins import FILES, LoginError, logins
 from pgproxy.errors import ConfigError
 from pgproxy.protocol.authentication import Credentials, credentials_of
-from pgproxy.protocol.userlist import PasswordKind, UserEntry, parse_userlist, usual_kind
+from pgproxy.protocol.userlist import (
+    PasswordKind,
+    UserEntry,
+    fault_of,
+    parse_userlist,
+    usual_kind,
+)
 
 _log = structlog.stdlib.get_logger()
+
+# How often files are read anew that change meanwhile, before the next round is waited for.
+_REPEATS: Final = 3
+
+_Stamps = tuple[tuple[int, int, int], ...]
 
 
 class Users:
     """Entries by name, and what clients have shown at log-in (SCRAM keys)."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._stamp: tuple[int, int, int] | None = None
-        self._fault = ""  # of the file as it is now
+    def __init__(self, auth: Auth, environ: Mapping[str, str]) -> None:
+        """Raises OSError, or ConfigError with a line for each fault."""
+        self._auth = auth
+        self._environ = environ
+        self._file = users_file(auth)
+        self._watched = [] if self._file is None else [self._file]
+        self._watched += [folder / name for folder in auth.users_dirs for name in FILES]
+        self._stamps: _Stamps = ()
+        self._fault = ""  # of the files as they are now
         self.entries: dict[str, UserEntry] = {}
         self.unknown_kind = PasswordKind.SCRAM
         self._shown: dict[str, Credentials] = {}
-        if path is not None:
-            self._read(path)
+        self._read()
 
     def credentials(self, user: str) -> Credentials:
         """What the proxy can log in to a server with, as this user."""
@@ -35,36 +54,77 @@ class Users:
             self._shown[user] = credentials
 
     def refresh(self) -> str:
-        """Reads the file again if it has changed; a faulty one is logged and changes nothing.
+        """Reads the files again if one has changed; a faulty one is logged and changes nothing.
 
         Returns what is wrong with it, for as long as it is.
         """
-        if self._path is None:
-            return ""
         try:
-            if _stamp(self._path) == self._stamp:
+            if self._stamps_now() == self._stamps:
                 return self._fault
-            self._read(self._path)
+            self._read()
         except (OSError, ConfigError) as error:
-            _log.warning("users_file_unusable", file=str(self._path), error=str(error))
+            _log.warning("users_unusable", error=str(error))
             self._fault = str(error)
             return self._fault
         self._fault = ""
         self._shown.clear()
-        _log.info("users_file_read", file=str(self._path), users=len(self.entries))
+        _log.info("users_read", users=len(self.entries))
         return ""
 
-    def _read(self, path: Path) -> None:
-        self._stamp = _stamp(path)
-        try:
-            text = path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise ConfigError([f"{path}: is not UTF-8 text"]) from error
-        entries = parse_userlist(text, str(path))
+    def _read(self) -> None:
+        entries = self._read_once()
+        for _ in range(_REPEATS):
+            # A Secret is replaced as a whole: its name and its password must be of one version.
+            if self._stamps_now() == self._stamps:
+                break
+            entries = self._read_once()
         self.unknown_kind = usual_kind(entries)
         self.entries = entries
 
+    def _read_once(self) -> dict[str, UserEntry]:
+        self._stamps = self._stamps_now()
+        found = read_users(self._auth, self._environ, self._file)
+        return {entry.name: entry for entry, _ in found}
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    def _stamps_now(self) -> _Stamps:
+        stats = [path.stat() for path in self._watched]
+        return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in stats)
+
+
+def users_file(auth: Auth) -> Path | None:
+    """The one to read: with trust there need not be any."""
+    path = auth.users_file
+    return path if path is not None and (auth.method != "trust" or path.exists()) else None
+
+
+def read_users(
+    auth: Auth, environ: Mapping[str, str], file: Path | None
+) -> list[tuple[UserEntry, str]]:
+    """Everybody who may log in, and where from: a file, a folder, variables.
+
+    Raises OSError, or ConfigError with a line for each fault.
+    """
+    found: dict[str, tuple[UserEntry, str]] = {}
+    faults = []
+    if file is not None:
+        try:
+            text = file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError([f"{file}: is not UTF-8 text"]) from error
+        entries = parse_userlist(text, str(file))
+        found = {name: (entry, f"file {file}") for name, entry in entries.items()}
+    for key, login in logins(auth, environ):
+        if isinstance(login, LoginError):
+            faults.append(f"{key}: {login}")
+            continue
+        entry = UserEntry(login.user, login.password)
+        if fault := fault_of(entry):
+            faults.append(f"{key}: {fault} ({login.origin})")
+        elif entry.name in found:
+            other = found[entry.name][1]
+            faults.append(f'{key}: user "{entry.name}" is in {other} too; accepted: each once')
+        else:
+            found[entry.name] = (entry, login.origin)
+    if faults:
+        raise ConfigError(faults)
+    return list(found.values())

@@ -61,24 +61,30 @@ def parse_userlist(text: str, source: str = "users_file") -> dict[str, UserEntry
         password, end = _quoted(line, after) if after > 0 else ("", -1)
         if end < 0:
             fault = 'expected "user" "password", each in double quotes'
-        elif not name:
-            fault = "the user's name is empty"
-        elif "\x00" in name or "\x00" in password:
-            fault = "a NUL character cannot be part of a name or a password"
         else:
             entry = UserEntry(name, password)
-            if password.startswith(SCRAM_PREFIX) and entry.secret is None:
-                fault = (
-                    "the password begins like a SCRAM secret and is none: expected "
-                    "SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>"
-                )
-            else:
+            fault = fault_of(entry)
+            if not fault:
                 entries[name] = entry
         if fault:
             faults.append(f"{source}: line {number}: {fault}")
     if faults:
         raise ConfigError(faults)
     return entries
+
+
+def fault_of(entry: UserEntry) -> str:
+    """Why it cannot be a user; "" if it can."""
+    if not entry.name:
+        return "the user's name is empty"
+    if "\x00" in entry.name or "\x00" in entry.password:
+        return "a NUL character cannot be part of a name or a password"
+    if entry.password.startswith(SCRAM_PREFIX) and entry.secret is None:
+        return (
+            "the password begins like a SCRAM secret and is none: expected "
+            "SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>"
+        )
+    return ""
 
 
 def _quoted(line: str, offset: int) -> tuple[str, int]:

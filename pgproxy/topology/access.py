@@ -1,11 +1,13 @@
 """How the proxy itself logs in to a server: as `health.user`, with a session of its own making."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
 import asyncpg
 
 from pgproxy.config import Health
+from pgproxy.configlogins import Login, LoginError, from_folder, from_variables
 from pgproxy.servers.sockets import TcpOptions, keep_alive
 
 NO_OPTIONS: Final = TcpOptions()
@@ -24,12 +26,13 @@ async def connect(
     tcp: TcpOptions = NO_OPTIONS,
 ) -> Any:
     """An asyncpg.Connection; `session` are its settings. Set a time limit around it."""
+    login = _login(health)
     connection = await asyncpg.connect(
         host=host,
         port=port,
-        user=health.user,
+        user=login.user,
         # Never None: asyncpg would look for PGPASSWORD and ~/.pgpass.
-        password=_password(health),
+        password=login.password,
         database=database,
         ssl=False,
         target_session_attrs="any",
@@ -48,8 +51,19 @@ def describe(error: Exception) -> str:
     return f"{text} (SQLSTATE {sqlstate})" if sqlstate else text
 
 
+def _login(health: Health) -> Login:
+    """Read anew for every connection, so that a rotated secret takes effect. Raises SecretError."""
+    try:
+        if health.user_env:
+            return from_variables(health.user_env, os.environ)
+        if health.user_dir is not None:
+            return from_folder(health.user_dir)
+    except LoginError as error:
+        raise SecretError(str(error)) from error
+    return Login(health.user, _password(health), "health.user")
+
+
 def _password(health: Health) -> str:
-    """Read anew for every connection, so that a rotated secret takes effect."""
     if health.password_file is None:
         return health.password.get_secret_value()
     try:

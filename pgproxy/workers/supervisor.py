@@ -406,7 +406,5 @@ async def _command_of(worker: Worker, body: Body) -> list[dict[str, str]]:
 
 async def supervise(config: Config) -> int:
     """Runs the proxy until it is told to stop; returns the exit status."""
-    path = config.auth.users_file
-    if path is not None and (path.exists() or config.auth.method != "trust"):
-        Users(path)  # whose faults are told once
+    Users(config.auth, os.environ)  # whose faults are told once
     return await Supervisor(config).run()

@@ -309,7 +309,7 @@ def test_without_trust_nobody_may_who_is_not_named(
         assert names == ["boss", "new", "postgres"]
         users.write_text('"postgres')
         for _ in range(2):
-            with pytest.raises(psycopg.errors.ConfigFileError, match="users file"):
+            with pytest.raises(psycopg.errors.ConfigFileError, match="list of users"):
                 connection.execute("RELOAD")
         assert len(connection.execute("SHOW USERS").fetchall()) == 3
 

@@ -256,7 +256,7 @@ def test_the_users_file_is_followed(
     assert gets_in("trust_md5", "other")
     # A faulty file changes nothing, and neither does none.
     path.write_text('"trust_plain" "third\n')
-    asyncio.run(until(lambda: len(proxy.events("users_file_unusable")) > 0))
+    asyncio.run(until(lambda: len(proxy.events("users_unusable")) > 0))
     assert gets_in("trust_plain", "second")
     path.unlink()
     assert gets_in("trust_md5", "other")

@@ -83,6 +83,29 @@ async def test_a_signal_ends_it_well(
     await asyncio.to_thread(proxy.stop)
 
 
+async def test_a_signal_before_it_serves(cluster: Cluster, tmp_path: Path) -> None:
+    """It must not be the kernel that ends it: it would not end the first process of a container.
+    A pipe that nobody writes to holds the start up where the users are read."""
+    pipe = tmp_path / "users.txt"
+    os.mkfifo(pipe)
+    auth = {"method": "scram-sha-256", "users_file": str(pipe)}
+    proxy = ProxyProcess(config_for(cluster.servers, auth=auth))
+    try:
+        await eventually(lambda: _has_a_reader(pipe))
+        proxy.terminate()
+        await asyncio.to_thread(proxy.wait_end)
+    finally:
+        proxy.process.kill()
+
+
+def _has_a_reader(pipe: Path) -> bool:
+    try:
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:  # ENXIO
+        return False
+    return True
+
+
 async def test_a_signal_while_clients_log_in(cluster: Cluster, start_proxy: StartProxy) -> None:
     proxy = await asyncio.to_thread(start_proxy, cluster.servers)
     silent = [await Wire.open(proxy) for _ in range(5)]

@@ -58,10 +58,18 @@ class ProxyError(Exception):
 class ProxyProcess:
     """A running proxy; a context manager that stops it and looks for tracebacks."""
 
-    def __init__(self, config: str, command: Sequence[str] = ("serve",)) -> None:
+    def __init__(
+        self,
+        config: str,
+        command: Sequence[str] = ("serve",),
+        *,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (),
+    ) -> None:
         """Start it with that configuration file, and wait for nothing yet: see `start`.
 
-        `command` is what it is to do, with its options.
+        `command` is what it is to do, with its options. Without a file, an environment is added to
+        the tests' own; or another program is the proxy.
         """
         self.host: Final = HOST
         self.port = 0
@@ -73,16 +81,17 @@ class ProxyProcess:
         self.config_path: Final = Path(self._directory.name) / "pgproxy.toml"
         self.config_path.write_text(config)
         # The developer's own PGPROXY_POOL__SIZE shall not decide what is tested.
-        environment = {
+        inherited = {
             key: value
             for key, value in os.environ.items()
             if not (key.startswith("PGPROXY_") and "__" in key)
         }
+        named = ("--config", str(self.config_path)) if config else ()
         self.process: Final = subprocess.Popen(
-            [sys.executable, "-m", "pgproxy", *command, "--config", self.config_path],
+            program or [sys.executable, "-m", "pgproxy", *command, *named],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=inherited | dict(environment or {}),
             text=True,
             encoding="utf-8",
             errors="replace",
@@ -105,16 +114,20 @@ class ProxyProcess:
         `sections` are added to the configuration: pool={"size": 5}. Raises `ProxyError`.
         """
         proxy = cls(config_for(servers, **sections))
+        proxy.wait_started(timeout, wait_ready=wait_ready)
+        return proxy
+
+    def wait_started(self, timeout: float = 30, *, wait_ready: bool = True) -> None:
+        """Wait until it listens, and is ready. Raises `ProxyError`, and then it has been ended."""
         try:
             deadline = time.monotonic() + timeout
-            proxy.port = proxy.wait_event("listening", deadline)["port"]
-            proxy.http_port = proxy.wait_event("http_listening", deadline)["port"]
+            self.port = self.wait_event("listening", deadline)["port"]
+            self.http_port = self.wait_event("http_listening", deadline)["port"]
             if wait_ready:
-                proxy.wait_ready(deadline)
+                self.wait_ready(deadline)
         except BaseException:
-            proxy.kill9()
+            self.kill9()
             raise
-        return proxy
 
     def __enter__(self) -> Self:
         return self
@@ -204,8 +217,12 @@ class ProxyProcess:
     def stop(self, *, timeout: float = 30) -> None:
         """Ask it to drain (SIGTERM), and `wait_end`."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.terminate()
         self.wait_end(timeout=timeout)
+
+    def terminate(self) -> None:
+        """Send it a SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
 
     def wait_end(self, *, timeout: float = 30) -> None:
         """Wait for the end that it has been told of: a second SIGTERM would cut everybody off.

@@ -1,11 +1,12 @@
 import errno
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Serve:
         return given
 
     return place
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """What `serve` does with a signal holds for its process, which here is that of the tests."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 # --version
@@ -170,6 +179,35 @@ def test_check_reads_the_file_of_users_too(path: Path) -> None:
     assert run("check", "--config", path).stderr == f"{users}: is not UTF-8 text\n"
     users.write_text('"alice" "secret"\n')
     assert run("check", "--config", path).exit_code == 0
+
+
+def test_check_says_where_users_are_from_and_no_password(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path.parent / "users.txt").write_text('"one" "hunter2"\n"two" "hunter2"\n')
+    folder = path.parent / "reports"
+    folder.mkdir()
+    (folder / "username").write_text("reports\n")
+    (folder / "password").write_text("hunter2\n")
+    path.write_text(
+        BACKENDS.replace(
+            "[[", 'users_file = "users.txt"\nusers_env = ["APP"]\nusers_dirs = ["reports"]\n[['
+        )
+    )
+    monkeypatch.setenv("APP_USERNAME", "app")
+    monkeypatch.setenv("APP_PASSWORD", "hunter2")
+    result = run("check", "--config", path)
+    assert result.exit_code == 0, result.output
+    assert [line for line in result.stdout.splitlines() if line.startswith("# user")] == [
+        f"# users: 2 of file {path.parent / 'users.txt'}",
+        '# user "app" (plain password): environment APP_USERNAME, APP_PASSWORD',
+        f'# user "reports" (plain password): folder {folder}',
+    ]
+    assert "hunter2" not in result.output
+    monkeypatch.setenv("APP_USERNAME", "two")
+    result = run("check", "--config", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith('auth.users_env[0]: user "two" is in file ')
 
 
 def test_the_environment_can_name_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 from pgproxy.config import Backend, Config
 from pgproxy.configfile import leaves, load, origins, toml_text
+from pgproxy.configrules import variable
 from pgproxy.errors import ConfigError
 
 pytestmark = pytest.mark.once
@@ -104,6 +106,54 @@ def test_the_environment_alone_is_enough() -> None:
     assert config.listen.port == 0
     assert config.health.interval == 0.5
     assert config.discovery.backends == (Backend(host="a"), Backend(host="b", port=6000))
+
+
+def as_text(value: object) -> str:
+    """As a variable has it: JSON, or what stands for itself."""
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, list | dict | bool) else str(value)
+
+
+def test_each_key_can_be_given_by_the_environment_alone(path: Path) -> None:
+    """The default of each, so that all together are accepted."""
+    (path.parent / "users.txt").write_text("")
+    environ = {
+        variable(key): as_text(value)
+        for key, value in flat(tomllib.loads(EXAMPLE.read_text())).items()
+    }
+    for name in ("pool.databases", "pool.users", "limits.users", "timeouts.databases"):
+        environ[variable(name)] = "{}"
+    environ["PGPROXY_AUTH__USERS_FILE"] = str(path.parent / "users.txt")
+    found = {item.key: item.origin for item in origins(None, environ)}
+    assert {key for key, origin in found.items() if origin == "default"} <= {
+        "limits.databases",
+        "pool.databases",
+        "pool.users",
+        "limits.users",
+        "timeouts.databases",
+        "timeouts.users",
+    }
+    path.write_text(EXAMPLE.read_text())
+    assert load(None, environ) == load(path, {})
+
+
+def test_the_tables_of_names_and_lists_of_tables_are_json_in_the_environment() -> None:
+    config = load(
+        None,
+        ENVIRONMENT
+        | {
+            "PGPROXY_POOL__DATABASES": '{"reports": {"mode": "session", "size": 2}}',
+            "PGPROXY_POOL__DATABASES__SHOP": '{"size": 3}',
+            "PGPROXY_TIMEOUTS__USERS__APP__QUERY": "5",
+            "PGPROXY_ROUTING__RULES": '[{"user": "etl", "route": "primary"}]',
+        },
+    )
+    databases = config.pool.databases
+    assert (databases["reports"].mode, databases["reports"].size) == ("session", 2)
+    assert databases["shop"].size == 3
+    assert config.timeouts.users["app"].query == 5
+    assert [rule.user for rule in config.routing.rules] == ["etl"]
 
 
 def test_a_table_can_come_as_json_and_key_by_key_from_the_environment(path: Path) -> None:

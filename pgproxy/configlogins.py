@@ -1,0 +1,78 @@
+"""Names with their passwords that stand outside of the configuration: in variables, or in the files
+of a mounted Secret.
+
+"APP" is the variables APP_USERNAME and APP_PASSWORD. A folder has the files `username` and
+`password`, as Kubernetes mounts a Secret of the type kubernetes.io/basic-auth.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pgproxy.config import Auth
+
+_USERNAME: Final = "_USERNAME"
+_PASSWORD: Final = "_PASSWORD"  # noqa: S105 - how the name of a variable ends
+FILES: Final = ("username", "password")
+
+
+class LoginError(Exception):
+    """What is wrong with a name or its password, never the password itself."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user's name and password, and where both are from."""
+
+    user: str
+    password: str = field(repr=False)
+    origin: str
+
+
+def from_variables(prefix: str, environ: Mapping[str, str]) -> Login:
+    """The pair of that prefix. Raises LoginError."""
+    names = (prefix + _USERNAME, prefix + _PASSWORD)
+    for name in names:
+        if not environ.get(name):
+            what = "is empty" if name in environ else "is not set"
+            raise LoginError(
+                f"{name} {what}; accepted: {names[0]} and {names[1]} with the name of a user and"
+                " the password"
+            )
+    return Login(environ[names[0]], environ[names[1]], f"environment {names[0]}, {names[1]}")
+
+
+def from_folder(folder: Path) -> Login:
+    """What its two files hold, without the ends of lines at their end. Raises LoginError."""
+    user, password = (_text_of(folder / name) for name in FILES)
+    return Login(user, password, f"folder {folder}")
+
+
+def logins(auth: Auth, environ: Mapping[str, str]) -> Iterator[tuple[str, Login | LoginError]]:
+    """Each entry of `auth.users_env` and `auth.users_dirs` by its key."""
+    for position, prefix in enumerate(auth.users_env):
+        try:
+            found: Login | LoginError = from_variables(prefix, environ)
+        except LoginError as error:
+            found = error
+        yield f"auth.users_env[{position}]", found
+    for position, folder in enumerate(auth.users_dirs):
+        try:
+            found = from_folder(folder)
+        except LoginError as error:
+            found = error
+        yield f"auth.users_dirs[{position}]", found
+
+
+def _text_of(path: Path) -> str:
+    accepted = f"accepted: a folder with the files {FILES[0]} and {FILES[1]}"
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise LoginError(f"{path} cannot be read: {error.strerror}; {accepted}") from error
+    except UnicodeDecodeError as error:
+        raise LoginError(f"{path} is not UTF-8 text; {accepted}") from error
+    if not text:
+        raise LoginError(f"{path} is empty; {accepted}")
+    return text
