@@ -112,6 +112,7 @@ lock: ## requirements/*.txt from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 1; }
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
 	$(LOCK) pyproject.toml --constraint requirements/runtime.txt --extra demo --group dev --output-file requirements/dev.txt
+	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 	$(LOCK) --group patroni --output-file requirements/patroni.txt
 	$(LOCK) --group drivers --constraint requirements/dev.txt --output-file requirements/drivers.txt
 	$(LOCK) --group sqlalchemy --output-file requirements/sqlalchemy.txt

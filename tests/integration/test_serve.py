@@ -21,7 +21,7 @@ from pgproxy.embedded import Cluster
 from pgproxy.relay.relay import Relay
 from tests.support import wire
 from tests.support.proxy import HOST, ProxyProcess, config_for
-from tests.support.watch import bystander, eventually, status
+from tests.support.watch import bystander, eventually, has_a_reader, status
 from tests.support.wire import Wire
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(60)]
@@ -91,19 +91,12 @@ async def test_a_signal_before_it_serves(cluster: Cluster, tmp_path: Path) -> No
     auth = {"method": "scram-sha-256", "users_file": str(pipe)}
     proxy = ProxyProcess(config_for(cluster.servers, auth=auth))
     try:
-        await eventually(lambda: _has_a_reader(pipe))
+        await eventually(lambda: has_a_reader(pipe))
         proxy.terminate()
         await asyncio.to_thread(proxy.wait_end)
     finally:
-        proxy.process.kill()
-
-
-def _has_a_reader(pipe: Path) -> bool:
-    try:
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError:  # ENXIO
-        return False
-    return True
+        if proxy.process.returncode is None:
+            proxy.kill9()
 
 
 async def test_a_signal_while_clients_log_in(cluster: Cluster, start_proxy: StartProxy) -> None:

@@ -75,6 +75,15 @@ async def eventually(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+def has_a_reader(pipe: Path) -> bool:
+    """Whether a process has opened, or waits to open, a named pipe for reading."""
+    try:
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:  # ENXIO
+        return False
+    return True
+
+
 def descriptors(proxy: ProxyProcess) -> int:
     """How many file descriptors the proxy has open."""
     return len(os.listdir(f"/proc/{proxy.process.pid}/fd"))
