@@ -16,7 +16,7 @@ import pgproxy
 from pgproxy.embedded import Cluster
 from tests.fakes.kube_api import FakeKubeApi
 from tests.support.container import Container, command, status_of
-from tests.support.image import MissingToolError, base_size, built, prepare, size_of
+from tests.support.image import MissingToolError, as_root, base_size, built, prepare, size_of
 from tests.support.kube import mount
 from tests.support.proxy import HOST
 from tests.support.watch import eventually, has_a_reader
@@ -71,7 +71,7 @@ class Image:
     def find(self, *expression: str) -> list[str]:
         """Paths in it."""
         done = subprocess.run(
-            ["find", ".", "-xdev", *expression],
+            as_root("find", ".", "-xdev", *expression),
             check=True,
             cwd=self.root,
             stdout=subprocess.PIPE,

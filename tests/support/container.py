@@ -15,7 +15,8 @@ import psutil  # type: ignore[import-untyped]
 from tests.support.image import as_root
 from tests.support.proxy import ProxyProcess
 
-# Arguments: the root, pairs of a folder and the place that it gets (without links), an empty word, the command.
+# Arguments: the root; pairs of a folder and the place that it gets, without links; an empty word;
+# the command.
 _SCRIPT: Final = """
 set -eu
 root="$1"

@@ -95,7 +95,10 @@ class Store:
         """The root of an image, as long as the block lasts."""
         container = self._say("from", "--pull-never", tag)
         try:
-            yield Path(self._say("mount", container))
+            root = Path(self._say("mount", container))
+            above = [path for path in root.parents if self._folder in path.parents]
+            run(as_root("chmod", "a+rx", *above))  # for whoever is not root
+            yield root
         finally:
             self._say("rm", container)
 
@@ -164,7 +167,7 @@ def built() -> Iterator[tuple[Store, str]]:
     Debian, the compiled files go into the wheel that the Dockerfile makes without them.
     """
     ready = prepare()
-    folder = Path(tempfile.mkdtemp(prefix="image-", dir=caches()))
+    folder = Path(tempfile.mkdtemp(prefix="building-image-", dir=caches()))
     store = Store(folder / "store", ready / "wheels", below=ready)
     try:
         options = []
