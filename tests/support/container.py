@@ -52,7 +52,7 @@ class Container(ProxyProcess):
         """Begin; `folders` are mounted where they say. See `ProxyProcess` for what to wait for."""
         return cls(
             "",
-            command=command(
+            program=command(
                 root, config, arguments, environment=environment, folders=folders or {}
             ),
         )
