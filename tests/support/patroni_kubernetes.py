@@ -17,6 +17,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
+import yaml
+
+from tests.support.kube_admin import RBAC
 from tests.support.patroni import SCOPE
 from tests.support.patroni_member import Member
 
@@ -40,8 +43,10 @@ _RULES: Final = [
         "verbs": ["get", "list", "patch", "update", "watch"],
     },
 ]
-# What pgproxy needs: the Role in deploy/.
-_LIST_AND_WATCH: Final = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
+# What pgproxy needs.
+(_LIST_AND_WATCH,) = (
+    one["rules"] for one in yaml.safe_load_all(RBAC.read_text()) if one["kind"] == "Role"
+)
 
 
 class KubernetesDcs:

@@ -1,0 +1,409 @@
+"""What is in deploy/ renders, is what Kubernetes knows, and says the same in Kustomize and in Helm."""
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import pgproxy
+from pgproxy import config, configfile
+from pgproxy.topology.presets import PRESETS, rules_of
+from tests.support import deploy_tools, manifests
+from tests.support.manifests import CHART, DEPLOY, EXAMPLES, OVERLAYS, Object
+
+pytestmark = pytest.mark.timeout(300)  # a first run builds the tools
+
+HERE = Path(__file__).parent / "deploy"
+# Kinds of others, of which there are no schemas here.
+FOREIGN = {"postgresql.cnpg.io/v1"}
+OPERATOR = "monitoring.coreos.com/v1"
+# The oldest that the chart allows, and the newest that there are schemas of.
+VERSIONS = ["1.27", "1.37"]
+
+ACCEPTED_BY_POLICY: Mapping[str, str] = {
+    "CKV_K8S_11": "no limit of CPU: to be throttled is a latency that nobody can explain",
+    "CKV_K8S_15": "IfNotPresent: a version names one image",
+    "CKV_K8S_35": "operators' Secrets as variables: a pair of them is a user",
+    "CKV_K8S_38": "the token is what lists the pods",
+    "CKV_K8S_43": "no digest: who builds the image knows it, `images` in Kustomize takes one",
+}
+
+
+@pytest.fixture(scope="module")
+def rendered() -> Mapping[str, list[Object]]:
+    """Every kustomization: ours, and each component on the base."""
+    return manifests.kustomizations()
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[Object]]:
+    """The base with each component, by the component's name."""
+    return manifests.composed(tmp_path_factory.mktemp("composed"))
+
+
+@pytest.fixture(scope="module")
+def charted() -> Mapping[str, manifests.Release]:
+    """The chart: as it comes, with monitoring, with everything else than that, for each operator."""
+    others = yaml.safe_load((HERE / "values.yaml").read_text())
+    cases = {"default": {}, "monitoring": {"monitoring": {"enabled": True}}, "others": others}
+    return manifests.releases(cases | manifests.operators())
+
+
+@pytest.fixture(scope="module")
+def everything(
+    rendered: Mapping[str, list[Object]],
+    composed: Mapping[str, list[Object]],
+    charted: Mapping[str, manifests.Release],
+) -> dict[str, list[Object]]:
+    """All objects, by where they come from."""
+    charts = {
+        f"helm/{name}": [*release.objects, *release.tests] for name, release in charted.items()
+    }
+    components = {f"components/{name}": objects for name, objects in composed.items()}
+    return {**rendered, **components, **charts}
+
+
+def run(program: str, *arguments: str | Path, given: str | None = None) -> None:
+    """A program of the tools that is content with what it gets."""
+    command = [deploy_tools.python_programs() / program, *arguments]
+    done = subprocess.run(command, check=False, input=given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_preset_has_an_overlay_and_values() -> None:
+    assert {path.name for path in OVERLAYS} == set(PRESETS)
+    assert set(manifests.operators()) == set(PRESETS)
+
+
+def test_each_object_is_what_kubernetes_knows(
+    everything: Mapping[str, list[Object]], tmp_path: Path
+) -> None:
+    path = tmp_path / "all.yaml"
+    path.write_text(_distinct([*everything.values()], without={OPERATOR, *FOREIGN}))
+    for version in VERSIONS:
+        run("kubernetes-validate", "--strict", "--quiet", "-k", version, path)
+
+
+def _distinct(places: Sequence[Sequence[Object]], without: Set[str] = frozenset()) -> str:
+    """Every object once, as YAML, but for those of some apiVersions. It is JSON: that is read fast."""
+    objects = [one for objects in places for one in objects if one["apiVersion"] not in without]
+    return "\n---\n".join({json.dumps(one, sort_keys=True): None for one in objects})
+
+
+def test_each_object_is_what_the_prometheus_operator_knows(
+    everything: Mapping[str, list[Object]],
+) -> None:
+    found = [
+        one for objects in everything.values() for one in objects if one["apiVersion"] == OPERATOR
+    ]
+    assert {one["kind"] for one in found} == {"PodMonitor", "PrometheusRule"}
+    done = _read_by_operator(found)
+    assert done.returncode == 0, done.stdout
+    found[0]["spec"]["selectors"] = {}
+    assert _read_by_operator(found).returncode == 1
+
+
+def _read_by_operator(objects: Sequence[Object]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [deploy_tools.go_programs() / "monitoring"],
+        check=False,
+        input="".join(json.dumps(one) + "\n" for one in objects),
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_policies_are_kept(everything: Mapping[str, list[Object]], tmp_path: Path) -> None:
+    """Those of checkov for our own objects, but for what is accepted above."""
+    path = tmp_path / "all.yaml"
+    # One is in nobody's namespace, the other without what can be left out.
+    ours = [
+        _ours(objects)
+        for place, objects in everything.items()
+        if place not in {"kustomize/base", "helm/others"}
+    ]
+    path.write_text(_distinct(ours))
+    report = tmp_path / "report"
+    arguments = ["--framework", "kubernetes", "--skip-download", "--compact", "--soft-fail"]
+    arguments += ["--output", "json", "--output-file-path", str(report)]
+    run("checkov", "--file", path, *arguments)
+    results = json.loads((report / "results_json.json").read_text())["results"]
+    assert len(results["passed_checks"]) > 100
+    failed = {
+        (one["check_id"], one["check_name"], one["resource"]) for one in results["failed_checks"]
+    }
+    assert {name for name, _, _ in failed} == ACCEPTED_BY_POLICY.keys(), sorted(failed)
+
+
+def _ours(objects: Sequence[Object]) -> list[Object]:
+    """What is not of the example's database."""
+    label = "app.kubernetes.io/part-of"
+    return [one for one in objects if one["metadata"].get("labels", {}).get(label) == "pgproxy"]
+
+
+def test_yaml_is_tidy() -> None:
+    files = [
+        path
+        for top in (DEPLOY, HERE)
+        for path in sorted(top.rglob("*.yaml"))
+        if CHART / "templates" not in path.parents
+    ]
+    run("yamllint", "--strict", "--config-file", HERE / "yamllint.yaml", *files)
+
+
+def test_dockerfiles_are_tidy() -> None:
+    files = sorted(DEPLOY.rglob("*Dockerfile"))
+    if files:
+        run("hadolint", "--failure-threshold", "style", *files)
+
+
+@pytest.mark.parametrize("operator", ["default", *sorted(PRESETS)])
+def test_helm_makes_what_kustomize_makes(
+    operator: str,
+    rendered: Mapping[str, list[Object]],
+    charted: Mapping[str, manifests.Release],
+) -> None:
+    place = "kustomize/base" if operator == "default" else f"kustomize/overlays/{operator}"
+    expected = manifests.comparable(rendered[place])
+    assert manifests.comparable(charted[operator].objects) == expected
+
+
+def test_helm_monitors_what_kustomize_monitors(
+    composed: Mapping[str, list[Object]], charted: Mapping[str, manifests.Release]
+) -> None:
+    expected = manifests.comparable(composed["monitoring"])
+    found = manifests.comparable(charted["monitoring"].objects)
+    assert found.keys() == expected.keys()
+    for key, one in found.items():
+        if key[0] == "PodMonitor":
+            # A release may have neighbours, whose pods are not its own.
+            assert one["spec"]["selector"]["matchLabels"].pop("app.kubernetes.io/instance")
+        for part in ("spec", "data"):
+            assert one.get(part) == expected[key].get(part), key
+
+
+def test_the_chart_is_tidy(charted: Mapping[str, manifests.Release]) -> None:
+    for name, release in charted.items():
+        assert release.error == "", name
+        assert list(release.complaints) == [], name
+        assert "5432" in release.notes, name
+        (test,) = release.tests
+        assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+def test_every_value_of_the_chart_does_something() -> None:
+    """tests/extra/deploy/values.yaml sets each to something else than its default."""
+    defaults = dict(_leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+    others = dict(_leaves(yaml.safe_load((HERE / "values.yaml").read_text())))
+    assert others.keys() == defaults.keys()
+    # What has an effect only if something else is so.
+    needs: dict[str, dict[str, Any]] = {
+        "replicas": {"autoscaling": {"enabled": False}},
+        "monitoring.interval": {"monitoring": {"enabled": True}},
+        "monitoring.labels": {"monitoring": {"enabled": True}},
+        "serviceAccount.create": {"serviceAccount": {"name": "other"}},
+    }
+    cases = {}
+    for key, value in others.items():
+        assert value != defaults[key], key
+        cases[f"{key} without"] = needs.get(key, {})
+        cases[f"{key} with"] = _merged(needs.get(key, {}), _nested(key, value))
+    made = manifests.releases(cases)
+    for key in others:
+        assert made[f"{key} with"].error == "", key
+        assert made[f"{key} with"].objects != made[f"{key} without"].objects, key
+
+
+def _nested(key: str, value: object) -> dict[str, Any]:
+    """From a dotted name to tables in tables."""
+    first, _, rest = key.partition(".")
+    return {first: _nested(rest, value) if rest else value}
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What is set, by its dotted name; a table that people fill themselves counts as one."""
+    whole = {"resources", "labels", "annotations", "podAnnotations", "podLabels"}
+    whole |= {"nodeSelector", "affinity"}
+    for key, value in values.items():
+        is_table = isinstance(value, dict) and key not in whole and "matchLabels" not in value
+        if is_table:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(first)
+    for key, value in second.items():
+        old = found.get(key)
+        both = isinstance(value, dict) and isinstance(old, dict)
+        found[key] = _merged(old, value) if both else value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"replica": 2}, "additional properties 'replica' not allowed"),
+        ({"config": {"auth": {}}}, "at '/config': got object, want string"),
+        ({"autoscaling": {"minReplicas": "two"}}, "got string, want integer"),
+        ({"monitoring": {"interval": "15"}}, "does not match pattern"),
+        ({"networkPolicy": {"database": []}}, "minItems"),
+        ({"serviceAccount": {"create": False}}, "serviceAccount.name is needed without"),
+    ],
+)
+def test_values_that_are_none_are_refused(values: Mapping[str, Any], complaint: str) -> None:
+    assert complaint in manifests.releases({"bad": values})["bad"].error
+
+
+def test_releases_do_not_take_each_others_pods() -> None:
+    selectors = []
+    for name in ("orders", "reports"):
+        objects = manifests.releases({"one": {}}, name)["one"].objects
+        assert manifests.find(objects, "Service", f"{name}-pgproxy-peers")
+        selectors.append(manifests.find(objects, "Service", f"{name}-pgproxy")["spec"]["selector"])
+    assert selectors[0] != selectors[1]
+
+
+def test_there_is_time_to_drain(everything: Mapping[str, list[Object]]) -> None:
+    listen = config.Listen()
+    least = listen.drain_accept_seconds + listen.drain_timeout + 10
+    for place, objects in _with_proxy(everything):
+        deployment = manifests.find(objects, "Deployment", _name(objects))
+        grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace > least, place
+
+
+def test_probes_and_ports_are_those_of_the_program(everything: Mapping[str, list[Object]]) -> None:
+    for place, objects in _with_proxy(everything):
+        deployment = manifests.find(objects, "Deployment", _name(objects))
+        (ours,) = deployment["spec"]["template"]["spec"]["containers"]
+        ports = {port["name"]: port["containerPort"] for port in ours["ports"]}
+        assert ports == {"postgresql": config.Listen().port, "metrics": config.Http().port}, place
+        for probe, path in (
+            ("startup", "startupz"),
+            ("liveness", "livez"),
+            ("readiness", "readyz"),
+        ):
+            asked = ours[f"{probe}Probe"]["httpGet"]
+            assert asked == {"path": f"/{path}", "port": "metrics"}, place
+        if place != "helm/others":
+            assert ours["image"] == f"pgproxy:{pgproxy.__version__}", place
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: str(path.name))
+def test_an_overlay_is_for_its_operator(
+    overlay: Path, rendered: Mapping[str, list[Object]]
+) -> None:
+    objects = rendered[manifests.named(overlay)]
+    settings = manifests.preset(objects)
+    assert settings["preset"] == overlay.name
+    # The NetworkPolicy lets out to the pods that the preset selects.
+    rules = rules_of(config.Kubernetes(**settings))
+    policy = manifests.find(objects, "NetworkPolicy")
+    way = policy["spec"]["egress"][0]
+    (selector,) = (peer["podSelector"]["matchExpressions"] for peer in way["to"])
+    assert ",".join(_as_text(one) for one in selector) == rules.selector
+    numbers = {port["port"] for port in way["ports"]}
+    assert {port for port in rules.ports if isinstance(port, int)} <= numbers
+    assert {one["metadata"]["namespace"] for one in objects} == {manifests.NAMESPACE}
+
+
+def _as_text(expression: Mapping[str, Any]) -> str:
+    if expression["operator"] == "Exists":
+        return str(expression["key"])
+    (value,) = expression["values"]
+    return f"{expression['key']}={value}"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["kustomize/base", *map(manifests.named, OVERLAYS)]
+    + [manifests.named(path) for path in EXAMPLES if path.name == "after"],
+)
+def test_the_configuration_is_accepted(
+    place: str, rendered: Mapping[str, list[Object]], tmp_path: Path
+) -> None:
+    """As in the pod: with its variables, and its files where they are mounted."""
+    objects = rendered[place]
+    text = manifests.configuration(objects)
+    ours = manifests.container(objects)
+    environ = {entry["name"]: _value(entry) for entry in ours["env"]}
+    path = None
+    if text is not None:
+        mounts = {mount["name"]: mount["mountPath"] for mount in ours["volumeMounts"]}
+        assert f"{mounts['config']}/pgproxy.toml" in ours["args"]
+        for name in _secret_files(objects):
+            (tmp_path / name).write_text('"app" "secret"\n')
+        path = tmp_path / "pgproxy.toml"
+        path.write_text(text.replace(mounts["secrets"], str(tmp_path)))
+    else:
+        assert ours["args"] == ["serve"]
+    found = configfile.load(path, environ)
+    assert config.notices(found) == config.notices(config.Config())
+    assert found.auth.method == "scram-sha-256"
+
+
+def _value(entry: Mapping[str, Any]) -> str:
+    """What a Secret has is not known here; a pod has no zone by default."""
+    if "valueFrom" not in entry:
+        return str(entry["value"])
+    return str(entry["name"]) if "secretKeyRef" in entry["valueFrom"] else ""
+
+
+def _secret_files(objects: Sequence[Object]) -> list[str]:
+    """The files that the volume of secrets has."""
+    spec = manifests.find(objects, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = (one["secret"] for one in spec["volumes"] if one["name"] == "secrets")
+    items = volume.get("items")
+    return [item["path"] for item in items] if items else ["users.txt", "health-password"]
+
+
+def test_after_takes_the_name_that_applications_know(
+    rendered: Mapping[str, list[Object]],
+) -> None:
+    known = {"statefulset": ["pgpool"], "patroni": ["haproxy"]}
+    known["role-labels"] = ["postgres-primary", "postgres-replica"]
+    for example, names in known.items():
+        before, after = (rendered[f"examples/{example}/{when}"] for when in ("before", "after"))
+        for name in names:
+            ports = [
+                [port["port"] for port in manifests.find(one, "Service", name)["spec"]["ports"]]
+                for one in (before, after)
+            ]
+            assert ports[0] == ports[1]
+            selector = manifests.find(after, "Service", name)["spec"]["selector"]
+            assert selector == manifests.find(after, "Service")["spec"]["selector"]
+
+
+def test_pgproxy_is_not_one_of_the_databases_pods(rendered: Mapping[str, list[Object]]) -> None:
+    for place, objects in _with_proxy(rendered):
+        labels = manifests.find(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        (peer,) = manifests.find(objects, "NetworkPolicy")["spec"]["egress"][0]["to"]
+        for expression in peer["podSelector"]["matchExpressions"]:
+            values = expression.get("values", [labels.get(expression["key"])])
+            if labels.get(expression["key"]) not in values:
+                break
+        else:
+            pytest.fail(f"{place}: {labels}")
+
+
+def _with_proxy(places: Mapping[str, list[Object]]) -> Iterator[tuple[str, list[Object]]]:
+    for place, objects in places.items():
+        if _name(objects):
+            yield place, objects
+
+
+def _name(objects: Sequence[Object]) -> str:
+    """The name of pgproxy's own Deployment, "" if there is none."""
+    names = [
+        one["metadata"]["name"]
+        for one in objects
+        if one["kind"] == "Deployment"
+        and one["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "proxy"
+    ]
+    return str(names[0]) if names else ""
