@@ -207,15 +207,17 @@ def test_every_value_of_the_chart_does_something() -> None:
         "monitoring.labels": {"monitoring": {"enabled": True}},
         "serviceAccount.create": {"serviceAccount": {"name": "other"}},
     }
-    cases = {}
+    cases: dict[str, dict[str, Any]] = {"": {}}
     for key, value in others.items():
         assert value != defaults[key], key
-        cases[f"{key} without"] = needs.get(key, {})
-        cases[f"{key} with"] = _merged(needs.get(key, {}), _nested(key, value))
+        if key in needs:
+            cases[f"{key}: without"] = needs[key]
+        cases[key] = _merged(needs.get(key, {}), _nested(key, value))
     made = manifests.releases(cases)
     for key in others:
-        assert made[f"{key} with"].error == "", key
-        assert made[f"{key} with"].objects != made[f"{key} without"].objects, key
+        without = made[f"{key}: without" if key in needs else ""]
+        assert made[key].error == "", key
+        assert made[key].objects != without.objects, key
 
 
 def _nested(key: str, value: object) -> dict[str, Any]:
