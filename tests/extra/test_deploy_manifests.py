@@ -1,7 +1,10 @@
 """What is in deploy/ renders, is what Kubernetes knows, and says the same in Kustomize and in Helm."""
 
 import json
+import os
+import re
 import subprocess
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -363,6 +366,22 @@ def _secret_files(objects: Sequence[Object]) -> list[str]:
     (volume,) = (one["secret"] for one in spec["volumes"] if one["name"] == "secrets")
     items = volume.get("items")
     return [item["path"] for item in items] if items else ["users.txt", "health-password"]
+
+
+def test_the_overlay_of_the_documentation_is_one(tmp_path: Path) -> None:
+    text = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    found = re.search(r"```yaml\n(.*?apiVersion: kustomize.*?)```", text, re.DOTALL)
+    assert found is not None
+    way = os.path.relpath(DEPLOY, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(
+        textwrap.dedent(found[1]).replace("../../deploy", way)
+    )
+    (objects,) = manifests.kustomized([tmp_path]).values()
+    assert {one["metadata"]["namespace"] for one in objects} == {"shop"}
+    (subject,) = manifests.find(objects, "RoleBinding")["subjects"]
+    assert subject["namespace"] == "shop"
+    assert manifests.container(objects)["image"] == f"REGISTRY/pgproxy:{pgproxy.__version__}"
+    assert manifests.find(objects, "PodMonitor")
 
 
 def test_after_takes_the_name_that_applications_know(
