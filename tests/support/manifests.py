@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -154,6 +154,24 @@ def comparable(objects: Iterable[Object]) -> dict[tuple[str, str], Object]:
             template["spec"]["containers"][0]["env"].sort(key=lambda entry: str(entry["name"]))
         found[one["kind"], metadata["name"]] = one
     return found
+
+
+def with_proxy(places: Mapping[str, list[Object]]) -> Iterator[tuple[str, list[Object]]]:
+    """Those places in which there is one."""
+    for place, objects in places.items():
+        if proxy_name(objects):
+            yield place, objects
+
+
+def proxy_name(objects: Sequence[Object]) -> str:
+    """The name of pgproxy's own Deployment, "" if there is none."""
+    names = [
+        one["metadata"]["name"]
+        for one in objects
+        if one["kind"] == "Deployment"
+        and one["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "proxy"
+    ]
+    return str(names[0]) if names else ""
 
 
 def _release(made: Mapping[str, Any]) -> Release:
