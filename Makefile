@@ -13,7 +13,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Tests wait more than they compute. Each worker has servers of its own; a file stays with one.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=4
+AT_ONCE := $(shell n=$$(($$(nproc 2>/dev/null || echo 2) + 1)); echo $$((n < 4 ? n : 4)))
+PYTEST := $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=4
 CHECKED := pgproxy tests benchmarks setup.py
 SOURCES := $(shell find pgproxy -name '*.py')
 
