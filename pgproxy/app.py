@@ -27,6 +27,8 @@ from pgproxy.clients.timekeeper import Timekeeper
 from pgproxy.clients.users import Users
 from pgproxy.config import Config, LimitEntry, Listen, Server, Timeouts, notices
 from pgproxy.configfile import leaves, toml_text
+from pgproxy.peers.http import routes
+from pgproxy.peers.peers import Peers
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.settings import SettingsTable
@@ -191,6 +193,7 @@ class Proxy:
                 ),
                 max_concurrent_per_backend=per_backend,
                 weight=limits.weight,
+                is_divided=config.pool.cluster_budget,
             ),
             Balancer(
                 config.routing.balance,
@@ -228,7 +231,15 @@ class Proxy:
         self.registry = StatementRegistry()
         settings = SettingsTable()
         self.listening = Listening(self.cluster)
-        keys = CancelKeys() if member is None else CancelKeys(member.number, member.cancel)
+        self.peers: Peers | None = None  # of several workers the supervisor has them
+        if config.peers.are_known and member is None:
+            self.peers = Peers(
+                config,
+                held=self.cluster.held,
+                is_draining=lambda: self.drain.draining,
+                on_shares=self.cluster.take_portions,
+            )
+        self.keys = keys = _cancel_keys(member, self.peers)
         modes = PoolModes(
             config.pool.mode,
             {name: one.mode for name, one in config.pool.databases.items() if one.mode},
@@ -311,6 +322,7 @@ class Proxy:
                 "prepared_statement": self.registry,
                 "cancel_key": keys,
             },
+            peers=lambda: [] if self.peers is None else self.peers.rows(),
         )
         self.console.tables = tables
         self.console.admin = Admin(
@@ -359,6 +371,7 @@ class Proxy:
             mode=_compiled.mode(),
             discovery=self.discovery,
             catalogues=self.catalogues,
+            peers=self.peers,
         )
         if member is not None:
             self._take_part(member, keys)
@@ -404,6 +417,8 @@ class Proxy:
         self.tasks.spawn(self._vital("monitor", self.monitor.run()))
         self.tasks.spawn(self._vital("janitor", self.janitor.run()))
         self.tasks.spawn(self._vital("catalogues", self.catalogues.run()))
+        if self.peers is not None:
+            self.tasks.spawn(self._vital("peers", self.peers.run()))
         if self.timekeeper.is_needed:
             self.tasks.spawn(self._vital("timekeeper", self.timekeeper.run()))
         self.tasks.spawn(self._average())
@@ -416,6 +431,7 @@ class Proxy:
 
     async def _start_http(self) -> HttpServer:
         registry = make_registry(self.collector)
+        peers = self.peers
         http = await start_http(
             self.config.http.host,
             self.config.http.port,
@@ -423,6 +439,7 @@ class Proxy:
             started=at_once(self._why_not_started),
             ready=at_once(self._why_not_ready),
             status=at_once(self.status),
+            routes=() if peers is None else routes(peers.word, self.keys.cancel_here),
         )
         _log.info("http_listening", host=http.host, port=http.port)
         return http
@@ -448,6 +465,7 @@ class Proxy:
                 ready=self._why_not_ready,
                 desert=self._desert,
                 renew=self.cluster.renew,
+                take_portions=self.cluster.take_portions,
             )
         )
 
@@ -556,6 +574,7 @@ class Proxy:
                 for pool in self.cluster.pools()
             ],
             "running": self._running(),
+            "peers": {} if self.peers is None else self.peers.status(),
             "statements": {
                 f"{target} {reason.value}": self.counters.routed[code * 2 + number]
                 for code, reason in enumerate(REASONS)
@@ -605,7 +624,7 @@ class Proxy:
             return "draining"
         if not self.backend_seen:
             return "no backend has answered yet"
-        return None
+        return None if self.peers is None else self.peers.why_not_ready
 
     def _no_primary(self) -> None:
         # A standby cluster never has one, and discovery is not asked for it for ever.
@@ -633,6 +652,10 @@ class Proxy:
         self.cluster.renew()
 
     def _room_learned(self, name: str, room: int) -> None:
+        if self.peers is not None:
+            self.peers.learn_room(name, room)
+        if self.member is not None:
+            self.member.learn_room(name, room)
         # What the other workers have beside their pools is not for anybody's.
         room = max(room - BESIDE * (self.config.listen.workers - 1), 1)
         self.cluster.learn_room(name, room)
@@ -642,6 +665,14 @@ class Proxy:
 
     def _replica_seen(self, name: str, fresh_as_of: float) -> None:
         self.cluster.fresh(name, fresh_as_of)
+
+
+def _cancel_keys(member: Member | None, peers: Peers | None) -> CancelKeys:
+    if member is not None:
+        return CancelKeys(member.number, member.cancel, member.instance)
+    if peers is not None:
+        return CancelKeys(None, peers.cancel, peers.instance)
+    return CancelKeys()
 
 
 def _time_limits(timeouts: Timeouts) -> TimeLimitTable:

@@ -47,6 +47,17 @@ def _pattern(text: str) -> str:
     return text
 
 
+# A name or an address, and a port.
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
+
+
+def _address(text: str) -> str:
+    found = _ADDRESS.fullmatch(text)
+    if text == "" or (found and 0 < int(found[2]) < 65536):
+        return text
+    raise ValueError("neither")
+
+
 # The description says what is accepted; it ends up in the line of a fault.
 Name = Annotated[str, Field(min_length=1, description="a text that is not empty")]
 Text = Annotated[str, Field(description="a text")]
@@ -195,6 +206,14 @@ PortOrName = Annotated[
     Field(description="a port, 1 to 65535, or the name of a container's port"),
     AfterValidator(_port_or_name),
 ]
+_ADDRESS_KIND: Final = "HOST:PORT, of another proxy's [http]; an IPv6 address in brackets"
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_address)], ...],
+    Field(description=f"a list of {_ADDRESS_KIND}"),
+]
+OptionalAddress = Annotated[
+    str, AfterValidator(_address), Field(description=f'"" for none, or {_ADDRESS_KIND}')
+]
 PresetName = Literal[
     "",
     "cloudnativepg",
@@ -306,6 +325,7 @@ class Pool(_Section):
     reserve_timeout: Seconds = 5.0
     guaranteed_size: Count = 0
     max_backend_connections: Cap = 0
+    cluster_budget: Switch = False
     max_database_connections: Cap = 0
     max_user_connections: Cap = 0
     wait_timeout: SecondsOrOff = 30.0
@@ -529,6 +549,22 @@ class Label(_Section):
     retry_period: Interval = 2.0
 
 
+class Peers(_Section):
+    """How the other proxies of the same service are found; at most one of the first three."""
+
+    static: Addresses = ()
+    dns: OptionalAddress = ""
+    selector: Text = ""
+    namespace: NamespaceName = ""
+    port: PortOrName = ""
+    interval: Interval = 1.0
+
+    @property
+    def are_known(self) -> bool:
+        """There may be others."""
+        return bool(self.static or self.dns or self.selector)
+
+
 class Log(_Section):
     """What goes to stderr."""
 
@@ -553,6 +589,7 @@ class Config(_Section):
     health: Health = Health()
     discovery: Discovery = Discovery()
     label: Label = Label()
+    peers: Peers = Peers()
     log: Log = Log()
 
     @property

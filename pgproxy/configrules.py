@@ -34,6 +34,9 @@ _LISTS: Final = {
     "dns": "the addresses are",
 }
 
+# clients/cancel.py: what is left of a process id for a worker's clients, and for those beside them.
+MOST_WITH_PEERS: Final = 60_000
+
 _CAPS: Final = (
     "max_backend_connections",
     "max_database_connections",
@@ -60,6 +63,7 @@ def contradictions(
     """What no single key can tell."""
     pool, discovery = config.pool, config.discovery
     yield from _pool(pool)
+    yield from _peers(config)
     limits, ceiling = config.limits, config.max_running_per_backend
     if limits.adaptive and limits.adaptive_floor > ceiling:
         yield Fault(
@@ -188,6 +192,36 @@ def _pool(pool: Pool) -> Iterator[Fault]:
             if "max_connections" in keys:
                 keys[cap] = keys["max_connections"]
             yield from _unreachable(own, default | keys)
+
+
+def _peers(config: Config) -> Iterator[Fault]:
+    peers = config.peers
+    given = [name for name in ("static", "dns", "selector") if getattr(peers, name)]
+    for name in given[1:]:
+        yield Fault(f"peers.{name}", f"and {given[0]} both say who the others are; keep one")
+    if "" in peers.static:
+        yield Fault("peers.static", '"" is no address; accepted: a list of HOST:PORT')
+    if config.pool.cluster_budget and not given:
+        yield Fault(
+            "pool.cluster_budget",
+            "needs to know the other proxies; accepted with one of peers.selector, peers.dns,"
+            " peers.static",
+        )
+    if peers.selector and not peers.selector.strip():
+        yield Fault(
+            "peers.selector", "is blank, and would take every pod; accepted: the proxy's own"
+        )
+    if peers.selector and not peers.port and config.http.port == 0:
+        yield Fault("peers.port", "is needed with http.port = 0: the others' is not known")
+    for name in ("namespace", "port"):
+        if getattr(peers, name) and not peers.selector:
+            yield Fault(f"peers.{name}", "is that of pods; set peers.selector too")
+    if given and config.listen.workers > 1 and config.listen.max_clients > MOST_WITH_PEERS:
+        yield Fault(
+            "listen.max_clients",
+            f"with [peers] and listen.workers above 1 cancel keys tell {MOST_WITH_PEERS} clients of"
+            f" each worker apart; accepted: 1 to {MOST_WITH_PEERS}",
+        )
 
 
 def _unreachable(own: str, keys: Mapping[str, tuple[str, int]]) -> Iterator[Fault]:

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 # Bytes of the secret: protocol 3.0 has room for 4, 3.2 for up to 256 (PostgreSQL 18 uses 32).
 SHORT_SECRET: Final = 4
 LONG_SECRET: Final = 32
-# Process ids are positive 32-bit integers; of those of several workers the upper bits are the worker.
+# Process ids are positive 32-bit integers. Where there are several proxies of one service the upper
+# bits are the proxy's instance, where there are several workers those below are the worker. Two
+# proxies may be of the same instance: then the secret tells whose client it is.
 BITS: Final = 31
+INSTANCE_BITS: Final = 8
 WORKER_BITS: Final = 7
 
 
@@ -25,15 +28,27 @@ Cancellable: TypeAlias = "ClientConnection | Session | Passthrough"
 
 
 class CancelKeys:
-    """`elsewhere` cancels what a client of another worker is doing; without it there are none."""
+    """`worker` None: it is the only one; `instance` None: there is no other proxy. `elsewhere` cancels
+    what a client of another worker or proxy is doing."""
 
     def __init__(
-        self, worker: int = 0, elsewhere: Callable[[int, bytes], Awaitable[None]] | None = None
+        self,
+        worker: int | None = None,
+        elsewhere: Callable[[int, bytes], Awaitable[None]] | None = None,
+        instance: int | None = None,
     ) -> None:
         self._clients: dict[int, Cancellable] = {}
         self._elsewhere: Final = elsewhere
-        bits = BITS if elsewhere is None else BITS - WORKER_BITS
-        self._first: Final = worker << bits
+        self._has_peers: Final = instance is not None
+        bits = BITS
+        first = 0
+        if instance is not None:
+            bits -= INSTANCE_BITS
+            first = instance << bits
+        if worker is not None:
+            bits -= WORKER_BITS
+            first |= worker << bits
+        self._first: Final = first
         self._mask: Final = (1 << bits) - 1
         self._last = secrets.randbelow(self._mask)
 
@@ -62,12 +77,17 @@ class CancelKeys:
         Returns when the server has acted on it. Clients wait for the end of the connection that
         brought the request before they send their next statement, which must not be hit.
         """
-        if self._elsewhere is not None and pid & ~self._mask != self._first:
-            await self._elsewhere(pid, secret)
+        is_own = pid & ~self._mask == self._first
+        if is_own and (await self.cancel_here(pid, secret) or not self._has_peers):
             return
+        if self._elsewhere is not None:
+            await self._elsewhere(pid, secret)
+
+    async def cancel_here(self, pid: int, secret: bytes) -> bool:
+        """The same, and whether there is such a client here; nobody else is asked."""
         client = self._clients.get(pid)
         if client is None or not hmac.compare_digest(client.secret, secret):
-            return
+            return False
         acted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done() -> None:
@@ -76,8 +96,16 @@ class CancelKeys:
 
         client.cancel(done)
         await acted
+        return True
 
 
-def worker_of(pid: int) -> int:
-    """Which worker's client has that process id, where there are several."""
+def worker_of(pid: int, *, has_peers: bool = False) -> int:
+    """Which worker's client has that process id, where there are several (and several proxies)."""
+    if has_peers:
+        pid = (pid & (1 << BITS - INSTANCE_BITS) - 1) << INSTANCE_BITS
     return pid >> (BITS - WORKER_BITS)
+
+
+def instance_of(pid: int) -> int:
+    """Which proxy's client has that process id, where there are several."""
+    return pid >> (BITS - INSTANCE_BITS)

@@ -43,6 +43,7 @@ SWITCH_AFTER: Final = 0.1
 NAMED: Final = 3
 
 LEARNED: Final = ("max_connections",)
+PORTION: Final = ("pool", "cluster_budget")
 ANY_TIME: Final = float("inf")
 
 
@@ -148,6 +149,7 @@ class Budget:
         self.evictions: i64 = 0  # connections closed for another pool
         self.beside: i64 = 0  # connections that listen; one is provided for
         self.learned: i64 = 0  # what the server has for us; 0: not known
+        self.portion: i64 = 0  # what of it is this proxy's; 0: all
 
     def enter(self, sharer: Sharer) -> list[Room]:
         """The rooms that its connections are counted in, the narrowest first."""
@@ -187,6 +189,12 @@ class Budget:
         self.learned = room
         self._cap()
 
+    def divide(self, portion: int) -> None:
+        """So many are for this proxy, whose pools share them with what it opens beside; 0: there is
+        no other one."""
+        self.portion = portion
+        self._cap()
+
     def open_beside(self, more: int) -> None:
         """So many more connections are open there that belong to no pool (or fewer: negative)."""
         self.beside += more
@@ -196,11 +204,15 @@ class Budget:
         limit = self.connections.limit
         cap: i64 = self.sizes.max_backend or NO_CAP
         limit.key = ("pool", "max_backend_connections")
+        extra: i64 = max(self.beside - 1, 0)
         if self.learned > 0:
-            room: i64 = room_for_pools(int(self.learned - max(self.beside - 1, 0)))
+            room: i64 = room_for_pools(int(self.learned - extra))
             if room < cap:
                 cap = room
                 limit.key = LEARNED
+        if self.portion > 0 and max(self.portion - extra, 1) < cap:
+            cap = max(self.portion - extra, 1)
+            limit.key = PORTION
         limit.whole = cap
         limit.bind(cap)
         self.look()

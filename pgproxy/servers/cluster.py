@@ -6,7 +6,7 @@ A topology snapshot goes in by `apply`; the pools, of which each (database, user
 
 import time
 from asyncio import BaseTransport
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import final
 
 from pgproxy.protocol.settings import NOTHING_SET
@@ -50,6 +50,7 @@ class PoolSettings:
         max_concurrent_per_backend: int = 0,
         weight: Callable[[str, str], float] = lambda _database, _user: 1.0,
         reserve_timeout: float = 5.0,
+        is_divided: bool = False,
     ) -> None:
         self.sizes = sizes
         self.reserve_timeout = reserve_timeout
@@ -60,6 +61,7 @@ class PoolSettings:
         self.max_logins = max_logins
         self.reads = ReadRules() if reads is None else reads
         self.max_concurrent_per_backend = max_concurrent_per_backend
+        self.is_divided = is_divided  # what a backend takes, among several proxies
         self.weight = weight  # of a database and user, where they compete
 
 
@@ -82,6 +84,7 @@ class Cluster:
         self.freshness = Freshness() if freshness is None else freshness
         self.backends: dict[str, Backend] = {}
         self.rooms: dict[str, int] = {}  # places that each server has for ordinary users
+        self.portions: dict[str, int] = {}  # of that, this proxy's where they are divided
         self.primary: Backend | None = None
         self.replicas: list[Backend] = []
         self.readers: list[Backend] = []  # the replicas, and the primary if it serves reads too
@@ -163,6 +166,7 @@ class Cluster:
                     settings.sizes,
                 )
                 backend.budget.learn(self.rooms.get(node.name, 0))
+                backend.budget.divide(self._portion(node.name))
             backend.weight = float(node.weight)
             backend.zone = node.zone
             backends[node.name] = backend
@@ -252,6 +256,27 @@ class Cluster:
         backend = self.backends.get(name)
         if backend is not None:
             backend.budget.learn(room)
+
+    def take_portions(self, portions: Mapping[str, int]) -> None:
+        """So many connections to each server are this proxy's, from now on: idle ones beyond that are
+        closed at once, the others when they come back."""
+        self.portions = dict(portions)
+        now = time.monotonic()
+        for name, backend in self.backends.items():
+            backend.budget.divide(self._portion(name))
+            backend.budget.serve(now)
+            backend.budget.carry_out()
+
+    def held(self) -> dict[str, int]:
+        """How many each server's pools may have, or still have."""
+        return {
+            name: max(self._portion(name), int(backend.budget.connections.limit.used))
+            for name, backend in self.backends.items()
+        }
+
+    def _portion(self, name: str) -> int:
+        """One until it is known."""
+        return self.portions.get(name, 1) if self.settings.is_divided else 0
 
     def renew(self) -> None:
         """The defaults of roles or databases have changed."""

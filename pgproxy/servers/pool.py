@@ -14,7 +14,7 @@ from mypy_extensions import i64
 from pgproxy.errors import CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS, PgError
 from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.servers.backend import Backend
-from pgproxy.servers.budget import LEARNED, Room
+from pgproxy.servers.budget import LEARNED, PORTION, Room
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
 from pgproxy.servers.ledger import (
     IDLE,
@@ -763,6 +763,9 @@ class Pool(Keeper):
                 "what is reserved and what the proxy needs beside its pools)"
             )
             advice = "Raise max_connections there"
+        elif room.limit.key == PORTION:
+            what = f"connections to {self.backend.name} that are this proxy's ({key})"
+            advice = "Raise max_connections there and pool.max_backend_connections, if that is set"
         elif room is not self.budget.connections:
             is_database = room is self.budget.databases[self.database]
             owner = f'database "{self.database}"' if is_database else f'user "{self.user}"'

@@ -110,7 +110,13 @@ PGBOUNCER: Final = {
     "mem": Columns([("name", TEXT), *_columns("size used free memtotal", INT4)]),
     "state": Columns(_columns("key value")),
     "version": Columns(_columns("version")),
-    "peers": Columns([("peer_id", INT4), ("host", TEXT), *_columns("port pool_size", INT4)]),
+    "peers": Columns(
+        [
+            *[("peer_id", INT4), ("host", TEXT)],
+            *_columns("port pool_size", INT4),
+            *_columns("name state"),
+        ]
+    ),
     "dns_hosts": Columns([("hostname", TEXT), ("ttl", INT8), ("addrs", TEXT)]),
     "dns_zones": Columns([("zonename", TEXT), ("serial", INT8), ("count", INT4)]),
 }

@@ -10,7 +10,7 @@ None of them asks a backend anything: a probe must not fail with the database. N
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from aiohttp import hdrs, web
@@ -57,8 +57,10 @@ async def start_http(
     started: WhyNot,
     ready: WhyNot,
     status: Status,
+    routes: Iterable[web.RouteDef] = (),
 ) -> HttpServer:
-    """Listen; port 0 lets the system pick. Raises OSError when the port cannot be had.
+    """Listen; port 0 lets the system pick. Raises OSError when the port cannot be had. `routes` are
+    answered beside ours.
 
     All of them are called in the event loop for each request and must not block.
     """
@@ -71,6 +73,7 @@ async def start_http(
             web.get("/readyz", handlers.readyz),
             web.get("/startupz", handlers.startupz),
             web.get("/status", handlers.status),
+            *routes,
         ]
     )
     runner = web.AppRunner(

@@ -194,6 +194,19 @@ CATALOGUE: Final = (
     ("pgproxy_query_seconds_total", "counter", "query, id", "How long they had a server."),
     ("pgproxy_query_timed_total", "counter", "query, id", "Those that this was measured of."),
     ("pgproxy_query_structures", "gauge", "", "Structures of statements that are known."),
+    ("pgproxy_peers", "gauge", "state", "Proxies of the same service as [peers] finds them."),
+    (
+        "pgproxy_backend_connections_share",
+        "gauge",
+        "backend",
+        "Server connections that are this proxy's, of all proxies' (pool.cluster_budget).",
+    ),
+    (
+        "pgproxy_peer_cancels_total",
+        "counter",
+        "result",
+        "Cancel requests for clients of other proxies.",
+    ),
     ("pgproxy_draining", "gauge", "", "1 once the proxy has been told to stop."),
     ("pgproxy_drain_clients", "gauge", "state", "Clients that a drain still has to see off."),
     ("pgproxy_drain_forced_total", "counter", "", "Clients that a drain has cut off."),
@@ -243,10 +256,25 @@ class Draining(Protocol):
     def counts(self) -> dict[str, int]: ...
 
 
+class Proxies(Protocol):
+    """What is known of the other proxies (peers/peers.py)."""
+
+    @property
+    def shares(self) -> Mapping[str, int]:
+        """By server."""
+
+    @property
+    def cancels(self) -> Mapping[str, int]:
+        """By result."""
+
+    def states(self) -> Mapping[str, int]:
+        """How many there are in each."""
+
+
 class ProxyCollector(Collector):
     """Reads the proxy's plain integers. `clients` and `prepared` are asked for their length.
 
-    Without `discovery` its metrics have no values; so it is with `catalogues`.
+    Without `discovery` its metrics have no values; so it is with `catalogues` and `peers`.
     """
 
     def __init__(
@@ -266,6 +294,7 @@ class ProxyCollector(Collector):
         mode: str,
         discovery: Discovery | None = None,
         catalogues: Catalogues | None = None,
+        peers: Proxies | None = None,
     ) -> None:
         self._counters = counters
         self._cluster = cluster
@@ -281,6 +310,7 @@ class ProxyCollector(Collector):
         self._mode = mode
         self._discovery = discovery
         self._catalogues = catalogues
+        self._peers = peers
 
     def describe(self) -> Iterable[Metric]:
         return []  # values are not there yet when the collector is registered
@@ -330,6 +360,8 @@ class ProxyCollector(Collector):
         if self._catalogues is not None:
             yield from _databases(self._catalogues)
         yield from self._queries()
+        if self._peers is not None:
+            yield from peer_families(self._peers)
         yield from self._departures()
 
     def _timeouts(self) -> Metric:
@@ -567,6 +599,18 @@ def _discovery(discovery: Discovery) -> Iterator[Metric]:
         yield family
 
 
+def peer_families(peers: Proxies) -> Iterator[Metric]:
+    """What is known of the other proxies."""
+    states = _labelled_gauge("pgproxy_peers", ["state"])
+    for state, count in peers.states().items():
+        states.add_metric([state], count)
+    shares = _labelled_gauge("pgproxy_backend_connections_share", ["backend"])
+    for backend, share in peers.shares.items():
+        shares.add_metric([backend], share)
+    yield from (states, shares)
+    yield _counters("pgproxy_peer_cancels_total", "result", peers.cancels)
+
+
 def own_families(*, workers: int, restarts: int, clients: Mapping[int, int]) -> Iterator[Metric]:
     """What a supervisor of several workers knows; `clients` by their numbers."""
     yield _gauge("pgproxy_workers", workers)
@@ -609,7 +653,7 @@ def _counter(name: str, value: i64) -> Metric:
     return CounterMetricFamily(name.removesuffix("_total"), _help(name), value=int(value))
 
 
-def _counters(name: str, label: str, counts: dict[str, int]) -> Metric:
+def _counters(name: str, label: str, counts: Mapping[str, int]) -> Metric:
     found = CounterMetricFamily(name.removesuffix("_total"), _help(name), labels=[label])
     for value, count in counts.items():
         found.add_metric([value], count)

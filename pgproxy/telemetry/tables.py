@@ -106,6 +106,7 @@ class Tables:
         structures: Structures,
         routed: Sequence[int],
         sizes: Mapping[str, Sized],
+        peers: Callable[[], Sequence[Row]],
     ) -> None:
         self._cluster = cluster
         self._listener = listener
@@ -118,6 +119,7 @@ class Tables:
         self._structures = structures
         self._routed = routed
         self._sizes = sizes
+        self._peers = peers
         self._started_at = time.monotonic()
         self._makers: Final[Mapping[str, Callable[[], Iterable[Row]]]] = {
             "clients": self._clients,
@@ -137,7 +139,7 @@ class Tables:
             "mem": self._mem,
             "state": self._state,
             "version": lambda: [[f"pgproxy {pgproxy.__version__}"]],
-            "peers": _nothing,
+            "peers": self._peers,
             "dns_hosts": _nothing,
             "dns_zones": _nothing,
             "queries": self._queries,
@@ -335,7 +337,7 @@ class Tables:
         for name, count in (
             ("databases", len(list(self._databases()))),
             ("users", len(list(self._user_rows()))),
-            ("peers", 0),
+            ("peers", len(self._peers())),
             ("pools", len(self._cluster.groups)),
             ("peer_pools", 0),
             ("free_clients", 0),

@@ -1,4 +1,5 @@
-"""`discovery.mode = "kubernetes"`: the backends are pods, followed by list and watch.
+"""`discovery.mode = "kubernetes"`: the backends are pods, followed by list and watch. So are the other
+proxies (peers/sources.py).
 
 What is asked when is schedule.py's, what the answers mean podstore.py's and pods.py's, both PURE.
 Here is the I/O: requests, the lines of a watch, and publishing. `on_backends` is called in the
@@ -39,7 +40,6 @@ from pgproxy.topology.source import Counts
 # Events taken in without a pause: clients are served by the same loop.
 _EVENTS_AT_ONCE: Final = 16
 
-_log: Final = structlog.stdlib.get_logger()
 
 
 class Kubernetes:
@@ -57,9 +57,11 @@ class Kubernetes:
         *,
         timing: Timing | None = None,
         on_news: Callable[[], None] = lambda: None,
+        watch: str = "servers",
     ) -> None:
         """`on_news` is called after each change, also after one that was taken back before anybody
-        was told of it."""
+        was told of it. `watch` is what the pods are; it stands in the log."""
+        self._log: Final = structlog.stdlib.get_logger().bind(watch=watch)
         self.synced: Final = asyncio.Event()  # the first list is in
         self.requests: Final[dict[tuple[str, str], int]] = {}
         self.events: Final[dict[str, int]] = {}
@@ -278,7 +280,7 @@ class Kubernetes:
         is_first = not self.synced.is_set()
         if is_first:
             self.synced.set()
-            _log.info(
+            self._log.info(
                 "pods_listed",
                 namespace=self._namespace,
                 selector=self._rules.selector,
@@ -289,7 +291,7 @@ class Kubernetes:
         if backends == self.backends and not is_first:
             return
         if not backends:
-            _log.warning(
+            self._log.warning(
                 "no_pods",
                 namespace=self._namespace,
                 selector=self._rules.selector,
@@ -310,7 +312,7 @@ class Kubernetes:
             return
         for pod, reason in ignored.items():
             if self._told.get(pod) != reason:
-                _log.warning("pod_weight_ignored", pod=pod, reason=reason)
+                self._log.warning("pod_weight_ignored", pod=pod, reason=reason)
         self._told = dict(ignored)
 
     def _count(self, verb: Verb, outcome: Outcome) -> None:
@@ -325,7 +327,7 @@ class Kubernetes:
         self._last_contact = time.monotonic()
         if self._failing is not None:
             self._failing = None
-            _log.info("kubernetes_api_recovered")
+            self._log.info("kubernetes_api_recovered")
 
     def _failed(
         self, verb: Verb, error: Exception, began: float = 0.0, opened: float = 0.0
@@ -339,7 +341,7 @@ class Kubernetes:
         if outcome is not self._failing:
             self._failing = outcome
             # That a version grows old is part of a watch's life.
-            (_log.info if outcome is Outcome.GONE else _log.warning)(
+            (self._log.info if outcome is Outcome.GONE else self._log.warning)(
                 "kubernetes_api_failed",
                 verb=verb.value,
                 outcome=outcome.value,

@@ -64,6 +64,7 @@ class Parts:
         ready: Callable[[], str | None],
         desert: Callable[[str], None],
         renew: Callable[[], None],
+        take_portions: Callable[[dict[str, int]], None],
     ) -> None:
         self.gate: Final = gate
         self.console: Final = console
@@ -77,6 +78,7 @@ class Parts:
         self.ready: Final = ready
         self.desert: Final = desert
         self.renew: Final = renew
+        self.take_portions: Final = take_portions
 
 
 class Member:
@@ -101,6 +103,7 @@ class Member:
                 "release": self._release,
                 "desert": lambda body: self._own.desert(body["database"]),
                 "renew": lambda _: self._own.renew(),
+                "portions": self._portions_changed,
             },
             asked={
                 "cancel": self._cancel_here,
@@ -114,6 +117,8 @@ class Member:
         )
         self.claims: Final = Claims(lambda word: self._channel.tell("claim", **word))
         self._parts: Parts | None = None
+        self.instance: int | None = None  # the proxy's among others, if there may be others
+        self._portions: dict[str, int] = {}
         self._is_to_drain = False
         self._has_ended = False
 
@@ -124,12 +129,14 @@ class Member:
         self.gate.everything = "" in hello["paused"]
         self.gate.paused.update(name for name in hello["paused"] if name)
         self.gate.disabled.update(hello["disabled"])
+        self.instance = hello["instance"]
         return hello["config"]
 
     # --- for its own process ------------------------------------------------------------------
 
     def take_part(self, parts: Parts) -> None:
         self._parts = parts
+        parts.take_portions(self._portions)
         if self._is_to_drain:
             self._drain()
 
@@ -150,8 +157,12 @@ class Member:
         """The defaults of roles or databases have changed."""
         self._channel.tell("renew")
 
+    def learn_room(self, backend: str, room: int) -> None:
+        """So many connections of ordinary users a server takes."""
+        self._channel.tell("room", backend=backend, room=room)
+
     async def cancel(self, pid: int, secret: bytes) -> None:
-        """A CancelRequest for another worker's client; returns when it has had its effect."""
+        """A CancelRequest for a client of another worker or proxy; returns when it has had its effect."""
         with contextlib.suppress(
             PgError, ChannelClosedError
         ):  # there is nothing to cancel any more
@@ -258,8 +269,13 @@ class Member:
         self._own.listener.port.accept_from(sockets)
         return sockets
 
-    async def _cancel_here(self, body: Body) -> None:
-        await self._own.keys.cancel(body["pid"], bytes.fromhex(body["secret"]))
+    def _portions_changed(self, body: Body) -> None:
+        self._portions = body["portions"]
+        if self._parts is not None:
+            self._parts.take_portions(self._portions)
+
+    async def _cancel_here(self, body: Body) -> bool:
+        return await self._own.keys.cancel_here(body["pid"], bytes.fromhex(body["secret"]))
 
     async def _rows_here(self, body: Body) -> Rows:
         return await self._own.console.rows(body["name"])

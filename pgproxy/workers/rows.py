@@ -47,7 +47,7 @@ SORTED: Final = frozenset(
     {"pools", "databases", "users", "stats", "stats_totals", "stats_averages"}
 )
 # In SHOW LISTS: how many different rows there are of these.
-COUNTED: Final = ("databases", "users", "pools")
+COUNTED: Final = ("databases", "users", "pools", "peers")
 # What is summed up since start: what a worker that has ended has counted belongs to it.
 LASTING: Final = ("stats", "stats_totals", "totals", "queries", "reasons")
 

@@ -16,14 +16,17 @@ import structlog
 
 import pgproxy
 from pgproxy import _compiled
-from pgproxy.clients.cancel import worker_of
+from pgproxy.clients.cancel import instance_of, worker_of
 from pgproxy.clients.users import Users
 from pgproxy.config import Config, notices
+from pgproxy.errors import PgError
+from pgproxy.peers.http import routes
+from pgproxy.peers.peers import Peers
 from pgproxy.protocol.commands import Command
 from pgproxy.relay.board import Board, board_size
 from pgproxy.servers.gate import Gate
 from pgproxy.telemetry.http import HttpServer, start_http
-from pgproxy.telemetry.metrics import own_families
+from pgproxy.telemetry.metrics import own_families, peer_families
 from pgproxy.telemetry.transfer import dump, load
 from pgproxy.workers import families, rows, statuses
 from pgproxy.workers.channel import Body, ChannelClosedError
@@ -70,6 +73,14 @@ class Supervisor:
         self._hurry: Final = asyncio.Event()
         self._all_ready: Final = asyncio.Event()
         self._restarts = 0
+        self._peers: Peers | None = None
+        if config.peers.are_known:
+            self._peers = Peers(
+                config,
+                held=self._held,
+                is_draining=self._stop.is_set,
+                on_shares=lambda shares: self._tell_all("portions", portions=dict(shares)),
+            )
         self._departed: Body = {"families": [], "rows": {}}
         self._adopters: Final[dict[int, int]] = {}  # who accepts for whom
         self._failure = 0
@@ -101,6 +112,8 @@ class Supervisor:
     async def _keep_all(self) -> None:
         for work in (self._announce(), self._balance(), self._watch(), self._end()):
             self._spawn(work)
+        if self._peers is not None:
+            self._spawn(self._know_peers(self._peers))
         async with asyncio.TaskGroup() as group:
             for number in range(self._count):
                 group.create_task(self._keep(number))
@@ -141,6 +154,7 @@ class Supervisor:
             "config": to_plain(self._config),
             "paused": [*self._gate.paused, *([""] if self._gate.everything else [])],
             "disabled": list(self._gate.disabled),
+            "instance": None if self._peers is None else self._peers.instance,
         }
         await worker.start(
             hello,
@@ -152,14 +166,17 @@ class Supervisor:
                 "stop": lambda _: self._ask_to_stop(),
                 "desert": lambda body: self._tell_others(worker, "desert", body),
                 "renew": lambda body: self._tell_others(worker, "renew", body),
+                "room": self._room_learned,
             },
             asked={
-                "cancel": self._cancel,
+                "cancel": lambda body: self._cancel(worker, body),
                 "rows": lambda body: self._rows(worker, body),
                 "command": lambda body: self._command(worker, body),
             },
         )
         self._workers[number] = worker
+        if self._peers is not None:
+            worker.channel.tell("portions", portions=dict(self._peers.shares))
         if self._stop.is_set():
             worker.channel.tell("drain")
         return worker
@@ -239,9 +256,9 @@ class Supervisor:
         await self._hurry.wait()
         self._tell_all("drain")
 
-    def _tell_all(self, kind: str) -> None:
+    def _tell_all(self, kind: str, **body: object) -> None:
         for worker in self._workers.values():
-            worker.channel.tell(kind)
+            worker.channel.tell(kind, **body)
 
     # --- caps over all ------------------------------------------------------------------------
 
@@ -273,6 +290,28 @@ class Supervisor:
             if not self._quotas.is_contested:
                 self._contested.clear()
 
+    # --- other proxies ------------------------------------------------------------------------
+
+    async def _know_peers(self, peers: Peers) -> None:
+        try:
+            await peers.run()
+        except Exception as error:  # noqa: BLE001 - a bug: rather than without them it ends
+            _log.critical("part_failed", part="peers", exc_info=error)
+            self._failure = 1
+            self._ask_to_stop()
+
+    def _room_learned(self, body: Body) -> None:
+        if self._peers is not None:
+            self._peers.learn_room(body["backend"], body["room"])
+
+    def _held(self) -> dict[str, int]:
+        """What the workers' pools may have, or still have, by server."""
+        shares = {} if self._peers is None else self._peers.shares
+        return {
+            name: max(share, sum(self._quotas.held(("backend", name)).values()))
+            for name, share in shares.items()
+        }
+
     # --- what one asks of the others ----------------------------------------------------------
 
     def _others(self, worker: Worker) -> list[Worker]:
@@ -282,13 +321,31 @@ class Supervisor:
         for other in self._others(worker):
             other.channel.tell(kind, **body)
 
-    async def _cancel(self, body: Body) -> None:
-        worker = self._workers.get(worker_of(body["pid"]))
-        if worker is not None and worker.is_ready:
-            await worker.channel.ask("cancel", **body)
+    async def _cancel(self, asker: Worker, body: Body) -> None:
+        """Of one that the worker who asks has no client for."""
+        pid, secret = body["pid"], bytes.fromhex(body["secret"])
+        peers = self._peers
+        if peers is None or instance_of(pid) == peers.instance:
+            is_asked = worker_of(pid, has_peers=peers is not None) == asker.number
+            if not is_asked and await self._cancel_here(pid, secret):
+                return
+        if peers is not None:
+            await peers.cancel(pid, secret)
+
+    async def _cancel_here(self, pid: int, secret: bytes) -> bool:
+        """By the worker whose client it is for; whether there is one."""
+        worker = self._workers.get(worker_of(pid, has_peers=self._peers is not None))
+        if worker is None or not worker.is_ready:
+            return False
+        try:
+            return bool(await worker.channel.ask("cancel", pid=pid, secret=secret.hex()))
+        except (ChannelClosedError, PgError):
+            return False  # there is nothing to cancel any more
 
     async def _rows(self, asker: Worker, body: Body) -> list[Rows]:
         name = body["name"]
+        if name == "peers":
+            return [] if self._peers is None else [self._peers.rows()]
         asked = [worker.ask("rows", name=name) for worker in self._others(asker)]
         found = [answer for answer in await asyncio.gather(*asked) if answer is not None]
         return [*found, self._departed["rows"].get(name, [])]
@@ -321,6 +378,7 @@ class Supervisor:
             started=lambda: self._why_not("started"),
             ready=lambda: self._why_not("ready"),
             status=self._status,
+            routes=() if self._peers is None else routes(self._peers.word, self._cancel_here),
         )
         _log.info("http_listening", host=http.host, port=http.port)
         return http
@@ -333,7 +391,7 @@ class Supervisor:
         answers = await asyncio.gather(*[worker.ask("probe") for worker in workers])
         reasons = [answer[what] for answer in answers if answer is not None]
         if None in reasons:
-            return None
+            return None if what != "ready" or self._peers is None else self._peers.why_not_ready
         return reasons[0] if reasons else "no worker is ready yet"
 
     async def _scrape(self) -> list[Worker]:
@@ -358,7 +416,8 @@ class Supervisor:
             restarts=self._restarts,
             clients={worker.number: worker.last["clients"] for worker in workers},
         )
-        return load([*merged, *dump(own)])
+        others = () if self._peers is None else peer_families(self._peers)
+        return load([*merged, *dump(own), *dump(others)])
 
     async def _watch(self) -> None:
         """Knows what the workers count in case that they end, and ends those that hang."""
@@ -376,6 +435,7 @@ class Supervisor:
         merged = statuses.merge(found)
         merged["version"] = pgproxy.__version__
         merged["draining"] = self._stop.is_set()
+        merged["peers"] = {} if self._peers is None else self._peers.status()
         merged["restarts"] = self._restarts
         merged["workers"] = [
             {"number": worker.number, "pid": worker.process.pid, "clients": answer["clients"]}

@@ -576,3 +576,77 @@ def test_the_monitor_s_name_and_password_come_from_one_place(path: Path) -> None
     (folder / "password").write_text("")
     (line,) = refused_environment(**auth, **one)
     assert line.startswith(f"PGPROXY_HEALTH__USER_DIR: health.user_dir: {folder}/password is empty")
+
+
+STATIC = '[peers]\nstatic = ["a:1"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        (STATIC, []),
+        ('[peers]\ndns = "pgproxy-peers:9930"\n[pool]\ncluster_budget = true\n', []),
+        ('[peers]\nselector = "app=pgproxy"\nnamespace = "n"\nport = "http"\n', []),
+        (
+            STATIC + 'dns = "b:2"\nselector = "app=p"',
+            [
+                "peers.dns: and static both say who the others are; keep one",
+                "peers.selector: and static both say who the others are; keep one",
+            ],
+        ),
+        (
+            "[pool]\ncluster_budget = true",
+            [
+                "pool.cluster_budget: needs to know the other proxies; accepted with one of"
+                " peers.selector, peers.dns, peers.static"
+            ],
+        ),
+        (
+            '[peers]\nselector = " "',
+            ["peers.selector: is blank, and would take every pod; accepted: the proxy's own"],
+        ),
+        (
+            '[peers]\nselector = "app=p"\n[http]\nport = 0',
+            ["peers.port: is needed with http.port = 0: the others' is not known"],
+        ),
+        (
+            STATIC + 'namespace = "n"\nport = 1',
+            [
+                "peers.namespace: is that of pods; set peers.selector too",
+                "peers.port: is that of pods; set peers.selector too",
+            ],
+        ),
+        (
+            STATIC + "[listen]\nworkers = 2\nmax_clients = 60001",
+            [
+                "listen.max_clients: with [peers] and listen.workers above 1 cancel keys tell 60000"
+                " clients of each worker apart; accepted: 1 to 60000"
+            ],
+        ),
+        (
+            '[peers]\nstatic = ["a"]',
+            [
+                'peers.static[0]: "a" is not accepted; accepted: a list of HOST:PORT, of another'
+                " proxy's [http]; an IPv6 address in brackets"
+            ],
+        ),
+        (
+            '[peers]\nstatic = [""]',
+            ['peers.static: "" is no address; accepted: a list of HOST:PORT'],
+        ),
+        (
+            '[peers]\ndns = "fd00::1:5"',
+            [
+                'peers.dns: "fd00::1:5" is not accepted; accepted: "" for none, or HOST:PORT, of'
+                " another proxy's [http]; an IPv6 address in brackets"
+            ],
+        ),
+    ],
+)
+def test_who_the_other_proxies_are(path: Path, text: str, faults: list[str]) -> None:
+    head = '[auth]\nmethod = "trust"\n[[discovery.backends]]\nhost = "db"\n'
+    if not faults:
+        path.write_text(head + text)
+        assert load(path, {}).peers.are_known
+        return
+    assert refused(path, head + text) == [f"{path}: {fault}" for fault in faults]

@@ -51,7 +51,11 @@ PGBOUNCER = {
     "dns_hosts": "hostname ttl addrs",
     "dns_zones": "zonename serial count",
 }
-OURS = {"clients": ["pin", "backend", "wait_reason"], "servers": ["backend"]}
+OURS = {
+    "clients": ["pin", "backend", "wait_reason"],
+    "servers": ["backend"],
+    "peers": ["name", "state"],
+}
 
 
 @pytest.mark.parametrize("table", PGBOUNCER)

@@ -1,7 +1,7 @@
 """The catalogue is what is exported: no more, no less, and with the values that are counted."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,7 +12,13 @@ from pgproxy.routing.router import Memory, Router
 from pgproxy.routing.structures import Structures
 from pgproxy.servers.catalogues import LOADED, Catalogues
 from pgproxy.servers.listening import Listening
-from pgproxy.telemetry.metrics import CATALOGUE, ProxyCollector, make_registry, own_families
+from pgproxy.telemetry.metrics import (
+    CATALOGUE,
+    ProxyCollector,
+    make_registry,
+    own_families,
+    peer_families,
+)
 from pgproxy.topology.dns import Dns
 from pgproxy.topology.kubernetes import Kubernetes
 from pgproxy.topology.model import Backend, Node, Role, Topology
@@ -40,6 +46,16 @@ class Drain:
 
     def counts(self) -> dict[str, int]:
         return {"idle": 0, "active": 2}
+
+
+class Others:
+    """As peers/peers.py, of a proxy with two others, one of which is silent."""
+
+    shares: ClassVar = {"p": 5}
+    cancels: ClassVar = {"delivered": 1}
+
+    def states(self) -> dict[str, int]:
+        return {"up": 2, "silent": 1}
 
 
 @pytest.fixture
@@ -137,7 +153,8 @@ def test_everything_in_the_catalogue_is_exported_and_nothing_else(
         for metric in exporting(stage, discovery=source, catalogues=catalogues).collect()
     }
     several = own_families(workers=2, restarts=0, clients={0: 1})
-    exported |= {metric.name: metric for metric in several}
+    others = peer_families(Others())
+    exported |= {metric.name: metric for metric in [*several, *others]}
     catalogue = {name.removesuffix("_total"): row for name, *row in CATALOGUE}
     renamed = {"pgproxy_build_info": "pgproxy_build"}
     assert {renamed.get(name, name) for name in exported} == set(catalogue)
