@@ -226,6 +226,13 @@ class BudgetMachine(RuleBasedStateMachine):
         self.lowered = self.lowered or self.budget.connections.limit.cap < before
         self.tick(0.0)
 
+    @rule(portion=st.integers(0, 12))
+    def divide(self, portion: int) -> None:
+        before = self.budget.connections.limit.cap
+        self.budget.divide(portion)
+        self.lowered = self.lowered or self.budget.connections.limit.cap < before
+        self.tick(0.0)
+
     # --- what must always hold
 
     def rooms(self) -> list[Room]:

@@ -298,6 +298,25 @@ def test_what_the_server_has_room_for_is_a_cap() -> None:
     assert (budget.cap, budget.connections.limit.key[1]) == (4, "max_backend_connections")
 
 
+def test_what_is_this_proxys_of_it_is_a_cap() -> None:
+    """With what it opens beside its pools."""
+    stage = Stage(PoolSizes(5, max_backend=6))
+    budget = stage.budget
+    budget.learn(BESIDE + 5)
+    budget.divide(4)
+    assert (budget.cap, budget.connections.limit.key) == (4, ("pool", "cluster_budget"))
+    listening = [Place(budget) for _ in range(3)]
+    assert budget.cap == 2
+    budget.divide(1)
+    assert budget.cap == 1
+    for place in listening:
+        place.leave()
+    budget.divide(6)
+    assert (budget.cap, budget.connections.limit.key) == (5, ("max_connections",))
+    budget.divide(0)
+    assert (budget.cap, budget.connections.limit.key) == (5, ("max_connections",))
+
+
 def test_what_is_beyond_a_smaller_cap_is_closed_as_it_comes_back() -> None:
     stage = Stage(PoolSizes(5))
     pool = stage.pool()

@@ -499,3 +499,29 @@ def test_reads_do_not_wait_for_it(pair: Stage) -> None:
     client >> SELECT
     pair["r1"] << SELECT
     pair["r1"] >> SELECTED + IDLE
+
+
+def test_what_is_another_proxys_is_closed_at_once_or_when_it_comes_back() -> None:
+    stage = Stage(replicas=0, size=5)
+    cluster = stage.cluster
+    cluster.settings.is_divided = True
+    cluster.take_portions({"p": 3, "unknown": 9})
+    clients = [stage.client() for _ in range(3)]
+    for client in clients:
+        client >> INSERT
+    connections = [connection for _, connection in stage["p"].connections]
+    assert len(connections) == 3
+    assert cluster.held() == {"p": 3}
+    connections[0].protocol.data_received(INSERTED + IDLE)
+    stage.settle()
+    cluster.take_portions({"p": 1})
+    stage.settle()
+    assert [connection.closed for connection in connections] == [True, False, False]
+    assert cluster.held() == {"p": 2}
+    connections[1].protocol.data_received(INSERTED + IDLE)
+    stage.settle()
+    assert [connection.closed for connection in connections] == [True, True, False]
+    assert cluster.held() == {"p": 1}
+    cluster.take_portions({})  # one, if nothing is known
+    assert cluster.held() == {"p": 1}
+    stage.close()
