@@ -27,18 +27,25 @@ _log: Final = structlog.stdlib.get_logger()
 
 # A part grows when for so many intervals nobody has come or gone.
 CALM: Final = 3
-# Cancel requests for others that are under way, those of them that may wait for that, and others
-# that one of them is given to at most.
+# Cancel requests for others that are under way, and those together with who waits for that; requests
+# for somebody who is not known, and may yet come; others that one of them is given to. At most.
 AT_ONCE: Final = 64
 MOST: Final = 1000
+MOST_UNKNOWN: Final = 200
 MOST_OTHERS: Final = 8
 # What became of those, as the metric has it.
 DELIVERED: Final = "delivered"
+FAILED: Final = "failed"  # it gave no answer
 REFUSED: Final = "refused"  # there is no such client any more, or the secret is not its own
 UNKNOWN: Final = "unknown"  # no other proxy has keys that begin so
-FAILED: Final = "failed"  # it gave no answer
 DROPPED: Final = "dropped"  # too many at once
-RESULTS: Final = (DELIVERED, REFUSED, UNKNOWN, FAILED, DROPPED)
+RESULTS: Final = (
+    DELIVERED,
+    FAILED,
+    REFUSED,
+    UNKNOWN,
+    DROPPED,
+)  # of several others the first counts
 
 
 class Peers:
@@ -75,7 +82,8 @@ class Peers:
         self._is_listed = False
         self._news = asyncio.Event()
         self._line: Final = asyncio.Semaphore(AT_ONCE)
-        self._passing = 0  # cancel requests, those that wait included
+        self._passing = 0  # cancel requests, those that wait for their turn included
+        self._unknown = 0  # those that wait for somebody to come
         self._told_too_small: set[str] = set()
 
     def word(self) -> Word:
@@ -209,29 +217,28 @@ class Peers:
         """A CancelRequest that is not for a client of this proxy; returns when it has had its
         effect. To nobody but those whose keys begin as this one does it is passed on, and they do
         not pass it on: whoever sends a flood of them has no more sent than that."""
-        if self._passing >= MOST:
+        addresses = await self._owners(instance_of(pid))
+        if not addresses:
+            self.cancels[UNKNOWN] += 1
+        elif self._passing >= MOST:
             self.cancels[DROPPED] += 1
-            return
-        self._passing += 1
-        try:
-            addresses = await self._owners(instance_of(pid))
-            async with self._line:
-                found = await asyncio.gather(
-                    *[self._pass_on(address, pid, secret) for address in addresses[:MOST_OTHERS]]
-                )
-        finally:
-            self._passing -= 1
-        for result in (DELIVERED, FAILED, REFUSED):
-            if result in found:
-                self.cancels[result] += 1
-                return
-        self.cancels[UNKNOWN] += 1
+        else:
+            self._passing += 1
+            try:
+                async with self._line:
+                    found = await asyncio.gather(
+                        *[self._pass_on(one, pid, secret) for one in addresses[:MOST_OTHERS]]
+                    )
+            finally:
+                self._passing -= 1
+            self.cancels[next(result for result in RESULTS if result in found)] += 1
 
     async def _owners(self, instance: int) -> list[Address]:
         """One that has only just begun may not be known yet: within two intervals it is."""
         found = self.book.of_instance(instance)
-        if found or instance == self.instance:
+        if found or instance == self.instance or self._unknown >= MOST_UNKNOWN:
             return found
+        self._unknown += 1
         try:
             async with asyncio.timeout(2 * self._interval):
                 while not found:
@@ -239,6 +246,8 @@ class Peers:
                     found = self.book.of_instance(instance)
         except TimeoutError:
             pass
+        finally:
+            self._unknown -= 1
         return found
 
     async def _pass_on(self, address: Address, pid: int, secret: bytes) -> str:

@@ -140,7 +140,7 @@ async def test_one_that_has_ended_is_not_asked(others: list[Other]) -> None:
     third = others[2]
     async with knowing(others) as peers:
         await third.stop()
-        await peers.cancel(*third.key)  # not known yet, perhaps
+        await peers.cancel(*third.key)  # which may not be known yet
         await eventually(lambda: peers.states()["ended"] == 1)
         await peers.cancel(*third.key)
         assert third.asked == []
@@ -160,6 +160,21 @@ async def test_one_that_comes_late_is_waited_for(others: list[Other]) -> None:
             await asyncio.sleep(0)
             others[1].word = Word("b", 9, 4, {})  # as if started anew in that place
         assert others[1].asked == [key]
+
+
+async def test_those_for_nobody_are_in_nobodys_way(
+    others: list[Other], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "MOST_UNKNOWN", 2)
+    third = others[2]
+    nobody = 100 << BITS - INSTANCE_BITS
+    async with knowing(others) as peers, asyncio.TaskGroup() as tasks:
+        for number in range(10):
+            tasks.create_task(peers.cancel(nobody | number, SECRET))
+        await asyncio.sleep(0)
+        assert results(peers) == {UNKNOWN: 8}  # at once; the others wait a little
+        await peers.cancel(*third.key)
+    assert results(peers) == {UNKNOWN: 10, DELIVERED: 1}
 
 
 @pytest.fixture
