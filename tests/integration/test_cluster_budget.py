@@ -24,11 +24,11 @@ from tests.support.wire import Wire
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(180)]
 
-BUDGET: Final = 13
-CLIENTS: Final = 8  # of each proxy, more than its part
+BUDGET: Final = 9
+CLIENTS: Final = 20  # of each proxy; half of them are enough to use up the primary's
 PHASES: Final = (1, 3, 5, 2)
 # Some are longer than it takes until the others know that there is another proxy.
-WORK: Final = ("SELECT pg_sleep(0.03)", "SELECT pg_sleep(0.1)", "SELECT pg_sleep(0.7)")
+WORK: Final = ("SELECT pg_sleep(0.05)", "SELECT pg_sleep(0.1)", "SELECT pg_sleep(0.7)")
 ACTIVITY: Final = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
 
 
@@ -158,8 +158,7 @@ async def test_the_sum_stays_within_the_budget_as_proxies_come_and_go(
                     sampler.begin()
                     await sampler.more(100)
                 assert max(sampler.most for sampler in samplers) <= BUDGET
-                # They are worked to the full.
-                assert samplers[0].most >= min(BUDGET - 1, count * CLIENTS // 2)
+                assert samplers[0].most >= BUDGET - 1  # the primary's are worked to the full
             for load in loads.values():
                 await load.aclose()
 
