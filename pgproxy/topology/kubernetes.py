@@ -41,7 +41,6 @@ from pgproxy.topology.source import Counts
 _EVENTS_AT_ONCE: Final = 16
 
 
-
 class Kubernetes:
     """Follows the pods; `run` it as a task, `close` ends that task.
 
