@@ -28,11 +28,13 @@ pytestmark = [pytest.mark.once, pytest.mark.timeout(150)]
 
 Restart = Callable[[], Awaitable[None]]
 
-CLIENTS: Final = 32
+CLIENTS: Final = (
+    16  # a busy machine has fewer of them answer late, which the proxies take for idleness
+)
 PROXIES: Final = 3
 ROUNDS: Final = 1
 # Server connections of all proxies, of which there are four for a while: fewer than clients.
-BUDGET: Final = 28
+BUDGET: Final = 14
 ACCEPT: Final = 0.5  # seconds; the service needs a tenth of that to notice
 # A twelfth of it is what a client without a pause has for a transaction and what its pool asks behind
 # that, before any moment will do to see it off. On a busy machine both together take a second or two.
