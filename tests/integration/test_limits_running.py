@@ -239,11 +239,12 @@ async def test_a_lost_connection_is_replaced_for_one_who_waits_for_its_seat(
     await holder.ask(wire.query("BEGIN; SELECT 1"))
     asked = await here.asks(client)
     await eventually(lambda: in_line(here.proxy) == 1)
-    idle = cluster.primary.psql(
-        "SELECT pid FROM pg_stat_activity WHERE state = 'idle' AND datname = 'postgres'"
+    idle = (
+        "FROM pg_stat_activity WHERE state = 'idle' AND datname = 'postgres'"
         " AND application_name = '' AND backend_type = 'client backend'"
     )
-    cluster.primary.psql(f"SELECT pg_terminate_backend({int(idle)})")
+    await eventually(lambda: cluster.primary.psql(f"SELECT count(*) {idle}") == "1")
+    cluster.primary.psql(f"SELECT pg_terminate_backend(pid) {idle}")
     await asyncio.sleep(0.3)
     assert waiting(here.proxy) == 1
     await holder.ask(wire.query("COMMIT"))

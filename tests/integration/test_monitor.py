@@ -365,7 +365,8 @@ async def test_replicas_are_asked_for_what_the_primary_has_just_said(
         watch.fresh.clear()
         watch.monitor.ask_positions()
         await asyncio.sleep(POSITION_GAP * 20)
-        assert watch.fresh == []
+        # An answer from before may still come.
+        assert not any(at >= since for _name, at in watch.fresh)
         await asyncio.to_thread(primary.thaw)
         await watch.until(lambda: any(at >= since for _name, at in watch.fresh))
 

@@ -13,6 +13,7 @@ import pytest
 
 from pgproxy.config import Routing
 from pgproxy.embedded import Cluster, Server
+from pgproxy.topology.freshness import UNKNOWN
 from tests.support import wire
 from tests.support.inprocess import InProcess, serving
 from tests.support.place import cluster_parent
@@ -68,6 +69,9 @@ async def serve(cluster: Cluster, *, safety_net: bool = True) -> AsyncIterator[I
     roles = dict.fromkeys(cluster.replicas, "replica") | {cluster.primary: "primary"}
     async with serving(roles, routing=Routing(safety_net=safety_net)) as proxy:
         await proxy.until(lambda: len(proxy.proxy.cluster.replicas) == len(cluster.replicas))
+        await proxy.until(
+            lambda: all(one.fresh_as_of > UNKNOWN for one in proxy.proxy.cluster.replicas)
+        )
         yield proxy
 
 
