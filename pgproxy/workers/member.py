@@ -41,8 +41,8 @@ ORPHANED: Final = 5.0
 # Seconds between looks whether the user of the console still waits.
 LOOK: Final = 0.05
 
-# Commands that are done if one worker has done them.
-ONE_WILL_DO: Final = frozenset({"kill_client"})
+# Commands that are done if one worker has done them: another has no such client, or has not paused yet.
+ONE_WILL_DO: Final = frozenset({"kill_client", "resume"})
 
 
 class Parts:
