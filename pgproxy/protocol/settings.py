@@ -40,6 +40,8 @@ OF_A_TRANSACTION: Final = frozenset(
 # has this mark, in place of a setting's name.
 TEMP_BUFFERS: Final = "temp_buffers"
 TEMPORARY: Final = "\0temporary"
+# The same where a statement may have set whatever it liked, under names that only it knows.
+UNNAMED: Final = "\0unnamed"
 # It ends connections that are idle for want of work, or go to another session.
 IDLE_TIMEOUT: Final = "idle_session_timeout"
 

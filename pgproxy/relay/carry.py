@@ -32,6 +32,7 @@ from pgproxy.protocol.settings import (
     NOTHING_SET,
     TEMP_BUFFERS,
     TEMPORARY,
+    UNNAMED,
     Origin,
     Settings,
     SettingsTable,
@@ -481,6 +482,9 @@ class Carry:
         relay = self.relay
         if relay.pin is not None and relay.pin not in self.pins:
             relay.pin = next(iter(self.pins), None)
+        server = relay.server
+        if server is not None and UNNAMED in server.custom:
+            server.doomed = True  # no other session can have it
         self.set_scope()
 
     def _unpin(self) -> None:

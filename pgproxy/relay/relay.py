@@ -56,7 +56,7 @@ from pgproxy.protocol.inflight import (
 from pgproxy.protocol.leadin import lead_in
 from pgproxy.protocol.prepared import SERVER_PREFIX
 from pgproxy.protocol.session import AUTO, NOT_KNOWN, TO_PRIMARY, TO_REPLICA, Session
-from pgproxy.protocol.settings import TEMP_BUFFERS, TEMPORARY, Origin
+from pgproxy.protocol.settings import TEMP_BUFFERS, TEMPORARY, UNNAMED, Origin
 from pgproxy.protocol.states import (
     CLOSE,
     FREE,
@@ -1003,6 +1003,9 @@ class Relay(Owner):
         self.pin_to_server(pin)
         if is_pinned:
             return
+        server = self.server
+        if pin is Pin.UNPARSED and server is not None and UNNAMED in server.custom:
+            return  # which a refusal of the text does not take back
         # Only the client's sole statement in flight can be told from others when an error comes.
         executed = self.batch.executed
         if (
@@ -1682,7 +1685,10 @@ class Relay(Owner):
         if self.new_pin is not None:
             pin, self.new_pin = self.new_pin, None
             # Of a text that was not understood only this error says that none of it was run.
-            if pin is not Pin.UNPARSED or b"\x00C42601\x00" in body:
+            if pin is not Pin.UNPARSED:
+                self.carry.not_pinned(pin)
+            elif b"\x00C42601\x00" in body:
+                server.custom.discard(UNNAMED)
                 self.carry.not_pinned(pin)
 
     def _undo(self, server: ServerConnection) -> None:

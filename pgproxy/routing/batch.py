@@ -15,6 +15,7 @@ or too much has gathered. The rest of a cut batch follows to the same server.
 Client statement names change at once, when read; `undo` takes back what a server never accepted.
 """
 
+import re
 from typing import Final, cast, final
 
 from mypy_extensions import i64
@@ -64,7 +65,14 @@ from pgproxy.protocol.named import (
 )
 from pgproxy.protocol.prepared import SERVER_PREFIX, Statement, StatementRegistry
 from pgproxy.protocol.session import AUTO, TO_PRIMARY, TO_REPLICA
-from pgproxy.protocol.settings import TEMPORARY, Effect, is_custom, names_set, setting_name
+from pgproxy.protocol.settings import (
+    TEMPORARY,
+    UNNAMED,
+    Effect,
+    is_custom,
+    names_set,
+    setting_name,
+)
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, QUERY, SYNC
 from pgproxy.routing.decision import (
     ALONE,
@@ -92,7 +100,7 @@ from pgproxy.routing.decision import (
 )
 from pgproxy.routing.lexer import first_word
 from pgproxy.routing.naming import decided, decisions_of
-from pgproxy.routing.pins import Pin, lasting_pin
+from pgproxy.routing.pins import COMPUTED, NEVER_SEEN, Pin, lasting_pin
 from pgproxy.routing.reasons import Reason
 from pgproxy.routing.router import Router
 from pgproxy.telemetry.counters import Traffic
@@ -120,6 +128,9 @@ AT_ONCE: Final = 1000
 
 # The number of an unnamed statement whose text was too large to keep.
 LOST: Final = -1
+
+# A text that sets something has one of these, in whatever encoding: an escape may spell any word.
+SETTING_WORDS: Final = re.compile(rb"set|execute|u&|\\", re.IGNORECASE)
 
 # How a batch ends.
 AT_READY: Final = 0  # ReadyForQuery will follow
@@ -303,7 +314,22 @@ class BatchReader:
         found = [name for effect in self.effects for name in effect.names if is_custom(name)]
         if self.uses_temporary:
             found.append(TEMPORARY)
+        if self._sets_what_it_likes():
+            found.append(UNNAMED)
         return tuple(found)
+
+    def _sets_what_it_likes(self) -> bool:
+        """Whether it may set settings that `effects` does not name."""
+        pin = self.pin
+        if pin is None and not self.unparsed:
+            return False
+        if pin in COMPUTED:
+            return True
+        if pin not in NEVER_SEEN and not self.unparsed:
+            return False
+        splitter = self.input
+        is_whole = self.simple and splitter.end <= splitter.size
+        return not is_whole or SETTING_WORDS.search(self.sql()) is not None
 
     def name_done(self, use: NameUse) -> Statement | None:
         """A server has done so to the client's names. Returns what was prepared."""

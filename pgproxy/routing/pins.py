@@ -35,20 +35,23 @@ UNDONE_BY_ERROR: Final = frozenset(
 
 # What not even DISCARD ALL takes back: the connection ends with its client.
 NEVER_UNDONE: Final = frozenset({Pin.LOAD, Pin.SETSEED, Pin.REPLICATION})
-_NEVER_SEEN: Final = frozenset({Pin.DO_BLOCK, Pin.UNPARSED})
+# What a text has done to its session that is not read, or not to its end.
+NEVER_SEEN: Final = frozenset({Pin.DO_BLOCK, Pin.UNPARSED})
+# The names of settings that are made when the statement runs.
+COMPUTED: Final = frozenset({Pin.SET, Pin.SET_CONFIG})
 
 
 def lasting_pin(pins: list[Pin]) -> Pin | None:
     """The pin that counts of several: the one that is hardest to undo. Those that the server can
     be asked about count last, since it tells of all of them."""
-    for hardest in (NEVER_UNDONE, _NEVER_SEEN):
+    for hardest in (NEVER_UNDONE, NEVER_SEEN):
         for pin in pins:
             if pin in hardest:
                 return pin
     if Pin.ADVISORY_LOCK in pins:
         # An unlock must not end the others, nor an error this one.
-        return Pin.UNPARSED if Pin.SET in pins or Pin.SET_CONFIG in pins else Pin.ADVISORY_LOCK
+        return Pin.UNPARSED if not COMPUTED.isdisjoint(pins) else Pin.ADVISORY_LOCK
     for pin in pins:
-        if pin in (Pin.SET, Pin.SET_CONFIG):
+        if pin in COMPUTED:
             return pin
     return pins[0] if pins else None

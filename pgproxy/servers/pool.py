@@ -12,7 +12,7 @@ from typing import Any, Protocol, final
 from mypy_extensions import i64
 
 from pgproxy.errors import CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS, PgError
-from pgproxy.protocol.settings import NOTHING_SET, Settings
+from pgproxy.protocol.settings import NOTHING_SET, UNNAMED, Settings
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.budget import LEARNED, PORTION, Room
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
@@ -391,7 +391,7 @@ class Pool(Keeper):
             self.release(server)
             return
         server.owner = None
-        if server.cancels or server.doomed:
+        if server.cancels or server.doomed or UNNAMED in server.custom:
             self.discard(server)
             return
         server.set_reading(True)

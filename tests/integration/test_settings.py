@@ -1,6 +1,7 @@
 """Sessions keep their settings, whichever server connection they get: one pool, many sessions."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -134,6 +135,39 @@ def test_settings_that_do_not_exist_do_not_begin_to(connect: Callable[..., Any])
         one.execute("SELECT set_config('app.request', '7', true)")
     assert ask(one, "SELECT current_setting('app.request', true)") == ""
     assert ask(other, "SELECT current_setting('app.request', true)") is None
+
+
+SET_CONFIG = "set_config('app.' || name, 'x', %s)"
+NAMES = "FROM (VALUES ('made')) v (name)"
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        (f"SELECT {SET_CONFIG % 'false'} {NAMES}",),
+        (f"SELECT 1 / (length({SET_CONFIG % 'true'}) - 1) {NAMES}",),  # made before the error
+        (f"DO $$ BEGIN PERFORM {SET_CONFIG % 'false'} {NAMES}; END $$",),
+        ("DO $$ BEGIN EXECUTE 'S' || 'ET app.made = 1'; END $$",),
+        ("SET client_encoding = 'SJIS'", "SET app.made = 1"),  # where texts are not read
+    ],
+)
+@pytest.mark.parametrize("discards", [False, True])
+def test_nor_do_those_that_no_text_names(
+    connect: Callable[..., Any], texts: tuple[str, ...], discards: bool
+) -> None:
+    one = connect()
+    for sql in texts:
+        with contextlib.suppress(psycopg.errors.DivisionByZero):
+            one.execute(sql)
+    if discards:
+        one.execute("DISCARD ALL")
+    one.close()
+    for options in ("-c app.user=ann", ""):
+        other = connect(options=options)
+        with other.transaction():
+            other.execute("LOCK pg_namespace IN ROW EXCLUSIVE MODE")  # on the primary, that is
+            assert ask(other, "SELECT current_setting('app.made', true)") is None
+        other.close()
 
 
 @pytest.mark.parametrize("value", ["it's", "a\\b'\"", "süß €", "\U0001f600", "x" * 5000, ""])

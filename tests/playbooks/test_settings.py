@@ -362,6 +362,82 @@ class TestTrouble:
         stage.settle()
 
 
+class TestSettingsThatNoTextNames:
+    COMPUTED = "SELECT set_config('app.' || n, 'x', false) FROM t"
+
+    @pytest.mark.parametrize(
+        ("sql", "is_kept"),
+        [
+            (COMPUTED, False),
+            ("DO $$ BEGIN EXECUTE 'S' || 'ET app.x = 1'; END $$", False),
+            (r"DO E'BEGIN PERFORM \x73et_config(a, b, false) FROM t; END'", False),
+            ("DO $$ BEGIN CREATE TEMP TABLE a (); END $$", True),
+            ("WITH HOLD SELECT; SET app.x = 1", False),  # of a newer PostgreSQL, perhaps
+            ("WITH HOLD SELECT", True),
+        ],
+    )
+    def test_where_others_may_exist_than_the_text_tells(
+        self, stage: Stage, sql: str, *, is_kept: bool
+    ) -> None:
+        client = stage.client()
+        client >> query(sql)
+        stage["p"] << query(sql)
+        stage["p"] >> SET + IDLE
+        client << SET + IDLE
+        client.leaves()
+        if is_kept:
+            stage["p"] << query("DISCARD ALL")
+            stage["p"] >> write.command_complete(b"DISCARD ALL") + IDLE
+        stage.settle()
+        assert len(stage["p"].pool.servers) == int(is_kept)
+
+    def test_it_is_none_of_the_texts_that_the_server_refuses_to_read(self, stage: Stage) -> None:
+        client, other = stage.client(), stage.client()
+        for _ in range(2):
+            client >> query("UPDATE t SET SET")
+            stage["p"] << query("UPDATE t SET SET")
+            stage["p"] >> error("syntax error", "42601") + IDLE
+            client << error("syntax error", "42601") + IDLE
+            other >> INSERT
+            stage["p"] << INSERT
+            stage["p"] >> INSERTED + IDLE
+            other << INSERTED + IDLE
+        assert len(stage["p"].connections) == 1
+
+    def test_nor_does_that_say_anything_of_those_before(self, stage: Stage) -> None:
+        client = stage.client()
+        for sql, answer_to_it in (
+            ("DO $$ BEGIN EXECUTE 'S' || 'ET app.x = 1'; END $$", write.command_complete(b"DO")),
+            ("UPDATE t SET SET", error("syntax error", "42601")),
+        ):
+            client >> query(sql)
+            stage["p"] << query(sql)
+            stage["p"] >> answer_to_it + IDLE
+            client << answer_to_it + IDLE
+        client.leaves()
+        stage.settle()
+        assert not stage["p"].pool.servers
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_it_is_closed_when_its_session_goes_elsewhere(
+        self, stage: Stage, *, fails: bool
+    ) -> None:
+        client = stage.client()
+        says = error("division by zero", "22012") if fails else SELECTED
+        client >> query(self.COMPUTED)
+        stage["p"] << query(self.COMPUTED)
+        stage["p"] >> says + IDLE
+        client << says + IDLE
+        if not fails:
+            client >> query("DISCARD ALL")
+            stage["p"] << query("DISCARD ALL")
+            stage["p"] >> write.command_complete(b"DISCARD ALL") + IDLE
+            client << write.command_complete(b"DISCARD ALL") + IDLE
+        stage.settle()
+        assert client.relay.server is None
+        assert not stage["p"].pool.servers
+
+
 class TestPinsThatEnd:
     def test_a_temporary_table_that_is_dropped(self, stage: Stage) -> None:
         client = stage.client()
