@@ -133,10 +133,11 @@ class ClientLogin:
             raise
 
     async def _authenticate(self, exchange: Exchange, user: str) -> None:
+        entry = self._users.entries.get(user)
         authentication = ClientAuthentication(
             self._method,
             user,
-            self._users.entries.get(user),
+            entry,
             self._keyring,
             unknown_kind=self._users.unknown_kind,
         )
@@ -152,7 +153,7 @@ class ClientLogin:
             else:
                 answer = authentication.receive(body)
             exchange.write(answer)
-        self._users.show(user, authentication.credentials)
+        self._users.show(entry, authentication.credentials)
 
     async def _origin(self, group: PoolGroup, profile: Profile, base: Settings) -> Origin:
         """What such a session begins with, which a server is asked the first time."""

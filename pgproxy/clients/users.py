@@ -23,7 +23,7 @@ _log = structlog.stdlib.get_logger()
 # How often files are read anew that change meanwhile, before the next round is waited for.
 _REPEATS: Final = 3
 
-_Stamps = tuple[tuple[int, int, int], ...]
+_Stamps = tuple[tuple[int, int, int, int], ...]
 
 
 class Users:
@@ -48,10 +48,12 @@ class Users:
         shown = self._shown.get(user)
         return credentials_of(self.entries.get(user)) if shown is None else shown
 
-    def show(self, user: str, credentials: Credentials) -> None:
-        """A client has logged in."""
+    def show(self, entry: UserEntry | None, credentials: Credentials) -> None:
+        """A client has logged in by this entry, which may be another one meanwhile."""
+        if entry is None or not _are_one(entry, self.entries.get(entry.name)):
+            return
         if credentials.keys is not None or credentials.password:
-            self._shown[user] = credentials
+            self._shown[entry.name] = credentials
 
     def refresh(self) -> str:
         """Reads the files again if one has changed; a faulty one is logged and changes nothing.
@@ -61,15 +63,26 @@ class Users:
         try:
             if self._stamps_now() == self._stamps:
                 return self._fault
+            before = self.entries
             self._read()
         except (OSError, ConfigError) as error:
-            _log.warning("users_unusable", error=str(error))
+            if isinstance(error, OSError):
+                # What was away may come back as it was.
+                self._stamps = ()
+            if str(error) != self._fault:
+                _log.warning("users_unusable", error=str(error))
             self._fault = str(error)
             return self._fault
         self._fault = ""
-        self._shown.clear()
+        self._forget_changed(before)
         _log.info("users_read", users=len(self.entries))
         return ""
+
+    def _forget_changed(self, before: Mapping[str, UserEntry]) -> None:
+        """What the clients of others have shown still holds, and may be all that opens a server."""
+        for user in list(self._shown):
+            if not _are_one(before.get(user), self.entries.get(user)):
+                del self._shown[user]
 
     def _read(self) -> None:
         entries = self._read_once()
@@ -88,7 +101,12 @@ class Users:
 
     def _stamps_now(self) -> _Stamps:
         stats = [path.stat() for path in self._watched]
-        return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in stats)
+        # The time of change tells of rights that were given, too.
+        return tuple((one.st_mtime_ns, one.st_ctime_ns, one.st_size, one.st_ino) for one in stats)
+
+
+def _are_one(old: UserEntry | None, new: UserEntry | None) -> bool:
+    return old is not None and new is not None and old.password == new.password
 
 
 def users_file(auth: Auth) -> Path | None:

@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import structlog
 
 from pgproxy.clients.users import Users, read_users
 from pgproxy.config import Auth
 from pgproxy.errors import ConfigError
+from pgproxy.protocol.authentication import Credentials
 
 APP = {"APP_USERNAME": "app", "APP_PASSWORD": "from the environment"}
 
@@ -110,6 +112,27 @@ def test_a_secret_is_followed_its_user_too(mount: Mount) -> None:
     assert sorted(passwords(users)) == ["app", "other"]
 
 
+def test_what_clients_have_shown_holds_until_their_own_entry_changes(
+    path: Path, mount: Mount
+) -> None:
+    """Of a SCRAM secret nothing opens a server before its user has logged in."""
+    path.write_text('"one" "1"\n"two" "2"\n')
+    users = Users(Auth(users_file=path, users_dirs=(mount.folder,)), {})
+    for user in ("one", "two", "reports"):
+        users.show(users.entries[user], Credentials("shown"))
+    mount.write("reports", "second")
+    users.refresh()
+    found = {user: users.credentials(user).password for user in ("one", "two", "reports")}
+    assert found == {"one": "shown", "two": "shown", "reports": "second"}
+    path.write_text('"two" "other"\n')
+    before = users.entries["two"]
+    users.refresh()
+    # Somebody whose log-in has begun before.
+    users.show(before, Credentials("shown"))
+    assert users.credentials("one").password == ""
+    assert users.credentials("two").password == "other"
+
+
 def test_a_secret_that_goes_bad_changes_nothing_until_it_is_in_order(mount: Mount) -> None:
     users = Users(Auth(users_file=None, users_dirs=(mount.folder,)), {})
     mount.write("reports", "")
@@ -121,6 +144,40 @@ def test_a_secret_that_goes_bad_changes_nothing_until_it_is_in_order(mount: Moun
     assert users.refresh() == fault
     assert passwords(users) == {"reports": "first"}
     mount.write("reports", "second")
+    assert users.refresh() == ""
+    assert passwords(users) == {"reports": "second"}
+
+
+def test_a_folder_that_was_away_and_comes_back_as_it_was(mount: Mount) -> None:
+    users = Users(Auth(users_file=None, users_dirs=(mount.folder,)), {})
+    elsewhere = mount.folder.with_name("elsewhere")
+    mount.folder.rename(elsewhere)
+    with structlog.testing.capture_logs() as log:
+        faults = {users.refresh() for _ in range(3)}
+    assert [line["event"] for line in log] == ["users_unusable"]
+    assert "No such file" in faults.pop()
+    assert not faults
+    elsewhere.rename(mount.folder)
+    assert users.refresh() == ""
+    assert passwords(users) == {"reports": "first"}
+
+
+def test_a_file_that_is_made_readable_is_read(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = Users(Auth(users_file=None, users_dirs=(mount.folder,)), {})
+    mount.write("reports", "second")
+    with monkeypatch.context() as patched:
+
+        def refuse(path: Path, **_options: str) -> str:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        patched.setattr(Path, "read_text", refuse)  # root may read everything
+        assert "Permission denied" in users.refresh()
+    password = mount.folder / "password"
+    before = password.stat().st_ctime_ns
+    while password.stat().st_ctime_ns == before:  # the kernel's clock is coarse
+        password.chmod(0o644)
     assert users.refresh() == ""
     assert passwords(users) == {"reports": "second"}
 
