@@ -208,11 +208,14 @@ def _is_contradicted(answer: Answer, topology: Topology) -> bool:
 
 
 def _newer_writers(answer: Answer, topology: Topology) -> list[Node]:
-    """Others than the leader that take writes, on a newer timeline than is known of it."""
+    """Others than the leader that take writes, on a newer timeline than is told of it, or than it
+    writes on itself. What it follows as a replica is the writer's own."""
     leader = answer.view.leader
     assert leader is not None
+    timeline = leader.timeline
     node = topology.node(leader.name)
-    timeline = max(leader.timeline, node.timeline if node is not None and node.alive else 0)
+    if node is not None and node.alive:
+        timeline = max(timeline or node.timeline, node.wrote_on)
     return [
         other
         for other in topology.nodes

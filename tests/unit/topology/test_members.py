@@ -274,6 +274,14 @@ def test_the_primary_is_not_dropped_for_one_that_claims_an_older_timeline() -> N
     assert verdict.basis is Basis.SERVERS
 
 
+@pytest.mark.parametrize("who", "bc")
+def test_the_primary_is_not_dropped_for_a_former_leader_that_follows_it(who: str) -> None:
+    topology = servers(a=2, b=-2, c=-2)
+    answers = [by(who, view("b", 1))]
+    assert not is_settled(answers, topology)
+    assert judge(answers, topology).basis is Basis.SERVERS
+
+
 def test_the_primary_is_drained_for_the_one_that_has_the_lock() -> None:
     """It is to be promoted, and its timeline is still the same."""
     assert judge([by("b", view("b", 1))], servers(a=1, b=-1)).leader == "b"
