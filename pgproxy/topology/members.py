@@ -114,8 +114,9 @@ def read_view(body: bytes, scope: str) -> View:
     members = {}
     for entry in entries:
         name = entry.get("name") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not name:
-            raise NoViewError("a member has no name")
+        # It becomes a label of metrics: half a surrogate pair, which JSON may hold, has no bytes.
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise NoViewError("a member has no name, or one that cannot be printed")
         members[name] = _member(name, entry)
     if sum([member.leads for member in members.values()]) > 1:
         raise NoViewError("more than one member leads")
@@ -226,10 +227,11 @@ def _newer_writers(answer: Answer, topology: Topology) -> list[Node]:
 def _member(name: str, entry: Mapping[str, Any]) -> Member:
     tags = entry.get("tags")
     timeline, port = entry.get("timeline"), entry.get("port", _DEFAULT_PORT)
+    host = _text(entry, "host").strip("[]")
     return Member(
         name=name,
         url=base_url(_text(entry, "api_url")),
-        host=_text(entry, "host").strip("[]") if _is_port(port) else "",
+        host=host if _is_port(port) and host.isprintable() else "",
         port=port if _is_port(port) else 0,
         role=_text(entry, "role"),
         state=_text(entry, "state"),

@@ -40,6 +40,8 @@ from pgproxy.topology.source import Counts
 _SMALLEST_GAP: Final = 0.25
 # Seconds for which those are waited for who did not answer last time, once others have answered.
 _PATIENCE: Final = 0.25
+# How often a round asks whom it has just heard of, and no more: it has to end.
+_WAVES: Final = 3
 # Each round is early by so much of the interval at most, by chance: many proxies, one leader.
 _JITTER: Final = 0.1
 
@@ -150,7 +152,9 @@ class Patroni:
             leader = self._verdict.leader
             asked = {member.url for member in known if member.url and member.name == leader}
             await self._ask(asked, answers)
-        while not is_settled(answers, self._topology()):
+        for _ in range(_WAVES):
+            if is_settled(answers, self._topology()):
+                break
             members = [*known, *[one for answer in answers for one in answer.view.members]]
             others = {member.url for member in members if member.url}.union(self._configured)
             others -= asked

@@ -59,7 +59,8 @@ class RestApi:
         try:
             context = ssl.create_default_context(cafile=settings.ca_file)
             if settings.cert_file is not None:
-                context.load_cert_chain(settings.cert_file, settings.key_file)
+                # Without a password OpenSSL would ask for it at the terminal, and all stand still.
+                context.load_cert_chain(settings.cert_file, settings.key_file, password="")
         except OSError as error:  # ssl.SSLError is one
             raise ApiError(Outcome.CREDENTIALS, describe(error)) from error
         if not settings.verify:

@@ -1,8 +1,11 @@
 """`discovery.mode = "patroni"` and members that answer otherwise than they should, or not at all."""
 
 import asyncio
+import itertools
 import json
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +13,12 @@ from typing import Any, Final
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from pgproxy import config
 from pgproxy.topology.fusion import fuse
@@ -229,6 +238,23 @@ async def test_nobody_is_there_at_first() -> None:
             assert watch.told == [A_LEADS]
 
 
+async def test_a_round_ends_although_every_answer_names_another_member(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with FakeMembers("a") as members:
+        number = itertools.count()
+
+        def view() -> dict[str, Any]:
+            url = members["a"].url.replace("://", f"://{next(number)}@")
+            entry = {"name": "b", "role": "replica", "host": "127.0.0.1", "api_url": url}
+            return {"members": [entry], "scope": "demo"}
+
+        monkeypatch.setattr(members, "view", view)
+        async with watching(members["a"].url) as watch:
+            await watch.source.synced.wait()
+            assert watch.told == [{"b": "auto"}]
+
+
 async def test_a_list_without_members_is_not_believed() -> None:
     async with FakeMembers("abc") as members, watching(members["a"].url) as watch:
         await watch.source.synced.wait()
@@ -363,6 +389,37 @@ async def test_files_that_cannot_be_read(authority: trustme.CA, tmp_path: Path) 
     ):
         await until(lambda: watch.source.requests.get("credentials", 0) >= 2)
         assert "No such file" in watch.status["silent"][members["a"].url]
+
+
+_GET: Final = """
+import asyncio, sys
+from pgproxy import config
+from pgproxy.topology.restapi import RestApi
+settings = config.Patroni(cert_file=sys.argv[1], key_file=sys.argv[2])
+asyncio.run(RestApi(settings).get("https://127.0.0.1:1"))
+"""
+
+
+def test_nobody_is_asked_for_the_password_of_a_key(tmp_path: Path) -> None:
+    """OpenSSL would ask at the terminal, or read what it is given there, and all stand still."""
+    own = trustme.CA().issue_cert("pgproxy.test")
+    key = load_pem_private_key(own.private_key_pem.bytes(), None)
+    (tmp_path / "own.crt").write_bytes(own.cert_chain_pems[0].bytes())
+    (tmp_path / "own.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2"))
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", _GET, tmp_path / "own.crt", tmp_path / "own.key"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.wait(30) == 1
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert b"ApiError" in process.stderr.read()
 
 
 async def test_it_ends_before_it_has_begun() -> None:

@@ -134,7 +134,15 @@ def test_who_takes_reads(changes: dict[str, object], reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"host": None}, {"host": ""}, {"port": 0}, {"port": "5432"}, {"port": True}]
+    "changes",
+    [
+        {"host": None},
+        {"host": ""},
+        {"host": "\ud800"},
+        {"port": 0},
+        {"port": "5432"},
+        {"port": True},
+    ],
 )
 def test_a_member_without_an_address_is_no_backend_yet(changes: dict[str, object]) -> None:
     (found,) = read(members=[entry("a", **changes)]).members
@@ -159,8 +167,15 @@ def test_addresses() -> None:
         (b"[]", "the answer has no list of members"),
         (b"{}", "the answer has no list of members"),
         (b'{"members": null}', "the answer has no list of members"),
-        (b'{"members": [1]}', "a member has no name"),
-        (b'{"members": [{"name": ""}]}', "a member has no name"),
+        *(
+            (said, "a member has no name, or one that cannot be printed")
+            for said in (
+                b'{"members": [1]}',
+                b'{"members": [{"name": ""}]}',
+                b'{"members": [{"name": "a\\ud800"}]}',
+                b'{"members": [{"name": "a\\nb"}]}',
+            )
+        ),
         (
             b'{"members": [{"name": "a", "role": "leader"}, {"name": "b", "role": "leader"}]}',
             "more than one member leads",
