@@ -28,6 +28,9 @@ from pgproxy.topology.source import Counts
 _PORT: Final = 53
 # Seconds from one round to the next while there is no primary.
 _SMALLEST_GAP: Final = 1.0
+# Rounds for which the first list is waited for while a name is unknown: of two servers the one that
+# has been deposed could be the only one in it, and take writes.
+_FIRST_ROUNDS: Final = 3
 
 _log: Final = structlog.stdlib.get_logger()
 
@@ -35,7 +38,7 @@ _log: Final = structlog.stdlib.get_logger()
 class Dns:
     """Follows the records; `lookups` counts by type and outcome."""
 
-    awaited: Final = "no address has been found yet"
+    awaited: Final = "no address has been found yet, or not one of each name"
 
     def __init__(
         self,
@@ -99,6 +102,7 @@ class Dns:
         settings = self._settings
         replies = await self._ask_all(self._records.questions())
         replies |= await self._ask_all(self._records.further_questions())
+        self._records.forget_the_rest()
         self._note(replies)
         self._publish()
         found = list(replies.values())
@@ -125,8 +129,8 @@ class Dns:
         resolver = dns.asyncresolver.Resolver(configure=not settings.nameservers)
         if settings.nameservers:
             resolver.nameservers = [_nameserver(text) for text in settings.nameservers]
-        # Half of it, so that a second nameserver has a chance.
-        resolver.timeout = settings.timeout / 2
+        # A part of it, so that each nameserver has a chance, and one alone a second one.
+        resolver.timeout = settings.timeout / max(2, len(resolver.nameservers))
         resolver.lifetime = settings.timeout
         return resolver
 
@@ -184,6 +188,9 @@ class Dns:
                 _log.warning("dns_empty", names=list(self._settings.names), kept=len(self.backends))
             return
         self._is_empty = False
+        is_first = not self.synced.is_set()
+        if is_first and self._records.has_gaps and self._failures < _FIRST_ROUNDS:
+            return
         topology, now = self._topology(), time.monotonic()
         self._publisher.publish(self._departures.follow(backends, topology, now))
 

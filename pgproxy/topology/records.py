@@ -65,10 +65,9 @@ class Records:
 
     def further_questions(self) -> list[Question]:
         """Those that the answers to SRV questions lead to."""
-        targets = {target: None for target, _ in self._targets()}
         return [
             question
-            for target in targets
+            for target in self._target_names()
             for kind in self._kinds
             if (question := Question(target, kind)) not in self.questions()
         ]
@@ -76,6 +75,22 @@ class Records:
     def take(self, question: Question, reply: Reply) -> None:
         if reply.outcome in _ANSWERS:
             self._known[question] = reply.values
+
+    def forget_the_rest(self) -> None:
+        """What was said of targets that no service names any more."""
+        asked = {*self.questions(), *self.further_questions()}
+        for question in self._known.keys() - asked:
+            del self._known[question]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there is a name of which no address is known, and not for want of records."""
+        names = [*self._names, *self._target_names()]
+        return any(Question(name, "SRV") not in self._known for name in self._services) or any(
+            not any(self._addresses(name))
+            and any(Question(name, kind) not in self._known for kind in self._kinds)
+            for name in names
+        )
 
     def backends(self) -> tuple[Backend, ...]:
         """Each address and port once, in order. Their names are 10.0.0.1:5432 and [fd00::1]:5432."""
@@ -91,6 +106,10 @@ class Records:
     def _targets(self) -> Iterator[tuple[str, int]]:
         for name in self._services:
             yield from self._known.get(Question(name, "SRV"), ())
+
+    def _target_names(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(target for target, _ in self._targets()))
 
     def _addresses(self, name: str) -> Iterator[str]:
         for kind in self._kinds:

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,6 +155,28 @@ async def test_a_nameserver_that_refuses_and_another_that_does_not(nameserver: N
     async with watching(nameserver, NAME, nameservers=servers, timeout=5.0) as watch:
         await watch.source.synced.wait()
         assert watch.used == ALL
+
+
+async def test_the_first_list_is_whole_or_waited_for(nameserver: Nameserver) -> None:
+    """The one that is not found at once may be the primary, and the other one a former one."""
+    async with watching(nameserver, NAME, "pg.example.org", family="ipv4") as watch:
+        await watch.source.synced.wait()
+        assert watch.source.lookups[("A", "failed")] == 3
+        assert watch.used == ALL[:2]
+        await watch.lookups("failed")
+        assert watch.told == [watch.source.backends]
+
+
+async def test_a_third_nameserver_has_its_turn(nameserver: Nameserver) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(2)]
+        for one in silent:
+            one.bind(("127.0.0.1", 0))
+        servers = [f"127.0.0.1:{one.getsockname()[1]}" for one in silent]
+        settings = {"nameservers": (*servers, nameserver.address), "timeout": 3.0}
+        async with watching(nameserver, NAME, **settings) as watch:
+            await watch.source.synced.wait()
+            assert watch.used == ALL
 
 
 async def test_of_several_names_one_that_is_gone_takes_its_servers_along(

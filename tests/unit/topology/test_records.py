@@ -49,6 +49,10 @@ def test_a_service_leads_to_further_questions_each_once() -> None:
     records.take(SERVICE, Reply(Outcome.OK, (("pg", 6002),), 5))
     assert records.further_questions() == []
     assert names(records) == ["10.0.0.2:5432", "10.0.0.2:6002"]
+    # Nor is what it had kept: it may come back elsewhere.
+    records.forget_the_rest()
+    records.take(SERVICE, Reply(Outcome.OK, (("a", 6000), ("pg", 6002)), 5))
+    assert names(records) == ["10.0.0.2:5432", "10.0.0.2:6002"]
 
 
 def test_addresses_of_both_kinds_once_and_in_order_whatever_the_answer_s() -> None:
@@ -78,6 +82,28 @@ def test_that_there_is_nothing_is_an_answer(outcome: Outcome) -> None:
     records.take(A, ok("10.0.0.1"))
     records.take(A, Reply(outcome))
     assert records.backends() == ()
+
+
+def test_gaps_are_names_without_any_address_of_which_something_is_not_known() -> None:
+    records = Records(Dns(names=("pg", "other")))
+    records.take(A, ok("10.0.0.1"))
+    records.take(AAAA, Reply(Outcome.SILENT))
+    assert records.has_gaps
+    records.take(Question("other", "A"), Reply(Outcome.NO_NAME))
+    records.take(Question("other", "AAAA"), Reply(Outcome.REFUSED))
+    assert records.has_gaps
+    records.take(Question("other", "AAAA"), Reply(Outcome.EMPTY))
+    assert not records.has_gaps
+
+
+def test_gaps_behind_a_service() -> None:
+    records = Records(Dns(names=("_postgresql._tcp.pg",), family="ipv4"))
+    assert records.has_gaps
+    records.take(SERVICE, Reply(Outcome.OK, (("pg", 6000), ("other", 6000)), 5))
+    records.take(A, ok("10.0.0.1"))
+    assert records.has_gaps
+    records.take(Question("other", "A"), ok("10.0.0.2"))
+    assert not records.has_gaps
 
 
 @pytest.mark.parametrize("outcome", Outcome)
