@@ -149,7 +149,7 @@ def label_contradictions(
             'the StatefulSet of bitnami\'s chart owns the pods by "role": a pod with another value would'
             ' be lost to it; accepted: any other key such as "pgproxy.io/role"',
         )
-    if _is_selected_by(settings.selector, label.key):
+    if label.key in _keys_of(settings.selector):
         yield Fault(
             "label.key",
             f'discovery.kubernetes.selector has "{label.key}" in it: a pod would leave it as its label'
@@ -325,6 +325,14 @@ def _selector(settings: Kubernetes, key: str) -> Iterator[Fault]:
 def _is_selected_by(selector: str, label: str) -> bool:
     """Whether the selector wants the label to have certain values."""
     return re.search(rf"(^|,)\s*{re.escape(label)}\s*(=|\sin\b)", selector) is not None
+
+
+def _keys_of(selector: str) -> frozenset[str]:
+    """The labels that the selector asks for, or asks not to be there."""
+    requirements = re.sub(r"\([^)]*\)", "", selector).split(",")
+    return frozenset(
+        re.split(r"[\s=!]", one.strip().lstrip("! "), maxsplit=1)[0] for one in requirements
+    )
 
 
 def _patroni(settings: Patroni) -> Iterator[Fault]:

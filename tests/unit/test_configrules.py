@@ -440,12 +440,18 @@ def test_pgproxy_label_needs_no_users_and_has_defaults(path: Path) -> None:
                 ' "pgproxy.io/role"'
             ],
         ),
-        (
-            LABEL_HEAD + 'selector = "app=db,role in (a)"\n',
-            [
-                'label.key: discovery.kubernetes.selector has "role" in it: a pod would leave it as its'
-                " label changes; accepted: a label that the selector has not"
-            ],
+        *(
+            (
+                LABEL_HEAD + f'selector = "app=db,{requirement}"\n',
+                [
+                    'label.key: discovery.kubernetes.selector has "role" in it: a pod would leave it as'
+                    " its label changes; accepted: a label that the selector has not"
+                ],
+            )
+            for requirement in (
+                *("role in (a)", "role=a", " role == a", "role", "!role", "! role"),
+                *("role!=primary", "role notin (primary)"),
+            )
         ),
         (
             LABEL_HEAD + SELECTOR + '[label]\nfenced = "replica"\n',
@@ -470,6 +476,11 @@ def test_pgproxy_label_needs_no_users_and_has_defaults(path: Path) -> None:
 )
 def test_what_pgproxy_label_refuses(path: Path, text: str, faults: list[str]) -> None:
     assert refused_label(path, text) == faults
+
+
+def test_a_selector_may_have_the_label_s_key_as_a_value_or_in_another_key(path: Path) -> None:
+    path.write_text(LABEL_HEAD + 'selector = "tier in (a, role),b=role,!s/role,role-b"\n')
+    assert load(path, {}, label_contradictions).label.key == "role"
 
 
 def test_a_lease_that_cannot_be_renewed_in_time_is_refused_by_everybody(path: Path) -> None:
