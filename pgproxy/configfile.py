@@ -34,6 +34,7 @@ _SERVICE_LINK_VALUE: Final = re.compile(r"^(tcp|udp|sctp)://")
 Rules = Callable[[Config, Mapping[str, str], Mapping[str, str]], Iterator[Fault]]
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+_URL_OF_SOMEBODY: Final = re.compile(r"://[^/]*@")
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,10 @@ def _explain(item: Any) -> Fault:
         return Fault(key, f"is missing; accepted: {accepted}")
     shown = "this value"
     if isinstance(item["input"], str | int | float) and _kind(field) is not SecretStr:
-        shown = toml_text(item["input"])
+        # A URL may have a password in it.
+        shown = (
+            "this URL" if _URL_OF_SOMEBODY.search(str(item["input"])) else toml_text(item["input"])
+        )
     return Fault(key, f"{shown} is not accepted; accepted: {accepted}")
 
 

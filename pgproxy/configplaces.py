@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 def _rest_url(text: str) -> str:
     parts = urlsplit(text)  # raises ValueError
     is_whole = parts.scheme in ("http", "https") and parts.hostname is not None
-    is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
+    is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
     if not is_whole or not is_bare or parts.port == 0:  # which may raise ValueError too
         raise ValueError("no such URL")
     return text.rstrip("/")
@@ -46,7 +46,7 @@ def _nameserver(text: str) -> str:
 
 RestUrls = Annotated[
     tuple[Annotated[str, AfterValidator(_rest_url)], ...],
-    Field(description='a list of URLs without a path such as ["http://10.0.0.1:8008"]'),
+    Field(description='a list of URLs without a path or a user such as ["http://10.0.0.1:8008"]'),
 ]
 DnsNames = Annotated[
     tuple[Annotated[str, AfterValidator(_dns_name)], ...],

@@ -216,7 +216,7 @@ URLS = 'urls = ["https://a:8008"]\n'
             (
                 f"urls = {urls}",
                 f"patroni.urls{place}: {shown} is not accepted; accepted: a list of URLs without a "
-                'path such as ["http://10.0.0.1:8008"]',
+                'path or a user such as ["http://10.0.0.1:8008"]',
             )
             for urls, place, shown in (
                 ('["a:8008"]', "[0]", '"a:8008"'),
@@ -224,7 +224,7 @@ URLS = 'urls = ["https://a:8008"]\n'
                 ('["http://a/patroni"]', "[0]", '"http://a/patroni"'),
                 ('["http://a:0"]', "[0]", '"http://a:0"'),
                 ('["http://a:99999"]', "[0]", '"http://a:99999"'),
-                ('["http://me@a"]', "[0]", '"http://me@a"'),
+                *((f'["http://{who}@a"]', "[0]", "this URL") for who in ("me", "me:hunter2", ":2")),
                 ('["http://"]', "[0]", '"http://"'),
                 ('["http://[::1"]', "[0]", '"http://[::1"'),
             )
