@@ -20,6 +20,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from pgproxy.config import AVAILABLE_NOW, Config
+from pgproxy.configlogins import pair_of
 from pgproxy.configrules import ENVIRONMENT_PREFIX, Fault, contradictions, variable
 from pgproxy.errors import ConfigError
 
@@ -154,7 +155,7 @@ def _merge_environment(
     data: dict[str, Any], sources: dict[str, str], environ: Mapping[str, str]
 ) -> list[str]:
     """Lay the environment over `data`; returns the lines of faults."""
-    faults = []
+    faults: dict[str, str] = {}  # by variable
     for name in sorted(environ):
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
@@ -163,7 +164,7 @@ def _merge_environment(
             if _looks_like_ours(name, parts[0], environ[name]):
                 joined = {key.replace(".", "_"): key for key in _known_keys()}
                 meant = joined.get(_closest(parts[0], list(joined)), "")
-                faults.append(
+                faults[name] = (
                     f"{name}: is no key; section and key are divided by two underscores"
                     + _did_you_mean(variable(meant))
                 )
@@ -172,12 +173,12 @@ def _merge_environment(
         field = _field(parts)
         if field is None:
             meant = _closest(key, list(_known_keys()))
-            faults.append(f"{name}: {key}: is no key{_did_you_mean(variable(meant))}")
+            faults[name] = f"{name}: {key}: is no key{_did_you_mean(variable(meant))}"
             continue
         try:
             value = _from_text(field, environ[name])
         except ValueError:
-            faults.append(f"{name}: {key}: is not JSON; accepted: {_accepted(field)}, as JSON")
+            faults[name] = f"{name}: {key}: is not JSON; accepted: {_accepted(field)}, as JSON"
             continue
         table: Any = data
         for part in parts[:-1]:
@@ -189,7 +190,19 @@ def _merge_environment(
         else:
             table[parts[-1]] = value
         sources.update(dict.fromkeys(_given({key: value}), f"environment {name}"))
-    return faults
+    for name in _pairs_named_in(data):
+        faults.pop(name, "")
+    return list(faults.values())
+
+
+def _pairs_named_in(data: Mapping[str, Any]) -> Iterator[str]:
+    """The variables of users and of the monitor, which may begin like ours."""
+    for section, key in (("auth", "users_env"), ("health", "user_env")):
+        table = data.get(section)
+        named = table.get(key, ()) if isinstance(table, dict) else ()
+        for prefix in named if isinstance(named, list) else [named]:
+            if isinstance(prefix, str) and prefix:
+                yield from pair_of(prefix)
 
 
 def _looks_like_ours(name: str, rest: str, value: str) -> bool:
@@ -210,7 +223,8 @@ def _from_text(field: FieldInfo, text: str) -> object:
             return kind(text)
         except ValueError:
             return text  # the model says what is accepted
-    return text
+    # As in a pair of variables: a Secret made with `echo` ends so.
+    return text.rstrip("\r\n") if kind is SecretStr else text
 
 
 def _take_back_the_default_file(data: dict[str, Any]) -> None:

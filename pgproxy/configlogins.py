@@ -15,6 +15,8 @@ from pgproxy.config import Auth
 _USERNAME: Final = "_USERNAME"
 _PASSWORD: Final = "_PASSWORD"  # noqa: S105 - how the name of a variable ends
 FILES: Final = ("username", "password")
+# A Secret made with `echo` has one, however it comes to the proxy.
+_LINE_ENDS: Final = "\r\n"
 
 
 class LoginError(Exception):
@@ -30,17 +32,23 @@ class Login:
     origin: str
 
 
+def pair_of(prefix: str) -> tuple[str, str]:
+    """The variables of that prefix: of the name, and of the password."""
+    return prefix + _USERNAME, prefix + _PASSWORD
+
+
 def from_variables(prefix: str, environ: Mapping[str, str]) -> Login:
-    """The pair of that prefix. Raises LoginError."""
-    names = (prefix + _USERNAME, prefix + _PASSWORD)
-    for name in names:
-        if not environ.get(name):
+    """The pair of that prefix, without the ends of lines at their end. Raises LoginError."""
+    names = pair_of(prefix)
+    user, password = (environ.get(name, "").rstrip(_LINE_ENDS) for name in names)
+    for name, text in zip(names, (user, password), strict=True):
+        if not text:
             what = "is empty" if name in environ else "is not set"
             raise LoginError(
                 f"{name} {what}; accepted: {names[0]} and {names[1]} with the name of a user and"
                 " the password"
             )
-    return Login(environ[names[0]], environ[names[1]], f"environment {names[0]}, {names[1]}")
+    return Login(user, password, f"environment {names[0]}, {names[1]}")
 
 
 def from_folder(folder: Path) -> Login:
@@ -68,7 +76,7 @@ def logins(auth: Auth, environ: Mapping[str, str]) -> Iterator[tuple[str, Login 
 def _text_of(path: Path) -> str:
     accepted = f"accepted: a folder with the files {FILES[0]} and {FILES[1]}"
     try:
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+        text = path.read_text(encoding="utf-8").rstrip(_LINE_ENDS)
     except OSError as error:
         raise LoginError(f"{path} cannot be read: {error.strerror}; {accepted}") from error
     except UnicodeDecodeError as error:

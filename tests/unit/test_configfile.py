@@ -455,6 +455,13 @@ def test_two_passwords_for_the_monitor_are_one_too_many(path: Path) -> None:
     assert line.startswith(f"{path}: health.password: ")
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_in_a_variable_is_without_the_end_of_its_line(path: Path, end: str) -> None:
+    path.write_text(BACKENDS)
+    health = load(path, {"PGPROXY_HEALTH__PASSWORD": f" hunter2 {end}"}).health
+    assert health.password.get_secret_value() == " hunter2 "
+
+
 def test_a_secret_is_not_shown_in_a_fault(path: Path) -> None:
     (line,) = refused(path, "[health]\npassword = 1234567\n")
     assert "1234567" not in line

@@ -18,8 +18,14 @@ def test_a_pair_of_variables() -> None:
     assert "hunter2" not in repr(found)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_pair_of_a_secret_that_was_made_with_echo(end: str) -> None:
+    found = from_variables("APP", {"APP_USERNAME": f"app{end}", "APP_PASSWORD": f" hunter2 {end}"})
+    assert (found.user, found.password) == ("app", " hunter2 ")
+
+
 @pytest.mark.parametrize("name", PAIR)
-@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("value", [None, "", "\n"])
 def test_half_a_pair(name: str, value: str | None) -> None:
     environ = {key: text for key, text in PAIR.items() if key != name}
     if value is not None:

@@ -532,6 +532,17 @@ def test_a_file_beside_them_is_read_if_it_is_named(path: Path) -> None:
     assert config.auth.users_file == path.parent / "users.txt"
 
 
+@pytest.mark.parametrize("prefix", ["PGPROXY", "PGPROXY_AUTH", "PGPROXY__APP"])
+def test_a_pair_may_begin_like_a_key(prefix: str) -> None:
+    pair = {f"{prefix}_USERNAME": "app", f"{prefix}_PASSWORD": "hunter2"}
+    users = {"PGPROXY_AUTH__USERS_ENV": f'["{prefix}"]'}
+    health = {"PGPROXY_HEALTH__USER_ENV": prefix}
+    config = load(None, BACKEND | users | health | pair)
+    assert (config.auth.users_env, config.health.user_env) == ((prefix,), prefix)
+    (line,) = refused_environment(**users, **pair, PGPROXY_HEALTH_USERNAME="me")
+    assert line.startswith("PGPROXY_HEALTH_USERNAME: is no key")
+
+
 def test_half_a_pair_is_refused() -> None:
     half = {"APP_PASSWORD": "hunter2"}
     assert refused_environment(**USERS_ENV, **half) == [
