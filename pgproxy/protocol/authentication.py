@@ -24,6 +24,8 @@ SCRAM_SHA_256: Final = "scram-sha-256"
 # Largest length words of a client's answers: PG_MAX_AUTH_TOKEN_LENGTH, PG_MAX_SASL_MESSAGE_LENGTH.
 MAX_PASSWORD_LENGTH: Final = 65535
 MAX_SASL_LENGTH: Final = 1024
+# Where users are named.
+_PLACES: Final = "auth.users_file, users_env or users_dirs"
 
 
 @final
@@ -370,7 +372,7 @@ class ServerAuthentication:
                 INVALID_PASSWORD,
                 f'the SCRAM secret of user "{self.user}" is not the one the server has',
                 detail="Put the server's own secret (pg_authid.rolpassword), or the password in "
-                "plain text, in auth.users_file.",
+                f"plain text, in {_PLACES}.",
             )
         password = _encode(self._credentials.password)
         return self._keyring.keys(password, exchange.salt, exchange.iterations)
@@ -378,9 +380,8 @@ class ServerAuthentication:
     def _needs(self, what: str, accepted: str) -> PgError:
         return PgError(
             INVALID_PASSWORD,
-            f"the server asks for {what}, and users_file has none for user "
-            f'"{self.user}" that would answer it',
-            detail=f"auth.users_file must hold {accepted}.",
+            f'the server asks for {what}, and what is known of user "{self.user}" does not answer it',
+            detail=f"In {_PLACES} must be {accepted}.",
         )
 
 

@@ -362,9 +362,11 @@ def test_a_request_we_have_nothing_for_names_what_is_missing(
     error = failure(login(credentials, keyring), body)
     assert error.sqlstate == "28P01"
     assert error.message == (
-        f'the server asks for {what}, and users_file has none for user "bob" that would answer it'
+        f'the server asks for {what}, and what is known of user "bob" does not answer it'
     )
-    assert error.detail.startswith("auth.users_file must hold the password in plain text")
+    assert error.detail.startswith(
+        "In auth.users_file, users_env or users_dirs must be the password in plain text"
+    )
 
 
 @pytest.mark.parametrize(
