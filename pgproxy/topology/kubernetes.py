@@ -34,6 +34,7 @@ from pgproxy.topology.apiserver import (
 from pgproxy.topology.model import Backend
 from pgproxy.topology.podstore import Event, Store
 from pgproxy.topology.presets import rules_of
+from pgproxy.topology.rounds import Work
 from pgproxy.topology.schedule import Outcome, RateLimit, Request, Schedule, Timing, Verb
 from pgproxy.topology.source import Counts
 
@@ -87,9 +88,7 @@ class Kubernetes:
         self._failing: Outcome | None = None
         self._last_error = ""
         self._told: dict[str, str] = {}  # of Store.ignored
-        self._task: asyncio.Task[None] | None = None
-        self._stopped: Final = asyncio.Event()
-        self._is_closing = False
+        self._work: Final = Work(self._follow)
 
     def age(self) -> float:
         """Seconds since the API server last said anything; since the start if it never did."""
@@ -134,19 +133,11 @@ class Kubernetes:
 
     async def run(self) -> None:
         """Follow until `close` (then it returns) or until it is cancelled."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                if not self._is_closing:
-                    self._task = group.create_task(self._follow())
-        finally:
-            self._stopped.set()
+        await self._work.run()
 
     async def close(self) -> None:
         """End it; returns when `run` has, if it was ever started."""
-        self._is_closing = True
-        if self._task is not None:
-            self._task.cancel()
-            await self._stopped.wait()
+        await self._work.close()
 
     async def _follow(self) -> None:
         try:

@@ -1,9 +1,10 @@
-"""Rounds of questions, one after the other, as the sources make them that nobody tells anything."""
+"""What the sources of backends have in common: work that goes on until it is ended, rounds of questions
+for those that nobody tells anything, and who is told of a new list."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from pgproxy.topology.model import Backend
 
@@ -11,28 +12,21 @@ Ask = Callable[[], Awaitable[float]]
 """One round; it returns the seconds until the next one is due."""
 
 
-class Rounds:
+class Work:
     """`run` it as a task, `close` ends that task."""
 
-    def __init__(self, ask: Ask, smallest_gap: float) -> None:
-        """`smallest_gap`: seconds from the beginning of a round to that of a hurried one."""
-        self._ask: Final = ask
-        self._smallest_gap: Final = smallest_gap
-        self._hurried: Final = asyncio.Event()
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._work: Final = work
         self._stopped: Final = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
 
-    def hurry(self) -> None:
-        """The next round is due at once."""
-        self._hurried.set()
-
     async def run(self) -> None:
-        """Until `close` (then it returns) or until it is cancelled; raises what a round raises."""
+        """Until `close` (then it returns) or until it is cancelled; raises what the work raises."""
         try:
             async with asyncio.TaskGroup() as group:
                 if not self._is_closing:
-                    self._task = group.create_task(self._go_round())
+                    self._task = group.create_task(self._work())
         finally:
             self._stopped.set()
 
@@ -42,6 +36,19 @@ class Rounds:
         if self._task is not None:
             self._task.cancel()
             await self._stopped.wait()
+
+
+class Rounds(Work):
+    def __init__(self, ask: Ask, smallest_gap: float) -> None:
+        """`smallest_gap`: seconds from the beginning of a round to that of a hurried one."""
+        super().__init__(self._go_round)
+        self._ask: Final = ask
+        self._smallest_gap: Final = smallest_gap
+        self._hurried: Final = asyncio.Event()
+
+    def hurry(self) -> None:
+        """The next round is due at once."""
+        self._hurried.set()
 
     async def _go_round(self) -> None:
         while True:
