@@ -217,6 +217,7 @@ class Relay(Owner):
         self.sole: Structure | None = None  # of the only batch that the lease has run
         self.server_is_full = False
         self.release_is_late = False  # but for the rest of a frame of copy data
+        self.has_refused = False  # a batch, since one was sent: the rest of it goes nowhere either
         self.preface = b""  # hidden messages that go in front of the next batch
         self.preface_owed: list[Owed] = []
         self.cancels = Cancels(self)
@@ -427,7 +428,7 @@ class Relay(Owner):
         data = splitter.data[splitter.keep : end]
         if data != write.FLUSH:
             self.journal.give_up()  # copy data is not kept
-        if self.server is not None:
+        if self.server is not None and not self.has_refused:
             self.server.write(data)
         splitter.keep = end
 
@@ -768,6 +769,8 @@ class Relay(Owner):
     def _send(self, server: ServerConnection) -> None:
         batch = self.batch
         front = self.front
+        if self.has_refused:
+            self.has_refused = False
         pipelined = not self.inflight.settled
         if not pipelined and batch.in_doubt:
             batch.in_doubt.clear()
@@ -1058,6 +1061,7 @@ class Relay(Owner):
         """An ERROR of ours in place of the batch; a transaction that has begun has failed."""
         batch = self.batch
         self.counters.proxy_errors += 1
+        self.has_refused = not self.inflight.copying  # those data are of what runs
         batch.undo(batch.owed)
         if batch.ends:
             self.notifications.update()

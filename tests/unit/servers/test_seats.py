@@ -24,6 +24,7 @@ from tests.support.wire import FLUSH, SYNC, TERMINATE, bind, execute, parse, que
 
 INSERT = query("INSERT INTO t VALUES (1)")
 BEGIN = query("BEGIN ISOLATION LEVEL READ COMMITTED")
+BIND = bind(b"x" * (2 << 20))
 
 
 @pytest.fixture
@@ -110,6 +111,46 @@ def test_what_a_pinned_session_was_refused_is_refused_once() -> None:
     assert letters(pinned.take()) == "E"
     pinned >> SYNC
     pinned << IDLE
+    stage.close()
+
+
+@pytest.mark.parametrize(
+    ("large", "sync"),
+    [(query(f"SELECT '{'x' * (2 << 20)}'"), b""), (parse("SELECT $1") + BIND + execute(), SYNC)],
+    ids=["Query", "Bind"],
+)
+@pytest.mark.parametrize("cancels", [False, True])
+def test_the_rest_of_what_a_pinned_session_was_refused_goes_nowhere(
+    large: bytes, sync: bytes, *, cancels: bool
+) -> None:
+    """Its server would take what the client gives as a value for messages."""
+    stage = Stage(
+        replicas=0, size=3, max_concurrent=1, queue_size=0 if cancels else 1, mode="session"
+    )
+    pinned, busy, late = (stage.client() for _ in range(3))
+    pinned >> INSERT
+    stage["p"].take()
+    stage["p"] >> INSERTED + IDLE
+    pinned << INSERTED + IDLE
+    busy >> INSERT
+    late >> INSERT
+    stage["p"] << INSERT
+    held = 3 << 19
+    pinned >> large[:held]
+    if cancels:
+        pinned << b""
+        pinned.relay.cancels.ask()
+    assert letters(pinned.take()) == ("E" if sync else "EZ")
+    pinned >> large[held : held + 1000]
+    stage["p"] << b""
+    pinned >> large[held + 1000 :] + sync
+    pinned << (IDLE if sync else b"")
+    stage["p"] << b""
+    for _ in range(2):
+        stage["p"] >> INSERTED + IDLE
+        stage["p"].take()
+    pinned >> INSERT
+    stage["p"] << INSERT
     stage.close()
 
 
