@@ -326,7 +326,8 @@ class Relay(Owner):
             # It may be committing: only its end, which is waited for, is known to be behind that.
             self.note_writes()
             server.on_end = self.note_writes
-            lingers = True
+            # In the middle of a frame Terminate would be taken for a part of that.
+            lingers = not self.batch.input.passing
         pool.hang_up(server, at_work=not lingers, until=until)
 
     def note_writes(self) -> None:
