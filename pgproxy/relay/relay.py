@@ -1659,7 +1659,9 @@ class Relay(Owner):
         """What has become of the last statement, where the server is lost."""
         if self.phase == WAITING:
             return "The last statement was not sent to it."
-        if self.inflight.settled and not self.batch.continues and not self.rerun.is_on:
+        inflight = self.inflight
+        is_answered = not (inflight.owes_client or inflight.skipping or inflight.copying)
+        if is_answered and not self.batch.continues and not self.rerun.is_on:
             return "No statement was running."
         return "Whether the last statement took effect is not known."
 

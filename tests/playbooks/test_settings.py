@@ -68,6 +68,19 @@ def restores(stage: Stage, client: Client, before: Client | None = None) -> byte
     return restore(have, client.relay.carry.settings)[0]
 
 
+def test_who_loses_its_server_while_that_is_asked_has_its_answer(stage: Stage) -> None:
+    client = stage.client()
+    client >> SET_PATH
+    stage["p"] << SET_PATH
+    stage["p"] >> SET + IDLE
+    client << SET + IDLE
+    assert letters(stage["p"].take()) == "Q"
+    stage["p"].leaves()
+    told = fields(client.take())
+    assert (told["C"], told["S"]) == ("08006", "FATAL")
+    assert "No statement was running." in told["D"]
+
+
 class TestTakingAlong:
     def test_a_constant_is_known_without_asking(self, stage: Stage) -> None:
         client = with_memory(stage)
