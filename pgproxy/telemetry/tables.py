@@ -26,7 +26,7 @@ from pgproxy.routing.structures import Structures
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import PoolGroup
-from pgproxy.servers.ledger import CLOSING, IDLE, LEASED, RESETTING
+from pgproxy.servers.ledger import CLOSED, CLOSING, IDLE, LEASED, RESETTING
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Pool
 from pgproxy.telemetry.averages import COUNTS, Averages, Numbers, add
@@ -43,6 +43,7 @@ _SERVER_STATES: Final = {
     LEASED: "active",
     RESETTING: "tested",  # PgBouncer's word for one that is being reset
     CLOSING: "closing",
+    CLOSED: "closing",  # what its client has left running keeps it from its end
 }
 # Pgpool's words for what a client is doing.
 _POOL_STATES: Final = {
