@@ -172,8 +172,11 @@ class SeatSource:
 
     def resize(self, number: int) -> None:
         former = self.used() - int(self.limit.used)
+        before = self.limit.cap
         self.limit.hold(max(0, number - former))
-        self._limiter.serve(time.monotonic())
+        # What is given back is so in the middle of something, where nobody may be called.
+        if self.limit.cap > before:
+            self._limiter.serve(time.monotonic())
 
     def dry(self) -> None:
         """Whoever waits goes on waiting."""

@@ -56,6 +56,30 @@ def test_a_seat_waits_for_parts_of_both_limits() -> None:
     assert [word["given"] for word in stage.sent] == [2]
 
 
+def test_nobody_has_a_seat_before_it_waits() -> None:
+    """It comes in the moment in which a part is given back that its server's being away has freed."""
+    stage = Stage()
+    limiter = Limiter(9)
+    SeatQuotas(stage.claims, limiter)
+    hangs, other = (Backend(name, "h", 1, 1.0) for name in "ab")
+    tenant = Tenant("d", "u")
+    chairs = [Chair(hangs, tenant) for _ in range(3)]
+    for chair in chairs:
+        limiter.wait(chair)
+    stage.claims.order(TOTAL, "grant", 3)
+    assert all(chair.served for chair in chairs)
+    waits, comes = Chair(other, tenant), Chair(other, tenant)
+    limiter.wait(waits)
+    stage.claims.order(TOTAL, "recall", 2)
+    limiter.note_away(hangs, is_away=True)
+    assert not limiter.take(comes, 1.0)
+    limiter.wait(comes)
+    assert not comes.served
+    limiter.serve(2.0)
+    assert waits.served
+    assert comes.served
+
+
 def test_where_there_is_no_limit_nobody_is_asked() -> None:
     stage = Stage()
     limiter = Limiter(0)
