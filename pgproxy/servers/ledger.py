@@ -9,7 +9,8 @@ Every slot is in exactly one place:
 * `idle`: logged in, clean, ready. The most recently used is taken first, so that the surplus ages.
 * `leased`: works for one client, until `release`, `reset` or `discard`.
 * `resetting`: a client left something behind; comes back by `release` when clean.
-* `closing`: counted until the socket is gone, since PostgreSQL counts it too.
+* `closing`: counted until the socket is gone, since PostgreSQL counts it too. One that `stays` until
+  something has ended there is no room that comes.
 
 and `opening` counts log-ins under way. Their sum never exceeds `size`, but by `reserve_size` for who
 has waited longer than `reserve_timeout`; nor what the `Budget` of its backend allows.
@@ -92,6 +93,7 @@ class Slot:
         self.opened_at = 0.0
         self.idle_since = 0.0
         self.doomed = False  # close it instead of using it again
+        self.stays = False  # there, and nobody knows how long closing takes
 
 
 class Waiter:
@@ -168,6 +170,7 @@ class Ledger(Sharer):
         self.leased: i64 = 0
         self.resetting: i64 = 0
         self.closing: i64 = 0
+        self.staying: i64 = 0  # of those
         self.opening: i64 = 0
         self.waiting: i64 = 0
         self.queues: dict[Profile, deque[Waiter]] = {}
@@ -355,7 +358,7 @@ class Ledger(Sharer):
         queue = self.queues[profile]
         waiter = queue[0]
         if not serves(slot, waiter.allowed):
-            coming = self.closing + self.opening
+            coming = self.closing - self.staying + self.opening
             if now - waiter.waiting_since > SWITCH_AFTER and coming < max(self.size // 4, 1):
                 self._close(slot)
                 return None
@@ -391,7 +394,7 @@ class Ledger(Sharer):
             uncovered += self._uncovered(profile)
             if oldest is None or waiter.waiting_since < oldest.waiting_since:
                 oldest = waiter
-        if oldest is None or uncovered <= self.closing:
+        if oldest is None or uncovered <= self.closing - self.staying:
             return mine  # room for the others is on its way
         assert oldest.waits_for is not None
         if mine not in self.queues:
@@ -408,11 +411,13 @@ class Ledger(Sharer):
         self.resetting += 1
         slot.place = RESETTING
 
-    def discard(self, slot: Slot) -> None:
-        """A slot must not be used again, wherever it is; it is queued in `to_close`."""
+    def discard(self, slot: Slot, *, stays: bool = False) -> None:
+        """A slot must not be used again, wherever it is; it is queued in `to_close`. With `stays`
+        closing may take long."""
         if slot.place >= CLOSING:
             return
         self._leave(slot)
+        slot.stays = stays
         self._close(slot)
 
     def gone(self, slot: Slot, now: float) -> None:
@@ -420,7 +425,7 @@ class Ledger(Sharer):
         if slot.place == CLOSED:
             return
         if slot.place != NEW:
-            self.left(slot.place == CLOSING)
+            self.left(slot.place == CLOSING and not slot.stays)
         self._leave(slot)
         slot.place = CLOSED
         self._room_made(now)
@@ -511,7 +516,7 @@ class Ledger(Sharer):
         return len(self.idle) + self.leased + self.resetting + self.closing + self.opening
 
     def alive(self) -> i64:
-        return len(self.idle) + self.leased + self.resetting + self.opening
+        return len(self.idle) + self.leased + self.resetting + self.opening + self.staying
 
     def wanted(self, now: float) -> i64:
         if self.closed_for_good or self.is_resting or self.waiting == 0:
@@ -579,11 +584,16 @@ class Ledger(Sharer):
             self.resetting -= 1
         elif place == CLOSING:
             self.closing -= 1
+            if slot.stays:
+                self.staying -= 1
 
     def _close(self, slot: Slot) -> None:
         slot.place = CLOSING
         self.closing += 1
-        self.leaves()
+        if slot.stays:
+            self.staying += 1
+        else:
+            self.leaves()
         self.to_close.append(slot)
 
     def _opening_ends(self, profile: Profile) -> None:
@@ -600,7 +610,7 @@ class Ledger(Sharer):
 
     def _unmet(self) -> i64:
         """How many waiters there are for whom neither an opening nor a closing is meant."""
-        unmet: i64 = -self.closing
+        unmet: i64 = self.staying - self.closing
         for profile in self.queues:
             unmet += self._uncovered(profile)
         return unmet
@@ -663,7 +673,8 @@ class Ledger(Sharer):
 
     def check(self) -> None:
         """Asserts the invariants (for tests and debugging)."""
-        assert min(self.leased, self.resetting, self.closing, self.opening, self.waiting) >= 0
+        assert min(self.leased, self.resetting, self.opening, self.waiting) >= 0
+        assert 0 <= self.staying <= self.closing
         is_held = self.total <= self.size + self.reserve_size
         assert is_held or self.is_shrinking or self.closing, self
         assert all(slot.place == IDLE for slot in self.idle)

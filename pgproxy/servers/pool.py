@@ -421,16 +421,21 @@ class Pool(Keeper):
         seconds). It counts until the server has noticed, where that is soon."""
         server.hangs_up = True
         self.leftovers.add(server, until)
-        self.discard(server, at_work=at_work)
+        has_seat = self.seats is not None and not server.needs_seat
+        stays = has_seat and until > time.monotonic() + CANCEL_AGAIN
+        self.discard(server, at_work=at_work, stays=stays)
 
-    def discard(self, server: ServerConnection, *, at_work: bool = True) -> None:
-        """The connection is in a state nobody knows: close it, at once unless it is to finish."""
+    def discard(
+        self, server: ServerConnection, *, at_work: bool = True, stays: bool = False
+    ) -> None:
+        """The connection is in a state nobody knows: close it, at once unless it is to finish, which
+        may take long if it `stays`."""
         server.owner = None
         server.at_work = at_work
         if server.place == LEASED:
             self.backend.load -= 1
         waiter = None if self.seats is None else self.seats.cancel(server)
-        self.ledger.discard(server)
+        self.ledger.discard(server, stays=stays)
         if waiter is not None:
             self._put_back(waiter, server)
         self._carry_out()

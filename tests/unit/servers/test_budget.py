@@ -88,6 +88,24 @@ class Stage:
             ledger.check()
 
 
+def test_a_connection_that_is_long_in_closing_is_no_room_that_comes() -> None:
+    stage = Stage(PoolSizes(5, max_backend=2))
+    left, other, late = (stage.pool(user=user) for user in ("left", "other", "late"))
+    stage.ask(left)
+    stage.ask(other)
+    stage.give_back(other)
+    stage.wait(OLD)
+    [slot] = stage.at(left, LEASED)
+    left.discard(slot, stays=True)
+    left.to_close.clear()
+    stage.ask(late)
+    assert len(stage.at(late, LEASED)) == 1
+    left.gone(slot, stage.now)
+    stage.settle()
+    assert stage.budget.connections.limit.used == 1
+    assert stage.budget.connections.leaving == 0
+
+
 def test_connections_of_all_pools_count() -> None:
     stage = Stage(PoolSizes(5, max_backend=3))
     one, other = stage.pool("d", "u"), stage.pool("e", "v")

@@ -248,6 +248,29 @@ def test_a_session_that_loses_its_connection_hears_what_became_of_its_statement(
     stage.close()
 
 
+def test_what_a_client_has_left_running_is_no_room_that_comes() -> None:
+    stage = Stage(replicas=0, size=2, max_concurrent=2)
+    left, other, late = (stage.client(name=name) for name in (b"left", b"other", b"late"))
+    left >> INSERT
+    stage["p"] << INSERT
+    (server, transport) = stage["p"].connections[0]
+    server.write = lambda data: None  # Terminate waits behind what runs
+    left >> TERMINATE
+    other >> INSERT
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    other << INSERTED + IDLE
+    late >> INSERT
+    assert transport_of(stage, 1).take() == TERMINATE
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    late << INSERTED + IDLE
+    assert stage["p"].pool.ledger.closing == 1
+    transport.close()
+    stage.settle()
+    stage.close()
+
+
 @pytest.mark.parametrize("goes", [b"", TERMINATE])
 def test_a_server_that_hangs_keeps_nobody_from_the_others(goes: bytes) -> None:
     """Neither what works there for a client, nor what one has left."""
