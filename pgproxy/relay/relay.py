@@ -112,9 +112,9 @@ from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.rules import Rules
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
-from pgproxy.servers.ledger import Profile, Slot
 from pgproxy.servers.leftovers import CANCEL_AGAIN
 from pgproxy.servers.modes import SESSION, STATEMENT
+from pgproxy.servers.slots import Profile, Slot
 from pgproxy.telemetry.counters import Structure
 
 # Bytes that a client may send while it waits for a lease before it is not read any more.

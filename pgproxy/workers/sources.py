@@ -216,7 +216,7 @@ class SeatQuotas:
 
 
 class PoolQuotas:
-    """Of all pools of this worker (servers/pool.py, Quotas); `seats`, where those are limited."""
+    """Of all pools of this worker (servers/context.py, Quotas); `seats`, where those are limited."""
 
     def __init__(self, claims: Claims, seats: SeatQuotas | None = None) -> None:
         self._claims: Final = claims

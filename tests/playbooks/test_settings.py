@@ -7,8 +7,8 @@ import pytest
 from pgproxy.frames import write
 from pgproxy.protocol.settings import TEMPORARY, ask, restore
 from pgproxy.routing.pins import Pin
+from pgproxy.servers.holds import LONGEST_HOLD
 from pgproxy.servers.listening import Hearer, Listening
-from pgproxy.servers.pool import LONGEST_HOLD
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,

@@ -9,8 +9,9 @@ from typing import Final
 import pytest
 
 from pgproxy.servers.budget import SWITCH_AFTER, Budget, Place
-from pgproxy.servers.ledger import CLOSING, LEASED, Ledger, Profile, Slot, Waiter
+from pgproxy.servers.ledger import Ledger
 from pgproxy.servers.sizes import BESIDE, PoolSizes
+from pgproxy.servers.slots import CLOSING, LEASED, Profile, Slot, Waiter
 
 A: Final = Profile([])
 FOREVER: Final = 1e9
