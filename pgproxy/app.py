@@ -47,12 +47,12 @@ from pgproxy.servers.adaptation import Adaptation
 from pgproxy.servers.balance import Balancer
 from pgproxy.servers.catalogues import Catalogues
 from pgproxy.servers.cluster import Cluster, PoolSettings
+from pgproxy.servers.context import Clock, PoolContext
 from pgproxy.servers.janitor import Janitor
 from pgproxy.servers.limiter import Limiter
 from pgproxy.servers.listening import Listening
 from pgproxy.servers.login import ServerLogin
 from pgproxy.servers.modes import PoolModes
-from pgproxy.servers.pool import Clock, PoolContext
 from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
 from pgproxy.servers.sizes import BESIDE, excess_text, pool_sizes

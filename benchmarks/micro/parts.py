@@ -8,7 +8,8 @@ from pgproxy.frames import codes
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
 from pgproxy.protocol.inflight import OWED_BIND, OWED_EXECUTE, OWED_SYNC, Inflight
 from pgproxy.routing.key import lexical_key as key_of
-from pgproxy.servers.ledger import Ledger, Profile, Slot, Waiter
+from pgproxy.servers.ledger import Ledger
+from pgproxy.servers.slots import Profile, Slot, Waiter
 
 Part = tuple[str, Callable[[], object]]
 

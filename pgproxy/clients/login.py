@@ -29,9 +29,9 @@ from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.exchange import Exchange
 from pgproxy.servers.group import PoolGroup
-from pgproxy.servers.ledger import Profile
 from pgproxy.servers.login import read_frame
 from pgproxy.servers.origin import Introduction
+from pgproxy.servers.slots import Profile
 
 # Sets of start-up settings that are remembered for each profile.
 MAX_ORIGINS: Final = 1000

@@ -51,7 +51,7 @@ from pgproxy.protocol.states import BIND, EXECUTE, QUERY
 from pgproxy.routing.batch import AT_READY, BatchReader
 from pgproxy.routing.pins import NEVER_UNDONE, Pin
 from pgproxy.servers.connection import ServerConnection
-from pgproxy.servers.ledger import Profile
+from pgproxy.servers.slots import Profile
 
 if TYPE_CHECKING:
     from pgproxy.relay.relay import Relay

@@ -112,9 +112,9 @@ from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.rules import Rules
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
-from pgproxy.servers.ledger import Profile, Slot
 from pgproxy.servers.leftovers import CANCEL_AGAIN
 from pgproxy.servers.modes import SESSION, STATEMENT
+from pgproxy.servers.slots import Profile, Slot
 from pgproxy.telemetry.counters import Structure
 
 # Bytes that a client may send while it waits for a lease before it is not read any more.
@@ -217,6 +217,7 @@ class Relay(Owner):
         self.sole: Structure | None = None  # of the only batch that the lease has run
         self.server_is_full = False
         self.release_is_late = False  # but for the rest of a frame of copy data
+        self.has_refused = False  # a batch, since one was sent: the rest of it goes nowhere either
         self.preface = b""  # hidden messages that go in front of the next batch
         self.preface_owed: list[Owed] = []
         self.cancels = Cancels(self)
@@ -325,7 +326,8 @@ class Relay(Owner):
             # It may be committing: only its end, which is waited for, is known to be behind that.
             self.note_writes()
             server.on_end = self.note_writes
-            lingers = True
+            # In the middle of a frame Terminate would be taken for a part of that.
+            lingers = not self.batch.input.passing
         pool.hang_up(server, at_work=not lingers, until=until)
 
     def note_writes(self) -> None:
@@ -427,7 +429,7 @@ class Relay(Owner):
         data = splitter.data[splitter.keep : end]
         if data != write.FLUSH:
             self.journal.give_up()  # copy data is not kept
-        if self.server is not None:
+        if self.server is not None and not self.has_refused:
             self.server.write(data)
         splitter.keep = end
 
@@ -768,6 +770,8 @@ class Relay(Owner):
     def _send(self, server: ServerConnection) -> None:
         batch = self.batch
         front = self.front
+        if self.has_refused:
+            self.has_refused = False
         pipelined = not self.inflight.settled
         if not pipelined and batch.in_doubt:
             batch.in_doubt.clear()
@@ -1058,6 +1062,7 @@ class Relay(Owner):
         """An ERROR of ours in place of the batch; a transaction that has begun has failed."""
         batch = self.batch
         self.counters.proxy_errors += 1
+        self.has_refused = not self.inflight.copying  # those data are of what runs
         batch.undo(batch.owed)
         if batch.ends:
             self.notifications.update()
@@ -1654,7 +1659,9 @@ class Relay(Owner):
         """What has become of the last statement, where the server is lost."""
         if self.phase == WAITING:
             return "The last statement was not sent to it."
-        if self.inflight.settled and not self.batch.continues and not self.rerun.is_on:
+        inflight = self.inflight
+        is_answered = not (inflight.owes_client or inflight.skipping or inflight.copying)
+        if is_answered and not self.batch.continues and not self.rerun.is_on:
             return "No statement was running."
         return "Whether the last statement took effect is not known."
 

@@ -3,7 +3,7 @@
 It is asked where the session wrote last (`take_back`), if nobody else has written there since; else
 it is to be an error, not another session's number (`hide`). That nobody has is made likely: where
 such questions come at all, a session that has written keeps its connection for a moment, until its
-next statement is done or others have waited for a while (`Pool.hold`).
+next statement is done or others have waited for a while (servers/holds.py).
 """
 
 import time
@@ -84,7 +84,7 @@ class Sequences:
         self._wrote = False
         self._called_nextval = False
         if self.holds:
-            relay.group.pool_of(server).hold(relay)
+            relay.group.pool_of(server).holds.begin(relay)
         return self.holds
 
     def stop_holding(self) -> ServerConnection | None:
@@ -101,4 +101,4 @@ class Sequences:
     def end_hold(self, server: ServerConnection) -> None:
         """The connection is used again, or given back by the caller."""
         self.holds = False
-        self.relay.group.pool_of(server).holders.pop(self.relay, None)
+        self.relay.group.pool_of(server).holds.end(self.relay)

@@ -7,7 +7,7 @@ from typing import final
 from pgproxy.servers.adaptive import AdaptiveLimit
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.cluster import Cluster
-from pgproxy.servers.ledger import LEASED
+from pgproxy.servers.slots import LEASED
 
 
 @final

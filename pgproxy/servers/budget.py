@@ -83,7 +83,7 @@ class Sharer:
         raise NotImplementedError
 
     def alive(self) -> i64:
-        """Those that are not closing."""
+        """Those that are not closing, or not soon."""
         raise NotImplementedError
 
     def wanted(self, now: float) -> i64:

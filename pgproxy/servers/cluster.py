@@ -13,14 +13,15 @@ from pgproxy.protocol.settings import NOTHING_SET
 from pgproxy.routing.decision import REPLICA
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.balance import Balancer
+from pgproxy.servers.context import PoolContext
 from pgproxy.servers.gate import Gate, paused_error
 from pgproxy.servers.group import STILL_THERE, Homeless, PoolGroup
-from pgproxy.servers.ledger import Waiter
-from pgproxy.servers.pool import Pool, PoolContext, no_primary_error
+from pgproxy.servers.pool import Pool
 from pgproxy.servers.reads import ReadRules, no_replica_error, position_gap
 from pgproxy.servers.shares import Shares
 from pgproxy.servers.sizes import PoolSizes
-from pgproxy.servers.words import holders
+from pgproxy.servers.slots import Waiter
+from pgproxy.servers.words import holders, no_primary_error
 from pgproxy.telemetry.counters import LEFT, REFUSED, TO_PRIMARY, TO_REPLICA
 from pgproxy.topology.freshness import NEVER, UNKNOWN, Freshness
 from pgproxy.topology.model import Node, Role, Topology, is_one_history
@@ -142,7 +143,7 @@ class Cluster:
         self._move_waiters(fit)
         for group in self.groups.values():
             for name in anew:
-                group.pools[name].try_again()
+                group.pools[name].openings.try_again()
         self._house()
         if self.context.limiter is not None:
             self.context.limiter.serve(time.monotonic())

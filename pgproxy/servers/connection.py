@@ -17,8 +17,8 @@ from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
 from pgproxy.frames.write import TERMINATE
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.servers.backend import Backend
-from pgproxy.servers.ledger import Profile, Slot, Waiter
 from pgproxy.servers.limiter import Seat
+from pgproxy.servers.slots import Profile, Slot, Waiter
 from pgproxy.telemetry.counters import Structure
 
 # Rows and copy data pass; of everything else at least the type matters. Those that answer a message

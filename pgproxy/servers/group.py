@@ -14,9 +14,10 @@ from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.balance import NONE
 from pgproxy.servers.connection import ServerConnection
-from pgproxy.servers.ledger import LEASED, Ledger, Profile, Slot, Waiter
+from pgproxy.servers.ledger import Ledger
 from pgproxy.servers.limiter import Tenant
 from pgproxy.servers.pool import Pool
+from pgproxy.servers.slots import LEASED, Profile, Slot, Waiter
 
 if TYPE_CHECKING:
     from pgproxy.servers.cluster import Cluster

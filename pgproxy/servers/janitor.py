@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from pgproxy.servers.cluster import Cluster
-from pgproxy.servers.pool import Clock
+from pgproxy.servers.context import Clock
 from pgproxy.servers.reads import SHORTEST_GAP
 from pgproxy.servers.sockets import Patience
 

@@ -9,7 +9,8 @@ Every slot is in exactly one place:
 * `idle`: logged in, clean, ready. The most recently used is taken first, so that the surplus ages.
 * `leased`: works for one client, until `release`, `reset` or `discard`.
 * `resetting`: a client left something behind; comes back by `release` when clean.
-* `closing`: counted until the socket is gone, since PostgreSQL counts it too.
+* `closing`: counted until the socket is gone, since PostgreSQL counts it too. One that `stays` until
+  something has ended there is no room that comes.
 
 and `opening` counts log-ins under way. Their sum never exceeds `size`, but by `reserve_size` for who
 has waited longer than `reserve_timeout`; nor what the `Budget` of its backend allows.
@@ -31,107 +32,24 @@ from typing import Final, final
 
 from mypy_extensions import i64
 
-from pgproxy.errors import PgError
-from pgproxy.protocol.settings import NOTHING_SET, Origin, Settings
-from pgproxy.servers.backend import Backend
+from pgproxy.protocol.settings import NOTHING_SET, Settings
 from pgproxy.servers.budget import SWITCH_AFTER, Budget, Sharer
 from pgproxy.servers.limits import Limit
+from pgproxy.servers.slots import (
+    CLOSED,
+    CLOSING,
+    IDLE,
+    LEASED,
+    NEW,
+    RESETTING,
+    Profile,
+    Slot,
+    Waiter,
+    serves,
+)
 
 # How many waiters are looked at to find one that a spoilt connection can serve.
 LOOKED_AT: Final = 100
-
-# The places.
-NEW: Final = 0
-IDLE: Final = 1
-LEASED: Final = 2
-RESETTING: Final = 3
-CLOSING: Final = 4
-CLOSED: Final = 5
-
-
-@final
-class Profile:
-    """What a session must have been begun with, since it cannot be set later: `parameters`, which
-    few sessions have any of, and the defaults of role and database, which may have been altered
-    since. Compared by identity: the owner keeps one object for each.
-
-    reported   what a server reports at a log-in without settings
-    isolation  default_transaction_isolation of such a session
-    read_only  default_transaction_read_only
-    origins    what is known of sessions that begin with these settings
-    is_over    no session will begin with it any more
-    """
-
-    def __init__(self, parameters: list[tuple[bytes, bytes]]) -> None:
-        self.parameters = parameters
-        self.reported: dict[bytes, bytes] = {}
-        self.isolation = b""
-        self.read_only = False
-        self.origins: dict[Settings, Origin] = {}
-        self.clients: i64 = 0
-        self.is_over = False
-
-    @property
-    def is_superuser(self) -> bool:
-        """Whether the user who logs in is one."""
-        return self.reported.get(b"is_superuser") == b"on"
-
-    def __repr__(self) -> str:
-        return f"<Profile {self.parameters}>"
-
-
-class Slot:
-    """A place for one server connection in one ledger."""
-
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
-        self.settings = NOTHING_SET  # of the session that it served last
-        # Settings not PostgreSQL's own that exist here, perhaps: nothing takes them away again.
-        self.custom: set[str] = set()
-        self.place: i64 = NEW
-        self.opened_at = 0.0
-        self.idle_since = 0.0
-        self.doomed = False  # close it instead of using it again
-
-
-class Waiter:
-    """One who wants a slot. `granted` is called by the pool, never by the ledger."""
-
-    def __init__(self) -> None:
-        self.waits_for: Profile | None = None
-        self.held: Slot | None = None  # it has this one, and waits for the right to use it
-        self.is_urgent = False  # goes before others
-        self.is_admitted = False  # has waited already, elsewhere
-        self.is_told = False  # that it waits
-        self.waiting_since = 0.0
-        self.deadline = 0.0
-        self.homeless_since = 0.0  # when it began to wait for a server to appear; 0: it has not
-        # What may exist where it is served (Settings.allowed). None: anything.
-        self.allowed: frozenset[str] | None = None
-        # The server that its session stays on for reads, with routing.balance = "sticky".
-        self.reads_from: Backend | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """For a server connection, or for the right to use one."""
-        return self.waits_for is not None or self.held is not None
-
-    def granted(self, slot: Slot) -> None:
-        raise NotImplementedError
-
-    def refused(self, error: PgError) -> None:
-        raise NotImplementedError
-
-    def as_of(self) -> float:
-        """What was committed before then a read must see; infinite while that is not known."""
-        return 0.0
-
-    def reroute(self) -> None:
-        """The pool it waited in has lost its backend; ask again."""
-        raise NotImplementedError
-
-    def tell(self, notice: PgError) -> None:
-        """It has waited for a while."""
 
 
 @final
@@ -168,6 +86,7 @@ class Ledger(Sharer):
         self.leased: i64 = 0
         self.resetting: i64 = 0
         self.closing: i64 = 0
+        self.staying: i64 = 0  # of those
         self.opening: i64 = 0
         self.waiting: i64 = 0
         self.queues: dict[Profile, deque[Waiter]] = {}
@@ -355,7 +274,7 @@ class Ledger(Sharer):
         queue = self.queues[profile]
         waiter = queue[0]
         if not serves(slot, waiter.allowed):
-            coming = self.closing + self.opening
+            coming = self.closing - self.staying + self.opening
             if now - waiter.waiting_since > SWITCH_AFTER and coming < max(self.size // 4, 1):
                 self._close(slot)
                 return None
@@ -391,7 +310,7 @@ class Ledger(Sharer):
             uncovered += self._uncovered(profile)
             if oldest is None or waiter.waiting_since < oldest.waiting_since:
                 oldest = waiter
-        if oldest is None or uncovered <= self.closing:
+        if oldest is None or uncovered <= self.closing - self.staying:
             return mine  # room for the others is on its way
         assert oldest.waits_for is not None
         if mine not in self.queues:
@@ -408,11 +327,13 @@ class Ledger(Sharer):
         self.resetting += 1
         slot.place = RESETTING
 
-    def discard(self, slot: Slot) -> None:
-        """A slot must not be used again, wherever it is; it is queued in `to_close`."""
+    def discard(self, slot: Slot, *, stays: bool = False) -> None:
+        """A slot must not be used again, wherever it is; it is queued in `to_close`. With `stays`
+        closing may take long."""
         if slot.place >= CLOSING:
             return
         self._leave(slot)
+        slot.stays = stays
         self._close(slot)
 
     def gone(self, slot: Slot, now: float) -> None:
@@ -420,7 +341,7 @@ class Ledger(Sharer):
         if slot.place == CLOSED:
             return
         if slot.place != NEW:
-            self.left(slot.place == CLOSING)
+            self.left(slot.place == CLOSING and not slot.stays)
         self._leave(slot)
         slot.place = CLOSED
         self._room_made(now)
@@ -511,7 +432,7 @@ class Ledger(Sharer):
         return len(self.idle) + self.leased + self.resetting + self.closing + self.opening
 
     def alive(self) -> i64:
-        return len(self.idle) + self.leased + self.resetting + self.opening
+        return len(self.idle) + self.leased + self.resetting + self.opening + self.staying
 
     def wanted(self, now: float) -> i64:
         if self.closed_for_good or self.is_resting or self.waiting == 0:
@@ -579,11 +500,16 @@ class Ledger(Sharer):
             self.resetting -= 1
         elif place == CLOSING:
             self.closing -= 1
+            if slot.stays:
+                self.staying -= 1
 
     def _close(self, slot: Slot) -> None:
         slot.place = CLOSING
         self.closing += 1
-        self.leaves()
+        if slot.stays:
+            self.staying += 1
+        else:
+            self.leaves()
         self.to_close.append(slot)
 
     def _opening_ends(self, profile: Profile) -> None:
@@ -600,7 +526,7 @@ class Ledger(Sharer):
 
     def _unmet(self) -> i64:
         """How many waiters there are for whom neither an opening nor a closing is meant."""
-        unmet: i64 = -self.closing
+        unmet: i64 = self.staying - self.closing
         for profile in self.queues:
             unmet += self._uncovered(profile)
         return unmet
@@ -663,7 +589,8 @@ class Ledger(Sharer):
 
     def check(self) -> None:
         """Asserts the invariants (for tests and debugging)."""
-        assert min(self.leased, self.resetting, self.closing, self.opening, self.waiting) >= 0
+        assert min(self.leased, self.resetting, self.opening, self.waiting) >= 0
+        assert 0 <= self.staying <= self.closing
         is_held = self.total <= self.size + self.reserve_size
         assert is_held or self.is_shrinking or self.closing, self
         assert all(slot.place == IDLE for slot in self.idle)
@@ -712,8 +639,3 @@ def _before(queue: deque[Waiter], waiter: Waiter) -> int:
             break
         count += 1
     return count
-
-
-def serves(slot: Slot, allowed: frozenset[str] | None) -> bool:
-    """Whether no settings exist there that a client would see and has not made (Waiter.allowed)."""
-    return len(slot.custom) == 0 or allowed is None or slot.custom <= allowed

@@ -32,8 +32,9 @@ from pgproxy.protocol.leadin import quoted
 from pgproxy.servers.budget import Place
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
-from pgproxy.servers.ledger import Profile
-from pgproxy.servers.pool import RETRY_FIRST, RETRY_LAST, TRANSIENT, no_primary_error
+from pgproxy.servers.openings import RETRY_FIRST, RETRY_LAST, TRANSIENT
+from pgproxy.servers.slots import Profile
+from pgproxy.servers.words import no_primary_error
 
 # A notification is at most 8000 bytes of payload and a name.
 LISTENED_FRAMES: Final = wants(pass_by=b"DdcTtC", header=b"123GHWIVnsNSKRv", body=b"AEZ")

@@ -16,7 +16,7 @@ from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.settings import Origin, Settings, restore
 from pgproxy.servers.connection import Owner, ServerConnection
 from pgproxy.servers.group import PoolGroup
-from pgproxy.servers.ledger import Profile, Slot
+from pgproxy.servers.slots import Profile, Slot
 
 
 class Introduction(Owner):

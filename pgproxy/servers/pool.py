@@ -6,115 +6,23 @@ cancelled.
 """
 
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, final
+from collections.abc import Callable
+from typing import final
 
-from mypy_extensions import i64
-
-from pgproxy.errors import CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS, PgError
 from pgproxy.protocol.settings import NOTHING_SET, UNNAMED, Settings
 from pgproxy.servers.backend import Backend
-from pgproxy.servers.budget import LEARNED, PORTION, Room
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
-from pgproxy.servers.ledger import (
-    IDLE,
-    LEASED,
-    RESETTING,
-    Ledger,
-    Profile,
-    Waiter,
-    serves,
-)
+from pgproxy.servers.context import PoolContext
+from pgproxy.servers.holds import Holds
+from pgproxy.servers.ledger import Ledger
 from pgproxy.servers.leftovers import CANCEL_AGAIN, Leftovers
-from pgproxy.servers.limiter import IN_LINE, Limiter, Tenant
-from pgproxy.servers.queue import Queue
+from pgproxy.servers.limiter import IN_LINE, Tenant
+from pgproxy.servers.openings import Openings
 from pgproxy.servers.reset import Reset
 from pgproxy.servers.seats import Seats
-from pgproxy.servers.words import limit_of_seats, notice, queue_is_full, seat_timeout
-from pgproxy.telemetry.counters import Counters
-
-# A connection that its session only holds: seconds that others wait for it at least, and at most
-# twice; and after how many times that it is let go of although nobody waits.
-HOLD = 0.05
-LONGEST_HOLD = 20
-# Seconds between attempts to reach a backend, doubled with each failure.
-RETRY_FIRST = 0.1
-RETRY_LAST = 2.0
-# Seconds before a pool is warmed again after a log-in was refused for good.
-COLD = 30.0
-
-# Conditions that another attempt may find gone: too many connections, starting up, shutting down,
-# and whatever TCP says. Anything else (no such database, wrong password) will not heal by waiting.
-TRANSIENT = ("53", "57P", "08")
-
-
-@final
-class Clock:
-    """Monotonic seconds, coarse: the janitor advances it. Good enough for idle times."""
-
-    def __init__(self) -> None:
-        self.now = time.monotonic()
-
-
-class Opener(Protocol):
-    """Connects and logs in (servers/login.py). Raises `PgError`."""
-
-    def __call__(
-        self, server: ServerConnection, database: str, user: str
-    ) -> Coroutine[Any, Any, None]: ...
-
-
-class Canceller(Protocol):
-    """Has a server cancel a query, and waits until it has acted on that (servers/login.py). False:
-    whether it has is not known."""
-
-    def __call__(self, backend: Backend, pid: int, secret: bytes) -> Coroutine[Any, Any, bool]: ...
-
-
-class Quotas(Protocol):
-    """The pools' part of the caps that hold over several processes (workers/sources.py)."""
-
-    def begins(self, pool: "Pool") -> None:
-        """It is new, and may open no connection yet."""
-
-    def runs_short(self, pool: "Pool") -> None:
-        """Somebody waits for a connection."""
-
-
-class PoolContext:
-    """What all pools share: settings and the ways out of the pure world."""
-
-    def __init__(
-        self,
-        *,
-        open_server: Opener,
-        send_cancel: Canceller,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
-        call_later: Callable[[float, Callable[[], None]], Any],
-        unreachable: Callable[[str], None],
-        counters: Counters,
-        clock: Clock,
-        wait_timeout: float,
-        max_prepared: int,
-        limiter: Limiter | None = None,
-        queue_size: int = 0,
-        notice_after: float = 0.0,
-        quotas: Quotas | None = None,
-    ) -> None:
-        self.open_server = open_server
-        self.send_cancel = send_cancel
-        self.spawn = spawn
-        self.call_later = call_later
-        self.unreachable = unreachable  # told a backend's name when connecting to it failed
-        self.counters = counters
-        self.clock = clock
-        self.wait_timeout = wait_timeout
-        self.max_prepared = max_prepared
-        self.limiter = limiter
-        self.queue = Queue(queue_size, call_later)
-        self.notice_after = notice_after  # seconds; 0 = never
-        self.holders: Callable[[], str] = str  # who has most of what is limited
-        self.quotas = quotas
+from pgproxy.servers.shortage import Shortage
+from pgproxy.servers.slots import IDLE, LEASED, RESETTING, Profile, Waiter, serves
+from pgproxy.servers.words import notice, queue_is_full
 
 
 @final
@@ -138,13 +46,9 @@ class Pool(Keeper):
         self.budget = ledger.budget
         ledger.carry_out = self._carry_out_own
         self.servers: set[ServerConnection] = set()
-        self.holders: dict[Owner, int] = {}  # who only hold theirs, since how many times HOLD
-        self._is_ageing = False
-        self.last_error: PgError | None = None  # why the backend could not be reached last time
-        self._retry_pause = RETRY_FIRST
-        self._pausing = False
-        self._cold_until = 0.0  # it is not warmed before
-        self._drained: i64 = 0  # times; a log-in that began before is of no use after
+        self.holds = Holds(self)
+        self.openings = Openings(self)
+        self.shortage = Shortage(self)
         self.leftovers = Leftovers(self.cancel_query)
         self.seats: Seats | None = None
         if context.limiter is not None:
@@ -161,13 +65,6 @@ class Pool(Keeper):
     @property
     def waiting_for_seats(self) -> int:
         return 0 if self.seats is None else len(self.seats.waiting)
-
-    @property
-    def _is_short_of_seats(self) -> bool:
-        """Who waits for a connection does so because those who have one wait for a seat, or because
-        the one that is being opened does."""
-        seats = self.seats
-        return seats is not None and (len(seats.waiting) > 0 or seats.asking > 0)
 
     # --- leases -------------------------------------------------------------------------------
 
@@ -196,7 +93,7 @@ class Pool(Keeper):
         backend.load += 1
         now = time.monotonic()
         self.ledger.enqueue(waiter, profile, now, now + self.context.wait_timeout)
-        self._carry_out()
+        self.carry_out()
         if self.context.quotas is not None:
             self.context.quotas.runs_short(self)
         return None
@@ -239,24 +136,6 @@ class Pool(Keeper):
             self.seats.leave(server)
             self.seats.serve()
 
-    # --- questions of its own -----------------------------------------------------------------
-
-    @property
-    def serves_clients(self) -> bool:
-        return True
-
-    def may_ask(self, server: ServerConnection, call: Callable[[], None]) -> bool:
-        seats = self.seats
-        if seats is None or seats.take(server):
-            return True
-        seats.wait_to_ask(server, call)
-        return False
-
-    def has_asked(self, server: ServerConnection) -> None:
-        if self.seats is not None:
-            self.seats.cancel(server)
-            self.stand_up(server)
-
     def _take_over(self, profile: Profile, waiter: Waiter) -> ServerConnection | None:
         """A connection of one who waits for its seat, for one who is urgent. Else the seat, when it is
         that one's turn, might go to what has not begun yet."""
@@ -268,7 +147,7 @@ class Pool(Keeper):
                 other = self.seats.cancel(server)
                 assert other is not None
                 self._put_back(other, server)
-                self._carry_out()
+                self.carry_out()
                 return server
         return None
 
@@ -285,68 +164,10 @@ class Pool(Keeper):
         if queue.admits(waiter):
             return False
         self.context.counters.queue_refusals += 1
-        limit, cap = self._limit()
+        limit, cap = self.shortage.limit()
         size = int(queue.limit.cap)
         queue.turn_away(waiter, queue_is_full(size, limit, cap, self.context.holders()))
         return True
-
-    def _limit(self) -> tuple[str, int]:
-        """What those wait for who wait here."""
-        limiter = self.context.limiter
-        if limiter is not None and not limiter.has_room(self.backend):
-            return limit_of_seats(limiter, self.backend)
-        room = self._full_room()
-        if room is None:
-            return "pool.size", int(self.ledger.whole_size)
-        if room.limit.key == LEARNED:
-            return f"what {self.backend.name} has room for (its max_connections)", room.limit.shown
-        return ".".join(room.limit.key), room.limit.shown
-
-    @property
-    def wait_reason(self) -> str:
-        """Why those wait who have no connection, in a word."""
-        ledger = self.ledger
-        if self.last_error is not None:
-            return "unreachable"
-        if self._is_short_of_seats:
-            return "no_seat"
-        if ledger.opening >= ledger.waiting:
-            return "login"
-        room = self._full_room()
-        if room is None:
-            return "pool_full"
-        if room is self.budget.connections:
-            return "backend_full"
-        return "database_full" if room is self.budget.databases[self.database] else "user_full"
-
-    def _full_room(self) -> Room | None:
-        """The cap that is in the way and is not the pool's own."""
-        if self.ledger.total >= self.ledger.size:
-            return None
-        return self.budget.full_room(self.ledger)
-
-    def hold(self, owner: Owner) -> None:
-        """The owner has finished and keeps its connection, until its `let_go` is called."""
-        self.holders[owner] = 0
-        self._age_later()
-
-    def _age_later(self) -> None:
-        if self.holders and not self._is_ageing:
-            self._is_ageing = True
-            self.context.call_later(HOLD, self._age)
-
-    def _age(self) -> None:
-        self._is_ageing = False
-        for owner, age in list(self.holders.items()):
-            if owner not in self.holders:
-                continue
-            is_wanted = self.ledger.waiting > 0 or self.budget.is_strained
-            if age >= LONGEST_HOLD or (age > 0 and is_wanted):
-                del self.holders[owner]
-                owner.let_go()
-            else:
-                self.holders[owner] = age + 1
-        self._age_later()
 
     def cancel_wait(self, waiter: Waiter) -> bool:
         held = waiter.held
@@ -376,9 +197,9 @@ class Pool(Keeper):
             self.backend.load -= 1
             waiter = self.ledger.release(server, self.clock.now)
             if waiter is not None:
-                self._grant(waiter, server)
+                self.grant(waiter, server)
             elif self.ledger.to_close or self.budget.changed:
-                self._carry_out()
+                self.carry_out()
         if self.seats is not None:
             self.seats.serve()
 
@@ -411,8 +232,8 @@ class Pool(Keeper):
             self.seats.leave(server)
         waiter = self.ledger.release(server, self.clock.now)
         if waiter is not None:
-            self._grant(waiter, server)
-        self._carry_out()
+            self.grant(waiter, server)
+        self.carry_out()
         if self.seats is not None:
             self.seats.serve()
 
@@ -421,19 +242,24 @@ class Pool(Keeper):
         seconds). It counts until the server has noticed, where that is soon."""
         server.hangs_up = True
         self.leftovers.add(server, until)
-        self.discard(server, at_work=at_work)
+        has_seat = self.seats is not None and not server.needs_seat
+        stays = has_seat and until > time.monotonic() + CANCEL_AGAIN
+        self.discard(server, at_work=at_work, stays=stays)
 
-    def discard(self, server: ServerConnection, *, at_work: bool = True) -> None:
-        """The connection is in a state nobody knows: close it, at once unless it is to finish."""
+    def discard(
+        self, server: ServerConnection, *, at_work: bool = True, stays: bool = False
+    ) -> None:
+        """The connection is in a state nobody knows: close it, at once unless it is to finish, which
+        may take long if it `stays`."""
         server.owner = None
         server.at_work = at_work
         if server.place == LEASED:
             self.backend.load -= 1
         waiter = None if self.seats is None else self.seats.cancel(server)
-        self.ledger.discard(server)
+        self.ledger.discard(server, stays=stays)
         if waiter is not None:
             self._put_back(waiter, server)
-        self._carry_out()
+        self.carry_out()
 
     def farewell_is_over(self, server: ServerConnection) -> None:
         if server not in self.leftovers:
@@ -441,7 +267,7 @@ class Pool(Keeper):
             return
         # Nobody knows when it ends; it has its place no longer than one that is closed.
         self.ledger.gone(server, time.monotonic())
-        self._carry_out()
+        self.carry_out()
 
     def cancel_query(
         self, server: ServerConnection, done: Callable[[], None] | None = None
@@ -468,6 +294,24 @@ class Pool(Keeper):
             if done is not None:
                 done()
 
+    # --- questions of its own -----------------------------------------------------------------
+
+    @property
+    def serves_clients(self) -> bool:
+        return True
+
+    def may_ask(self, server: ServerConnection, call: Callable[[], None]) -> bool:
+        seats = self.seats
+        if seats is None or seats.take(server):
+            return True
+        seats.wait_to_ask(server, call)
+        return False
+
+    def has_asked(self, server: ServerConnection) -> None:
+        if self.seats is not None:
+            self.seats.cancel(server)
+            self.stand_up(server)
+
     # --- events -------------------------------------------------------------------------------
 
     def connection_lost(self, server: ServerConnection) -> None:
@@ -481,7 +325,7 @@ class Pool(Keeper):
         self.ledger.gone(server, time.monotonic())
         if waiter is not None:
             self._put_back(waiter, server)
-        self._carry_out()
+        self.carry_out()
         if self.seats is not None:
             self.seats.leave(server)
             self.seats.serve()
@@ -494,7 +338,7 @@ class Pool(Keeper):
             self.ledger.put_back(waiter, server.profile, time.monotonic())
             return
         assert isinstance(other, ServerConnection)
-        self._grant(waiter, other)
+        self.grant(waiter, other)
 
     def idle_data(self, server: ServerConnection) -> None:
         if server in self.servers:  # else its log-in is about to end, and finds it doomed
@@ -510,16 +354,16 @@ class Pool(Keeper):
             for waiter in self.ledger.expire(now):
                 self.backend.load -= 1
                 self.context.counters.wait_timeouts += 1
-                if self._is_short_of_seats:
+                if self.shortage.is_of_seats:
                     self.context.counters.seat_timeouts += 1
-                error = self._timeout_error() if error is None else error
+                error = self.shortage.timeout() if error is None else error
                 waiter.refused(error)
             self.ledger.look(now)
-            self._carry_out()
+            self.carry_out()
         if self.seats is not None and self.seats.waiting:
             for waiter in self.seats.late(now):
                 if waiter.held is not None:
-                    error = self._seat_timeout_error()
+                    error = self.shortage.seat_timeout()
                     self.cancel_wait(waiter)
                     self.context.counters.wait_timeouts += 1
                     self.context.counters.seat_timeouts += 1
@@ -527,7 +371,7 @@ class Pool(Keeper):
 
     def tell_waiters(self, waited_since: float, now: float) -> None:
         """A notice to those who have waited since then and have had none."""
-        what = self._what_is_short()
+        what = self.shortage.what()
         for queue in self.ledger.queues.values():
             for place, waiter in enumerate(queue):
                 if waiter.waiting_since > waited_since:
@@ -541,17 +385,6 @@ class Pool(Keeper):
                 if waiter.waiting_since <= waited_since and not waiter.is_told:
                     self._tell(waiter, what, place, len(self.seats.waiting), now)
 
-    def _what_is_short(self) -> str:
-        """What those wait for who wait here."""
-        seats = self.seats
-        if seats is None or not self._is_short_of_seats:
-            return (
-                f'a server connection for database "{self.database}", user "{self.user}"'
-                f" on {self.backend.name}"
-            )
-        limit, cap = limit_of_seats(seats.limiter, self.backend)
-        return f"a place to run, of which there are {cap} ({limit})"
-
     def _tell(self, waiter: Waiter, what: str, place: int, count: int, now: float) -> None:
         waiter.is_told = True
         waiter.tell(notice(what, place + 1, count, now - waiter.waiting_since))
@@ -559,20 +392,20 @@ class Pool(Keeper):
     def retire(self, now: float, *, keeps_warm: bool) -> None:
         self.ledger.is_warm = keeps_warm
         self.ledger.retire(now, keep=int(self.ledger.min_size) if keeps_warm else 0)
-        self._carry_out()
+        self.carry_out()
 
     def warm(self, profile: Profile, now: float) -> None:
         """Opens what is missing to its smallest size."""
-        if now >= self._cold_until:
+        if now >= self.openings.cold_until:
             self.ledger.warm(profile, now)
-            self._carry_out()
+            self.carry_out()
             if self.context.quotas is not None and self.ledger.alive() < self.ledger.min_size:
                 self.context.quotas.runs_short(self)
 
     def resize(self, size: int) -> None:
         """How many connections there may be from now on."""
         self.ledger.resize(size, time.monotonic())
-        self._carry_out()
+        self.carry_out()
 
     def evict_waiters(self) -> list[Waiter]:
         waiters = self.ledger.evict_waiters()
@@ -588,14 +421,14 @@ class Pool(Keeper):
     def drain(self) -> None:
         """The backend has lost its role: idle connections are not trusted any more, those at work
         are closed when they come back."""
-        self._drained += 1
+        self.openings.outdate()
         for server in self.servers:
             server.doomed = True
         if self.seats is not None:
             for server in self.seats.unkept():
                 self.discard(server, at_work=False)
         self.ledger.retire(time.monotonic())
-        self._carry_out()
+        self.carry_out()
 
     def cut(self, reason: str, *, at_rest: bool = False) -> None:
         """Ends every connection now, also in the middle of a transaction; nothing more is sent on
@@ -621,26 +454,29 @@ class Pool(Keeper):
         self.leftovers.end()
         self.leftovers.tick(time.monotonic())
         self.ledger.close()
-        self._carry_out()
+        self.carry_out()
 
-    # --- inside -------------------------------------------------------------------------------
+    # --- for its parts ------------------------------------------------------------------------
 
-    def _grant(self, waiter: Waiter, server: ServerConnection) -> None:
+    def grant(self, waiter: Waiter, server: ServerConnection) -> None:
         """A connection for one who has waited; it may have to wait for the seat as well."""
         if self.seats is not None and not self.seats.take(server):
             self.seats.wait(server, waiter)
             return
         self._hand_over(waiter, server)
 
+    def carry_out(self) -> None:
+        """What the ledger has decided, and in passing for others."""
+        self._carry_out_own()
+        if self.budget.changed:
+            self.budget.carry_out()
+
+    # --- inside -------------------------------------------------------------------------------
+
     def _hand_over(self, waiter: Waiter, server: ServerConnection) -> None:
         self.backend.leases += 1
         self.context.counters.waits.observe(time.monotonic() - waiter.waiting_since)
         waiter.granted(server)
-
-    def _carry_out(self) -> None:
-        self._carry_out_own()
-        if self.budget.changed:
-            self.budget.carry_out()
 
     def _carry_out_own(self) -> None:
         ledger = self.ledger
@@ -651,154 +487,4 @@ class Pool(Keeper):
             if slot.lingers and slot.at_work and slot not in self.leftovers:
                 self.leftovers.add(slot, time.monotonic() + CANCEL_AGAIN)
         while ledger.to_open:
-            self.backend.logins.ask(_Opening(self, ledger.to_open.pop(0)).begin)
-
-    def may_open(self, profile: Profile) -> bool:
-        """Its turn to log in has come; False if nobody waits for the connection any more."""
-        ledger = self.ledger
-        is_wanted = ledger.needs(profile)
-        if is_wanted and not self._pausing:
-            self.context.spawn(self._open_in_turn(profile, self._drained))
-            return True
-        ledger.open_failed(profile, time.monotonic(), retry=not is_wanted)
-        self._carry_out()
-        return False
-
-    def try_again(self) -> None:
-        """There is news of the backend: whatever log-ins wait for, they need not any more."""
-        self._retry_pause = RETRY_FIRST
-        self._retry()
-
-    async def _open_in_turn(self, profile: Profile, drained: i64) -> None:
-        try:
-            await self._open(profile, drained)
-        finally:
-            self.backend.logins.leave()
-
-    async def _open(self, profile: Profile, drained: i64) -> None:
-        server = ServerConnection(profile, self.backend, self, self.context.max_prepared)
-        if self.seats is not None:
-            self.seats.furnish(server)
-        try:
-            await self.context.open_server(server, self.database, self.user)
-        except PgError as error:
-            self.context.counters.server_logins_failed += 1
-            self._open_failed(profile, error)
-            return
-        except BaseException:
-            self.ledger.open_failed(profile, time.monotonic(), retry=False)
-            raise
-        self._retry_pause = RETRY_FIRST
-        self.last_error = None
-        self.servers.add(server)
-        server.doomed = server.doomed or drained != self._drained
-        self.context.counters.servers_opened += 1
-        waiter = self.ledger.opened(server, time.monotonic())
-        if waiter is not None:
-            self._grant(waiter, server)
-        self._carry_out()
-
-    def _open_failed(self, profile: Profile, error: PgError) -> None:
-        now = time.monotonic()
-        if error.sqlstate.startswith(TRANSIENT):
-            self.ledger.open_failed(profile, now, retry=False)
-            self.context.unreachable(self.backend.name)
-            self.last_error = error
-            if not self._pausing:
-                self._pausing = True
-                self.context.call_later(self._retry_pause, self._retry)
-                self._retry_pause = min(self._retry_pause * 2, RETRY_LAST)
-            self._carry_out()
-            return
-        self._cold_until = now + COLD
-        self.ledger.open_failed(profile, now, retry=False)
-        for waiter in self.ledger.take_queue(profile):
-            self.backend.load -= 1
-            waiter.refused(error)
-        self.ledger.retry(now)
-        self._carry_out()
-
-    def _retry(self) -> None:
-        self._pausing = False
-        self.ledger.retry(time.monotonic())
-        self._carry_out()
-
-    def _seat_timeout_error(self) -> PgError:
-        assert self.context.limiter is not None
-        limit, cap = limit_of_seats(self.context.limiter, self.backend)
-        return seat_timeout(self.context.wait_timeout, limit, cap, self.context.holders())
-
-    def _timeout_error(self) -> PgError:
-        ledger = self.ledger
-        if self.last_error is not None:
-            return PgError(
-                self.last_error.sqlstate,
-                f"cannot connect to {self.backend.name}: {self.last_error.message}",
-                detail=f"Tried for {self.context.wait_timeout:g} s (pool.wait_timeout).",
-            )
-        if self._is_short_of_seats:
-            return self._seat_timeout_error()
-        room = self._full_room()
-        if room is not None:
-            return self._budget_error(room)
-        return PgError(
-            TOO_MANY_CONNECTIONS,
-            "no server connection became free in time",
-            detail=(
-                f'All {ledger.whole_size} connections of database "{self.database}", user '
-                f'"{self.user}" on {self.backend.name} were in use for '
-                f"{self.context.wait_timeout:g} s (pool.wait_timeout)."
-            ),
-            hint="Raise pool.size, or look for transactions that stay open.",
-        )
-
-    def _budget_error(self, room: Room) -> PgError:
-        """A cap that it shares with other pools was in the way."""
-        key = ".".join(room.limit.key)
-        what = f"server connections to {self.backend.name} ({key})"
-        advice = f"Raise {key}"
-        if room.limit.key == LEARNED:
-            what = (
-                f"connections that {self.backend.name} has for the proxy (its max_connections, less "
-                "what is reserved and what the proxy needs beside its pools)"
-            )
-            advice = "Raise max_connections there"
-        elif room.limit.key == PORTION:
-            what = f"connections to {self.backend.name} that are this proxy's ({key})"
-            advice = "Raise max_connections there and pool.max_backend_connections, if that is set"
-        elif room is not self.budget.connections:
-            is_database = room is self.budget.databases[self.database]
-            owner = f'database "{self.database}"' if is_database else f'user "{self.user}"'
-            what = f"connections of {owner} on {self.backend.name} ({key})"
-        return PgError(
-            TOO_MANY_CONNECTIONS,
-            "no server connection became free in time",
-            detail=(
-                f"All {room.limit.used} {what} were in use for {self.context.wait_timeout:g} s "
-                "(pool.wait_timeout)."
-            ),
-            hint=(
-                f"Held by: {self.budget.holders(room)}. {advice}, or look for transactions that stay "
-                "open there."
-            ),
-        )
-
-
-@final
-class _Opening:
-    """A connection that a pool wants to open, in its turn."""
-
-    def __init__(self, pool: Pool, profile: Profile) -> None:
-        self.pool = pool
-        self.profile = profile
-
-    def begin(self) -> bool:
-        return self.pool.may_open(self.profile)
-
-
-def no_primary_error(seconds: float) -> PgError:
-    return PgError(
-        CANNOT_CONNECT_NOW,
-        "no primary server is available",
-        detail=f"None appeared within {seconds:g} s (health.failover_wait). Try again.",
-    )
+            self.openings.ask(ledger.to_open.pop(0))

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, final
 
 from pgproxy.errors import PgError
-from pgproxy.servers.ledger import Waiter
 from pgproxy.servers.limits import Limit
+from pgproxy.servers.slots import Waiter
 
 
 @final

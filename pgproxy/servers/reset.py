@@ -16,7 +16,7 @@ from pgproxy.frames.splitter import NEED_DATA
 from pgproxy.protocol.prepared import PreparedOnServer
 from pgproxy.protocol.settings import NOTHING_SET
 from pgproxy.servers.connection import Owner, ServerConnection
-from pgproxy.servers.ledger import Slot
+from pgproxy.servers.slots import Slot
 
 if TYPE_CHECKING:
     from pgproxy.servers.pool import Pool

@@ -17,9 +17,9 @@ from typing import final
 from mypy_extensions import i64
 
 from pgproxy.servers.connection import ServerConnection
-from pgproxy.servers.ledger import Slot, Waiter
 from pgproxy.servers.limiter import IN_LINE, SEATED, Limiter, Seat, Tenant
 from pgproxy.servers.limits import Limit
+from pgproxy.servers.slots import Slot, Waiter
 
 
 @final

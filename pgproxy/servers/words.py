@@ -5,14 +5,16 @@ is in the way, and who has most of what it limits.
 from collections.abc import Iterable
 from typing import Final
 
-from pgproxy.errors import SUCCESS, TOO_MANY_CONNECTIONS, PgError
+from pgproxy.errors import CANNOT_CONNECT_NOW, SUCCESS, TOO_MANY_CONNECTIONS, PgError
 from pgproxy.servers.backend import Backend
+from pgproxy.servers.budget import LEARNED, PORTION, Room
 from pgproxy.servers.limiter import Limiter
 
 # How many are named of those who have most.
 NAMED: Final = 3
 # The name of a limit that slowness has shrunk: to raise the configured one would not help.
 LEARNT: Final = "limits.adaptive"
+NO_CONNECTION: Final = "no server connection became free in time"
 
 
 def holders(counts: Iterable[tuple[str, str, int]]) -> str:
@@ -57,6 +59,60 @@ def seat_timeout(waited: float, limit: str, cap: int, most: str) -> PgError:
             f"{waited:g} s (pool.wait_timeout). This one was not run: try again later."
         ),
         hint=f"{remedy}, or look for transactions that stay open. {most}".rstrip(),
+    )
+
+
+def pool_timeout(size: int, database: str, user: str, backend: str, waited: float) -> PgError:
+    """The pool's own size was in the way."""
+    return PgError(
+        TOO_MANY_CONNECTIONS,
+        NO_CONNECTION,
+        detail=(
+            f'All {size} connections of database "{database}", user "{user}" on {backend} were in use '
+            f"for {waited:g} s (pool.wait_timeout)."
+        ),
+        hint="Raise pool.size, or look for transactions that stay open.",
+    )
+
+
+def room_timeout(room: Room, whose: str, backend: str, waited: float, held_by: str) -> PgError:
+    """A cap that the pool shares with others was in the way; `whose` connections it counts, if not
+    those of all."""
+    key = ".".join(room.limit.key)
+    what = f"server connections to {backend} ({key})"
+    advice = f"Raise {key}"
+    if room.limit.key == LEARNED:
+        what = (
+            f"connections that {backend} has for the proxy (its max_connections, less what is "
+            "reserved and what the proxy needs beside its pools)"
+        )
+        advice = "Raise max_connections there"
+    elif room.limit.key == PORTION:
+        what = f"connections to {backend} that are this proxy's ({key})"
+        advice = "Raise max_connections there and pool.max_backend_connections, if that is set"
+    elif whose:
+        what = f"connections of {whose} on {backend} ({key})"
+    return PgError(
+        TOO_MANY_CONNECTIONS,
+        NO_CONNECTION,
+        detail=f"All {room.limit.used} {what} were in use for {waited:g} s (pool.wait_timeout).",
+        hint=f"Held by: {held_by}. {advice}, or look for transactions that stay open there.",
+    )
+
+
+def unreachable(backend: str, why: PgError, waited: float) -> PgError:
+    return PgError(
+        why.sqlstate,
+        f"cannot connect to {backend}: {why.message}",
+        detail=f"Tried for {waited:g} s (pool.wait_timeout).",
+    )
+
+
+def no_primary_error(seconds: float) -> PgError:
+    return PgError(
+        CANNOT_CONNECT_NOW,
+        "no primary server is available",
+        detail=f"None appeared within {seconds:g} s (health.failover_wait). Try again.",
     )
 
 

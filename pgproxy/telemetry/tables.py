@@ -26,9 +26,9 @@ from pgproxy.routing.structures import Structures
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import PoolGroup
-from pgproxy.servers.ledger import CLOSING, IDLE, LEASED, RESETTING
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Pool
+from pgproxy.servers.slots import CLOSED, CLOSING, IDLE, LEASED, RESETTING
 from pgproxy.telemetry.averages import COUNTS, Averages, Numbers, add
 from pgproxy.telemetry.columns import COLUMNS
 from pgproxy.topology.model import Node, Role
@@ -43,6 +43,7 @@ _SERVER_STATES: Final = {
     LEASED: "active",
     RESETTING: "tested",  # PgBouncer's word for one that is being reset
     CLOSING: "closing",
+    CLOSED: "closing",  # what its client has left running keeps it from its end
 }
 # Pgpool's words for what a client is doing.
 _POOL_STATES: Final = {
@@ -214,7 +215,7 @@ class Tables:
         }
         for pool in self._cluster.pools():
             if pool.ledger.waiting > 0:
-                why = pool.wait_reason
+                why = pool.shortage.reason
                 for queue in pool.ledger.queues.values():
                     reasons.update(dict.fromkeys(queue, why))
             if pool.seats is not None:

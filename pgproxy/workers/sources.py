@@ -151,16 +151,18 @@ class SeatSource:
         self.backend: Backend | None = None
         self._limiter: Final = limiter
         self._former: list[Limit] = []
+        self._number = 0
         limit.hold(0)
 
     def take(self, backend: Backend) -> None:
-        """From now on this one counts."""
+        """From now on this one counts. The limiter's `serve` is to follow."""
         self.backend = backend
         if backend.running is self.limit:
             return
-        self._former.append(self.limit)
         former, self.limit = self.limit, backend.running
-        self.resize(int(former.part))
+        self._former.append(former)
+        former.hold(NO_CAP)  # only what has begun there comes to its end
+        self.resize(self._number)
 
     def used(self) -> int:
         self._former = [limit for limit in self._former if limit.used]
@@ -171,9 +173,13 @@ class SeatSource:
         return min(int(self.limit.used + waiting), self.cap)
 
     def resize(self, number: int) -> None:
+        self._number = number
         former = self.used() - int(self.limit.used)
+        before = self.limit.cap
         self.limit.hold(max(0, number - former))
-        self._limiter.serve(time.monotonic())
+        # What is given back is so in the middle of something, where nobody may be called.
+        if self.limit.cap > before:
+            self._limiter.serve(time.monotonic())
 
     def dry(self) -> None:
         """Whoever waits goes on waiting."""
@@ -198,8 +204,10 @@ class SeatQuotas:
         total = self._limiter.total
         if total.whole != NO_CAP:
             self._claims.look(self._source(total))
-        if backend.running.whole != NO_CAP:
-            source = self._source(backend.running)
+        running = backend.running
+        has_part = running.part != NO_CAP  # else there is another in its place
+        if running.whole != NO_CAP and has_part:
+            source = self._source(running)
             source.take(backend)
             self._claims.look(source)
 
@@ -213,7 +221,7 @@ class SeatQuotas:
 
 
 class PoolQuotas:
-    """Of all pools of this worker (servers/pool.py, Quotas); `seats`, where those are limited."""
+    """Of all pools of this worker (servers/context.py, Quotas); `seats`, where those are limited."""
 
     def __init__(self, claims: Claims, seats: SeatQuotas | None = None) -> None:
         self._claims: Final = claims

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
@@ -211,6 +211,27 @@ async def test_copy_fail_is_told_in_the_clients_words(single: ProxyProcess, data
         frames = await client.ask(copy_fail("süß"))
         message = next(fields(body)["M"] for kind, body in frames if kind == b"E")
         assert message == "COPY from stdin failed: süß"
+
+
+async def test_a_copy_ends_whose_client_is_lost_in_the_middle_of_a_message(
+    cluster: Cluster, database: str, start_proxy: Callable[..., ProxyProcess]
+) -> None:
+    """Also where its end, which may be a commit, is waited for."""
+    proxy = await asyncio.to_thread(
+        start_proxy, [cluster.primary], consistency={"read_your_writes": "global"}
+    )
+    client = await Wire.connect(proxy, database=database)
+    await client.send(query("COPY sink FROM STDIN"))
+    await client.until(b"G")
+    await client.send(copy_data(b"1\tone\n" * 100)[:50])
+    await client.drop()
+    copies = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY sink%'"
+        f" AND datname = '{database}'"
+    )
+    async with asyncio.timeout(30):
+        while await asyncio.to_thread(cluster.primary.psql, copies) != "0":  # noqa: ASYNC110 - psql is asked
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.3], ids=["at once", "when all is sent"])

@@ -33,10 +33,11 @@ from pgproxy.servers.backend import Backend
 from pgproxy.servers.balance import Balancer
 from pgproxy.servers.cluster import Cluster, PoolSettings
 from pgproxy.servers.connection import ServerConnection
+from pgproxy.servers.context import Clock, PoolContext
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.limiter import Limiter
 from pgproxy.servers.modes import PoolModes
-from pgproxy.servers.pool import Clock, Pool, PoolContext
+from pgproxy.servers.pool import Pool
 from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
 from pgproxy.servers.sizes import PoolSizes

@@ -12,6 +12,7 @@ from tests.playbooks.stage import (
     BEGUN,
     BOUND,
     COMMITTED,
+    COPY_IN,
     IDLE,
     IN_BLOCK,
     INSERTED,
@@ -23,7 +24,7 @@ from tests.playbooks.stage import (
     Stage,
     error,
 )
-from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
+from tests.support.wire import FLUSH, SYNC, bind, copy_data, execute, parse, query
 
 SELECT = query("SELECT 1")
 INSERT = query("INSERT INTO t VALUES (1)")
@@ -278,6 +279,23 @@ def test_a_read_that_turned_out_to_write_counts_as_soon_as_its_client_has_its_an
         writer << SELECTED + IDLE
     reader >> SELECT
     assert primary.take() == SELECT
+
+
+def test_who_is_lost_in_the_middle_of_a_message_is_not_said_to_leave_in_there(
+    start: Callable[..., Stage],
+) -> None:
+    """Terminate would be a part of the message, whose rest the server would wait for."""
+    client, primary = (stage := start("global")).client(), stage["p"]
+    client >> query("COPY t FROM STDIN")
+    primary.take()
+    primary >> COPY_IN
+    begun = copy_data(b"x" * 100)[:50]
+    client >> begun
+    client.leaves()
+    primary << begun
+    assert primary.open == 0
+    assert stage.relays.shared_watermark is not None
+    assert stage.relays.shared_watermark.wrote_at > 0
 
 
 def test_what_may_write_and_runs_on_the_primary_in_the_end_counts() -> None:

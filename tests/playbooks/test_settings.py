@@ -7,8 +7,8 @@ import pytest
 from pgproxy.frames import write
 from pgproxy.protocol.settings import TEMPORARY, ask, restore
 from pgproxy.routing.pins import Pin
+from pgproxy.servers.holds import LONGEST_HOLD
 from pgproxy.servers.listening import Hearer, Listening
-from pgproxy.servers.pool import LONGEST_HOLD
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,
@@ -66,6 +66,19 @@ def with_memory(stage: Stage) -> Client:
 def restores(stage: Stage, client: Client, before: Client | None = None) -> bytes:
     have = stage.client().relay.carry.settings if before is None else before.relay.carry.settings
     return restore(have, client.relay.carry.settings)[0]
+
+
+def test_who_loses_its_server_while_that_is_asked_has_its_answer(stage: Stage) -> None:
+    client = stage.client()
+    client >> SET_PATH
+    stage["p"] << SET_PATH
+    stage["p"] >> SET + IDLE
+    client << SET + IDLE
+    assert letters(stage["p"].take()) == "Q"
+    stage["p"].leaves()
+    told = fields(client.take())
+    assert (told["C"], told["S"]) == ("08006", "FATAL")
+    assert "No statement was running." in told["D"]
 
 
 class TestTakingAlong:

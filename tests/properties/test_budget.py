@@ -8,18 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pgproxy.servers.budget import SWITCH_AFTER, Budget, Room
-from pgproxy.servers.ledger import (
-    CLOSED,
-    CLOSING,
-    IDLE,
-    LEASED,
-    RESETTING,
-    Ledger,
-    Profile,
-    Slot,
-    Waiter,
-)
+from pgproxy.servers.ledger import Ledger
 from pgproxy.servers.sizes import PoolSizes
+from pgproxy.servers.slots import CLOSED, CLOSING, IDLE, LEASED, RESETTING, Profile, Slot, Waiter
 
 PROFILES: Final = [Profile([(b"application_name", name)]) for name in (b"a", b"b")]
 NAMES: Final = [(database, user) for database in ("d", "e") for user in ("u", "v", "w")]

@@ -15,17 +15,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from pgproxy.servers.ledger import (
-    CLOSED,
-    CLOSING,
-    IDLE,
-    LEASED,
-    RESETTING,
-    Ledger,
-    Profile,
-    Slot,
-    Waiter,
-)
+from pgproxy.servers.ledger import Ledger
+from pgproxy.servers.slots import CLOSED, CLOSING, IDLE, LEASED, RESETTING, Profile, Slot, Waiter
 
 PROFILES: Final = [Profile([(b"application_name", name)]) for name in (b"a", b"b", b"c")]
 

@@ -16,12 +16,12 @@ from pgproxy.frames import write
 from pgproxy.protocol.states import GONE, LEASED, WAITING
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.connection import ServerConnection
-from pgproxy.servers.ledger import CLOSED, CLOSING, NEW, RESETTING
-from pgproxy.servers.ledger import LEASED as LEASED_PLACE
 from pgproxy.servers.limiter import SEATED
 from pgproxy.servers.pool import Pool
 from pgproxy.servers.seats import ServerSeat
 from pgproxy.servers.sizes import PoolSizes
+from pgproxy.servers.slots import CLOSED, CLOSING, NEW, RESETTING
+from pgproxy.servers.slots import LEASED as LEASED_PLACE
 from tests.playbooks import stage as playbooks
 from tests.playbooks.stage import COMMITTED, FAILED, IDLE, IN_BLOCK, Client, Stage, Transport
 from tests.support.wire import query

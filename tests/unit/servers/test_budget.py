@@ -9,8 +9,9 @@ from typing import Final
 import pytest
 
 from pgproxy.servers.budget import SWITCH_AFTER, Budget, Place
-from pgproxy.servers.ledger import CLOSING, LEASED, Ledger, Profile, Slot, Waiter
+from pgproxy.servers.ledger import Ledger
 from pgproxy.servers.sizes import BESIDE, PoolSizes
+from pgproxy.servers.slots import CLOSING, LEASED, Profile, Slot, Waiter
 
 A: Final = Profile([])
 FOREVER: Final = 1e9
@@ -86,6 +87,24 @@ class Stage:
         self.budget.check(self.now)
         for ledger in self.slots:
             ledger.check()
+
+
+def test_a_connection_that_is_long_in_closing_is_no_room_that_comes() -> None:
+    stage = Stage(PoolSizes(5, max_backend=2))
+    left, other, late = (stage.pool(user=user) for user in ("left", "other", "late"))
+    stage.ask(left)
+    stage.ask(other)
+    stage.give_back(other)
+    stage.wait(OLD)
+    [slot] = stage.at(left, LEASED)
+    left.discard(slot, stays=True)
+    left.to_close.clear()
+    stage.ask(late)
+    assert len(stage.at(late, LEASED)) == 1
+    left.gone(slot, stage.now)
+    stage.settle()
+    assert stage.budget.connections.limit.used == 1
+    assert stage.budget.connections.leaving == 0
 
 
 def test_connections_of_all_pools_count() -> None:

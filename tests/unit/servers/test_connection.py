@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgproxy.frames import write
-from pgproxy.servers.ledger import IDLE as IDLE_PLACE
+from pgproxy.servers.slots import IDLE as IDLE_PLACE
 from tests.playbooks.stage import IDLE, INSERTED, Stage, error
 from tests.support.wire import query
 

@@ -5,19 +5,8 @@ from typing import Final
 import pytest
 
 from pgproxy.protocol.settings import Settings
-from pgproxy.servers.ledger import (
-    CLOSED,
-    CLOSING,
-    IDLE,
-    LEASED,
-    LOOKED_AT,
-    RESETTING,
-    SWITCH_AFTER,
-    Ledger,
-    Profile,
-    Slot,
-    Waiter,
-)
+from pgproxy.servers.ledger import LOOKED_AT, SWITCH_AFTER, Ledger
+from pgproxy.servers.slots import CLOSED, CLOSING, IDLE, LEASED, RESETTING, Profile, Slot, Waiter
 
 A: Final = Profile([(b"application_name", b"a")])
 B: Final = Profile([(b"application_name", b"b")])

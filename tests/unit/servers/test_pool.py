@@ -145,7 +145,7 @@ def test_who_waits_or_may_not_is_told_which_cap_is_in_the_way(
     holder >> INSERT
     stage["p"] << INSERT
     waits >> INSERT
-    assert stage["p"].pool.wait_reason == reason
+    assert stage["p"].pool.shortage.reason == reason
     late >> INSERT
     assert f"limited by {limit}. " in fields(late.take())["H"]
     stage.close()
@@ -156,7 +156,7 @@ def test_who_waits_for_a_log_in_is_told_so(stage: Stage) -> None:
     client = stage.client()
     stage.refuses = UNREACHABLE
     client >> INSERT
-    assert pool.wait_reason == "unreachable"
+    assert pool.shortage.reason == "unreachable"
     stage.refuses = None
     stage.timers_fire()
     stage["p"] << INSERT
@@ -166,9 +166,9 @@ def test_who_waits_for_a_log_in_is_told_so(stage: Stage) -> None:
     stage["p"] << INSERT
     stage.logins_end = False
     late >> INSERT
-    assert pool.wait_reason == "login"
+    assert pool.shortage.reason == "login"
     other >> INSERT
-    assert pool.wait_reason == "pool_full"
+    assert pool.shortage.reason == "pool_full"
     stage.logins_end = True
     stage.settle()
     for _ in range(3):

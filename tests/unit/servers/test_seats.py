@@ -24,6 +24,7 @@ from tests.support.wire import FLUSH, SYNC, TERMINATE, bind, execute, parse, que
 
 INSERT = query("INSERT INTO t VALUES (1)")
 BEGIN = query("BEGIN ISOLATION LEVEL READ COMMITTED")
+BIND = bind(b"x" * (2 << 20))
 
 
 @pytest.fixture
@@ -110,6 +111,46 @@ def test_what_a_pinned_session_was_refused_is_refused_once() -> None:
     assert letters(pinned.take()) == "E"
     pinned >> SYNC
     pinned << IDLE
+    stage.close()
+
+
+@pytest.mark.parametrize(
+    ("large", "sync"),
+    [(query(f"SELECT '{'x' * (2 << 20)}'"), b""), (parse("SELECT $1") + BIND + execute(), SYNC)],
+    ids=["Query", "Bind"],
+)
+@pytest.mark.parametrize("cancels", [False, True])
+def test_the_rest_of_what_a_pinned_session_was_refused_goes_nowhere(
+    large: bytes, sync: bytes, *, cancels: bool
+) -> None:
+    """Its server would take what the client gives as a value for messages."""
+    stage = Stage(
+        replicas=0, size=3, max_concurrent=1, queue_size=0 if cancels else 1, mode="session"
+    )
+    pinned, busy, late = (stage.client() for _ in range(3))
+    pinned >> INSERT
+    stage["p"].take()
+    stage["p"] >> INSERTED + IDLE
+    pinned << INSERTED + IDLE
+    busy >> INSERT
+    late >> INSERT
+    stage["p"] << INSERT
+    held = 3 << 19
+    pinned >> large[:held]
+    if cancels:
+        pinned << b""
+        pinned.relay.cancels.ask()
+    assert letters(pinned.take()) == ("E" if sync else "EZ")
+    pinned >> large[held : held + 1000]
+    stage["p"] << b""
+    pinned >> large[held + 1000 :] + sync
+    pinned << (IDLE if sync else b"")
+    stage["p"] << b""
+    for _ in range(2):
+        stage["p"] >> INSERTED + IDLE
+        stage["p"].take()
+    pinned >> INSERT
+    stage["p"] << INSERT
     stage.close()
 
 
@@ -204,6 +245,29 @@ def test_a_session_that_loses_its_connection_hears_what_became_of_its_statement(
     holder >> INSERT
     stage["p"] << INSERT
     stage["p"] >> INSERTED + IDLE
+    stage.close()
+
+
+def test_what_a_client_has_left_running_is_no_room_that_comes() -> None:
+    stage = Stage(replicas=0, size=2, max_concurrent=2)
+    left, other, late = (stage.client(name=name) for name in (b"left", b"other", b"late"))
+    left >> INSERT
+    stage["p"] << INSERT
+    (server, transport) = stage["p"].connections[0]
+    server.write = lambda data: None  # Terminate waits behind what runs
+    left >> TERMINATE
+    other >> INSERT
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    other << INSERTED + IDLE
+    late >> INSERT
+    assert transport_of(stage, 1).take() == TERMINATE
+    stage["p"] << INSERT
+    stage["p"] >> INSERTED + IDLE
+    late << INSERTED + IDLE
+    assert stage["p"].pool.ledger.closing == 1
+    transport.close()
+    stage.settle()
     stage.close()
 
 

@@ -56,6 +56,57 @@ def test_a_seat_waits_for_parts_of_both_limits() -> None:
     assert [word["given"] for word in stage.sent] == [2]
 
 
+def test_a_server_that_was_replaced_takes_nothing_from_the_other_one() -> None:
+    """Log-ins there had begun, and have something to ask."""
+    stage = Stage()
+    limiter = Limiter(9)
+    quotas = SeatQuotas(stage.claims, limiter)
+    old, new = (Backend("a", "h", port, 1.0, max_concurrent=9) for port in (1, 2))
+    tenant = Tenant("d", "u")
+    quotas.begins(old)
+    stage.claims.order(TOTAL, "grant", 9)
+    waits, comes, late = (Chair(old, tenant) for _ in range(3))
+    limiter.wait(waits)
+    quotas.begins(new)
+    limiter.serve(1.0)
+    assert waits.served
+    assert limiter.take(comes, 1.0)
+    chairs = [Chair(new, tenant) for _ in range(3)]
+    for chair in chairs[:2]:
+        limiter.wait(chair)
+    stage.claims.order(OF_A, "grant", 2)
+    assert chairs[1].served
+    limiter.wait(late)
+    limiter.wait(chairs[2])
+    stage.claims.order(OF_A, "grant", 1)
+    assert chairs[2].served
+    assert new.running.cap == 3
+
+
+def test_nobody_has_a_seat_before_it_waits() -> None:
+    """It comes in the moment in which a part is given back that its server's being away has freed."""
+    stage = Stage()
+    limiter = Limiter(9)
+    SeatQuotas(stage.claims, limiter)
+    hangs, other = (Backend(name, "h", 1, 1.0) for name in "ab")
+    tenant = Tenant("d", "u")
+    chairs = [Chair(hangs, tenant) for _ in range(3)]
+    for chair in chairs:
+        limiter.wait(chair)
+    stage.claims.order(TOTAL, "grant", 3)
+    assert all(chair.served for chair in chairs)
+    waits, comes = Chair(other, tenant), Chair(other, tenant)
+    limiter.wait(waits)
+    stage.claims.order(TOTAL, "recall", 2)
+    limiter.note_away(hangs, is_away=True)
+    assert not limiter.take(comes, 1.0)
+    limiter.wait(comes)
+    assert not comes.served
+    limiter.serve(2.0)
+    assert waits.served
+    assert comes.served
+
+
 def test_where_there_is_no_limit_nobody_is_asked() -> None:
     stage = Stage()
     limiter = Limiter(0)
