@@ -226,7 +226,7 @@ async def test_a_copy_ends_whose_client_is_lost_in_the_middle_of_a_message(
     await client.send(copy_data(b"1\tone\n" * 100)[:50])
     await client.drop()
     copies = (
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY sink%'"
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY sink%'"
         f" AND datname = '{database}'"
     )
     async with asyncio.timeout(30):

@@ -137,7 +137,7 @@ async def test_what_a_client_has_left_running_keeps_no_place_in_a_pool(
         )
     async with await Wire.connect(proxy, database="pgbouncer") as console:
         servers = wire.rows(await console.ask(wire.query("SHOW SERVERS")))
-        assert sorted(row[3] or b"" for row in servers) == [b"closing", b"idle"]
+        assert sorted(row[4] or b"" for row in servers) == [b"closing", b"idle"]
     await client.drop()
 
 
