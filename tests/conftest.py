@@ -46,6 +46,9 @@ for _profile, _examples in (("fast", 100), ("deep", 1000)):
 def pytest_configure() -> None:
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
     # `kill -USR1` shows where a run that seems to hang is.
+    # What a shell has had its background jobs ignore, the processes of the tests would ignore as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
 
 

@@ -353,20 +353,14 @@ class Owner:
         assert not [line for line in command_lines() if self.directory.name in line]
 
 
-# A process has from its parent which signals it ignores: `nohup` ignores the first, a shell's `&` the
-# others.
-NOT_IGNORED = """
-import signal
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-"""
+# A process has from its parent which signals it ignores, and `nohup` ignores this one.
+NOT_BY_NOHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
 
 
 @pytest.fixture
 def owner() -> Iterator[Owner]:
     with subprocess.Popen(
-        [sys.executable, "-c", f"{NOT_IGNORED}\n{OWNER}"],
+        [sys.executable, "-c", f"{NOT_BY_NOHUP}\n{OWNER}"],
         cwd=ROOT,
         process_group=0,
         stdin=subprocess.PIPE,

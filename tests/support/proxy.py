@@ -178,8 +178,9 @@ class ProxyProcess:
             if time.monotonic() > deadline:
                 raise ProxyError(f"not ready in time:\n{self.stderr}")
             time.sleep(0.02)
-        # Before it knows how fresh they are, replicas serve nobody. One that is paused never is.
-        deadline = time.monotonic() + 10
+        # Before it knows how fresh they are, replicas serve nobody. One that is paused never is; on a
+        # quiet primary what a query logged that was rolled back is sent to none for up to 15 s.
+        deadline = time.monotonic() + 20
         while self._is_stale() and time.monotonic() < deadline:
             time.sleep(0.02)
 
