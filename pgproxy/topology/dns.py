@@ -22,7 +22,7 @@ from pgproxy.configplaces import nameserver
 from pgproxy.topology.departures import Departures
 from pgproxy.topology.model import Backend, Topology
 from pgproxy.topology.records import Outcome, Question, Records, Reply, is_failure, pause_after
-from pgproxy.topology.rounds import Publisher, Rounds
+from pgproxy.topology.rounds import Contact, Publisher, Rounds
 from pgproxy.topology.source import Counts
 
 _PORT: Final = 53
@@ -55,8 +55,7 @@ class Dns:
         self.synced: Final = self._publisher.synced
         self._departures: Final = Departures()
         self._rounds: Final = Rounds(self._round, _SMALLEST_GAP)
-        self._created: Final = time.monotonic()
-        self._last_contact = 0.0  # 0: never
+        self._contact: Final = Contact()
         self._failures = 0  # rounds in a row in which something failed, or nothing was found
         self._troubles: dict[str, str] = {}  # by question
         self._is_empty = False
@@ -68,7 +67,7 @@ class Dns:
 
     def age(self) -> float:
         """Seconds since an address was last found; since the start if none ever was."""
-        return time.monotonic() - (self._last_contact or self._created)
+        return self._contact.age()
 
     def counts(self) -> Mapping[str, Counts]:
         return {"pgproxy_dns_lookups_total": self.lookups.items()}
@@ -79,7 +78,7 @@ class Dns:
             "mode": "dns",
             "names": list(self._settings.names),
             "synced": self.synced.is_set(),
-            "last_contact_seconds": round(self.age(), 3) if self._last_contact else None,
+            "last_contact_seconds": self._contact.seconds(),
             "failing": dict(self._troubles),
             "pause_seconds": round(self._pause, 3),
             "backends": len(self.backends),
@@ -176,7 +175,7 @@ class Dns:
         self._troubles = troubles
         has_found = any(reply.outcome is Outcome.OK for reply in replies.values())
         if has_found:
-            self._last_contact = time.monotonic()
+            self._contact.made()
         has_failed = not has_found or any(map(is_failure, replies.values()))
         self._failures = self._failures + 1 if has_failed else 0
 

@@ -34,7 +34,7 @@ from pgproxy.topology.apiserver import (
 from pgproxy.topology.model import Backend
 from pgproxy.topology.podstore import Event, Store
 from pgproxy.topology.presets import rules_of
-from pgproxy.topology.rounds import Work
+from pgproxy.topology.rounds import Contact, Work
 from pgproxy.topology.schedule import Outcome, RateLimit, Request, Schedule, Timing, Verb
 from pgproxy.topology.source import Counts
 
@@ -78,8 +78,7 @@ class Kubernetes:
         self._limit: Final = RateLimit()
         self._server: ApiServer | None = None
         self._publishing: asyncio.TimerHandle | None = None
-        self._created: Final = time.monotonic()
-        self._last_contact = 0.0  # 0: never
+        self._contact: Final = Contact()
         self._listed_at = 0.0
         self._watching: asyncio.Timeout | None = None
         self._looks_again = False
@@ -92,7 +91,7 @@ class Kubernetes:
 
     def age(self) -> float:
         """Seconds since the API server last said anything; since the start if it never did."""
-        return time.monotonic() - (self._last_contact or self._created)
+        return self._contact.age()
 
     def counts(self) -> Mapping[str, Counts]:
         return {
@@ -109,7 +108,7 @@ class Kubernetes:
             "namespace": self._namespace,
             "selector": self._rules.selector,
             "synced": self.synced.is_set(),
-            "last_contact_seconds": _since(self._last_contact, now),
+            "last_contact_seconds": self._contact.seconds(),
             "resource_version": self._schedule.resource_version,
             "resource_version_seconds": _since(self._version_at, now),
             "failing": self._failing.value if self._failing is not None else "",
@@ -235,11 +234,10 @@ class Kubernetes:
         self.events[event.kind] = self.events.get(event.kind, 0) + 1
         if event.outcome is not None:
             raise ApiError(event.outcome, event.message, event.retry_after)
-        now = time.monotonic()
-        self._last_contact = now
+        self._contact.made()
         if event.resource_version:
             self._schedule.resource_version = event.resource_version
-            self._version_at = now
+            self._version_at = time.monotonic()
 
     @asynccontextmanager
     async def _get(self, query: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -314,7 +312,7 @@ class Kubernetes:
         self._recovered()
 
     def _recovered(self) -> None:
-        self._last_contact = time.monotonic()
+        self._contact.made()
         if self._failing is not None:
             self._failing = None
             self._log.info("kubernetes_api_recovered")

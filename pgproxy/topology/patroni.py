@@ -32,7 +32,7 @@ from pgproxy.topology.members import (
 )
 from pgproxy.topology.model import Backend, Topology
 from pgproxy.topology.restapi import RestApi
-from pgproxy.topology.rounds import Publisher, Rounds
+from pgproxy.topology.rounds import Contact, Publisher, Rounds
 from pgproxy.topology.schedule import Outcome
 from pgproxy.topology.source import Counts
 
@@ -72,8 +72,7 @@ class Patroni:
         self._verdict = Verdict((), "", Basis.SERVERS)
         self._scope = settings.scope
         self._is_paused = False
-        self._created: Final = time.monotonic()
-        self._last_contact = 0.0  # 0: never
+        self._contact: Final = Contact()
         self._failing = False  # nobody answers
         self._troubles: dict[str, str] = {}  # by URL, while it does not answer
 
@@ -83,7 +82,7 @@ class Patroni:
 
     def age(self) -> float:
         """Seconds since a member last answered; since the start if none ever did."""
-        return time.monotonic() - (self._last_contact or self._created)
+        return self._contact.age()
 
     def counts(self) -> Mapping[str, Counts]:
         counts = [((outcome,), count) for outcome, count in self.requests.items()]
@@ -97,7 +96,7 @@ class Patroni:
             "mode": "patroni",
             "scope": self._scope,
             "synced": self.synced.is_set(),
-            "last_contact_seconds": round(self.age(), 3) if self._last_contact else None,
+            "last_contact_seconds": self._contact.seconds(),
             "failing": self._failing,
             "silent": dict(self._troubles),
             "paused": self._is_paused,
@@ -215,7 +214,7 @@ class Patroni:
 
     def _take(self, verdict: Verdict, answers: list[Answer]) -> None:
         now = time.monotonic()
-        self._last_contact = now
+        self._contact.made()
         if self._failing:
             self._failing = False
             _log.info("patroni_answers_again")

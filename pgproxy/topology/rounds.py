@@ -1,5 +1,5 @@
 """What the sources of backends have in common: work that goes on until it is ended, rounds of questions
-for those that nobody tells anything, and who is told of a new list."""
+for those that nobody tells anything, when there was an answer, and who is told of a new list."""
 
 import asyncio
 import time
@@ -63,6 +63,26 @@ class Rounds(Work):
             except TimeoutError:
                 pass
             self._hurried.clear()
+
+
+class Contact:
+    """When somebody who is asked last said anything."""
+
+    def __init__(self) -> None:
+        self._created: Final = time.monotonic()
+        self._at = 0.0  # 0: never
+
+    def made(self) -> None:
+        """Just now."""
+        self._at = time.monotonic()
+
+    def age(self) -> float:
+        """Seconds since then; since the start if never."""
+        return time.monotonic() - (self._at or self._created)
+
+    def seconds(self) -> float | None:
+        """The same for /status; None if never."""
+        return round(self.age(), 3) if self._at else None
 
 
 class Publisher:

@@ -18,7 +18,6 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import trustme
@@ -29,7 +28,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from tests.support.kube import reserved_port
 from tests.support.kube_assets import find_assets
 from tests.support.place import cluster_parent
-from tests.support.processes import Leash
+from tests.support.processes import Closing, Leash
 
 _START_TIMEOUT: Final = 60.0  # seconds; it takes four on a quiet machine
 _LEEWAY: Final = 60  # seconds for which a token is believed after it expired
@@ -47,7 +46,7 @@ _AUDIT_POLICY: Final = {
 }
 
 
-class KubeServer:
+class KubeServer(Closing):
     """See the module. Made by `start`; a context manager."""
 
     def __init__(self, directory: Path) -> None:
@@ -83,17 +82,6 @@ class KubeServer:
             server.close()
             raise
         return server
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.stop_apiserver()

@@ -16,7 +16,6 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import dns.exception
@@ -24,7 +23,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.support.processes import Leash
+from tests.support.processes import Closing, Leash
 
 TTL: Final = 1  # seconds, of every record
 _PORTS: Final = range(20_000, 32_000)  # below the ephemeral ones, see pgproxy/embedded_server.py
@@ -36,7 +35,7 @@ class MissingNameserverError(Exception):
     """There is no dnsmasq; says what to install."""
 
 
-class Nameserver:
+class Nameserver(Closing):
     """A context manager that leaves nothing behind; use `start`."""
 
     def __init__(self, port: int = 0) -> None:
@@ -65,17 +64,6 @@ class Nameserver:
             server.close()
             raise
         return server
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.stop()

@@ -17,7 +17,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from pgproxy.embedded import SUPERUSER, Cluster, Installation, find_installation
@@ -26,6 +25,7 @@ from tests.support import pod
 from tests.support.patroni_member import Member, lives, signal_to
 from tests.support.patroni_programs import PatroniError, packages_for_others, python_for_others
 from tests.support.place import cluster_parent
+from tests.support.processes import Closing
 
 SCOPE: Final = "demo"
 # The shortest times that Patroni permits: seconds.
@@ -50,7 +50,7 @@ class Dcs(Protocol):
         """What that Patroni finds in its environment."""
 
 
-class PatroniCluster:
+class PatroniCluster(Closing):
     """Three of them; a context manager that leaves nothing behind."""
 
     def __init__(self, dcs: Dcs, settings: Mapping[str, object]) -> None:
@@ -93,17 +93,6 @@ class PatroniCluster:
             cluster.close()
             raise
         return cluster
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def installation(self) -> Installation:

@@ -16,7 +16,6 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from tests.support.kube import reserved_port
@@ -24,12 +23,12 @@ from tests.support.kube_assets import find_assets
 from tests.support.patroni import SCOPE
 from tests.support.patroni_member import Member
 from tests.support.place import cluster_parent
-from tests.support.processes import Leash
+from tests.support.processes import Closing, Leash
 
 _START_TIMEOUT: Final = 60.0  # seconds
 
 
-class EtcdDcs:
+class EtcdDcs(Closing):
     """A context manager that leaves nothing behind; use `start`."""
 
     def __init__(self, directory: Path) -> None:
@@ -67,17 +66,6 @@ class EtcdDcs:
             dcs.close()
             raise
         return dcs
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._process.kill()

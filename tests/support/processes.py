@@ -5,7 +5,8 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import psutil  # type: ignore[import-untyped]
 
@@ -22,6 +23,24 @@ for _ in range(300):  # servers that keep their data there may still be about to
         break
     time.sleep(0.1)
 """
+
+
+class Closing:
+    """A context manager whose end is `close`."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class Leash:
