@@ -652,7 +652,13 @@ LARGE: Final[dict[str, list[Step]]] = {
         say(
             run("COPY sink FROM STDIN"), copy_data(b"2\t" + b"j" * 1000000 + b"\n"), COPY_DONE, SYNC
         ),
-        say(query("DELETE FROM sink RETURNING n, length(s)")),
+        # In order: the space of rows that others have deleted may be used again, or not yet.
+        say(
+            query(
+                "WITH gone AS (DELETE FROM sink RETURNING n, length(s))"
+                " SELECT * FROM gone ORDER BY n"
+            )
+        ),
     ],
 }
 

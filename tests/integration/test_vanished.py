@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import psutil  # type: ignore[import-untyped]
@@ -143,7 +144,9 @@ def island() -> Iterator[Island]:
     one.sink()
 
 
-CLIENT: Final = """
+ESTABLISHED: Final = "01"
+
+CLIENT: Final = r"""
 import socket, sys, time
 host, port, login, question = sys.argv[1], int(sys.argv[2]), *map(bytes.fromhex, sys.argv[3:])
 sock = socket.create_connection((host, port))
@@ -151,13 +154,19 @@ sock.sendall(login)
 sock.recv(65536)
 sock.sendall(question)
 print("asked", flush=True)
+answer = b""
+while not answer.endswith(b"Z\0\0\0\5T"):
+    answer += sock.recv(65536)
+print("answered", flush=True)
 time.sleep(600)
 """
 
 
 @contextlib.contextmanager
-def castaway(island: Island, proxy: ProxyProcess, question: bytes) -> Iterator[None]:
-    """A client on the island that asks once, and reads nothing more."""
+def castaway(
+    island: Island, proxy: ProxyProcess, question: bytes
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A client on the island that asks once, says when it is in a transaction block, and stays."""
     login = wire.startup("postgres", "postgres")
     words = [island.here, str(proxy.port), login.hex(), question.hex()]
     process = subprocess.Popen(
@@ -167,7 +176,7 @@ def castaway(island: Island, proxy: ProxyProcess, question: bytes) -> Iterator[N
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"asked\n"
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -175,18 +184,31 @@ def castaway(island: Island, proxy: ProxyProcess, question: bytes) -> Iterator[N
         process.stdout.close()
 
 
+def _is_acknowledged(port: int) -> bool:
+    """Whether all that was sent on connections to this port of ours has been, by the kernel's table
+    (proc_net_tcp.txt: local address, remote address, state, transmit queue)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return all(
+        int(queues.partition(":")[0], 16) == 0
+        for _, local, _, state, queues, *_ in rows
+        if local.endswith(f":{port:04X}") and state == ESTABLISHED
+    )
+
+
 @needs_namespaces
 @pytest.mark.parametrize(
-    ("listen", "question"),
+    ("listen", "question", "is_answered_first"),
     [
         (
             {"tcp_keepalive_idle": 1, "tcp_keepalive_interval": 1, "tcp_keepalive_count": 2},
             "BEGIN; SELECT 1",
+            True,
         ),
         # What is sent and not acknowledged keeps the probes away.
         (
             {"tcp_keepalive_idle": 600, "tcp_user_timeout": 2},
             "BEGIN; SELECT pg_sleep(1.5); SELECT 1",
+            False,
         ),
     ],
     ids=["silent", "asked for an acknowledgement"],
@@ -197,12 +219,16 @@ async def test_a_client_that_vanishes_gives_its_connection_back(
     island: Island,
     listen: dict[str, object],
     question: str,
+    is_answered_first: bool,
 ) -> None:
     proxy = await asyncio.to_thread(
         start_proxy, [cluster.primary], listen={"host": "0.0.0.0", **listen}, pool={"size": 1}
     )
-    with castaway(island, proxy, wire.query(question)):
+    with castaway(island, proxy, wire.query(question)) as client:
         await eventually(lambda: status(proxy)["pools"][0]["leased"] == 1)
+        if is_answered_first:
+            assert await asyncio.to_thread(client.stdout.readline) == b"answered\n"
+            await eventually(lambda: _is_acknowledged(proxy.port))
         island.vanish()
         await eventually(lambda: status(proxy)["clients"] == 0)
         async with await Wire.connect(proxy) as other:
