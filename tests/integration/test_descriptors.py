@@ -89,11 +89,11 @@ async def test_a_server_connection_without_a_descriptor_fails_with_words(
         [error] = [wire.fields(body) for kind, body in answer if kind == b"E"]
         assert error["C"] == "08001"
         assert "no file descriptor left" in error["M"]
+        _allow(proxy, usual)  # or the next question may find no descriptor either
         # Which is nobody's fault but the proxy's: servers keep their roles.
         assert (await asyncio.to_thread(proxy.get, "/readyz"))[0] == 200
         assert [node["alive"] for node in status(proxy)["topology"]] == [True] * 3
         assert wire.errors(await clients[0].ask(wire.query("COMMIT"))) == []
-        _allow(proxy, usual)
         assert wire.errors(await clients[-1].ask(wire.query("SELECT 2"))) == []
     finally:
         for client in clients:
