@@ -44,7 +44,7 @@ class ClientConnection(Sink):
     def data_received(self, chunk: bytes) -> None:
         relay = self.relay
         if relay is not None:
-            relay.client_data(chunk)
+            relay.requests.read(chunk)
 
     def eof_received(self) -> bool:
         return False

@@ -57,7 +57,7 @@ class Door(asyncio.Protocol):
         relay = self._client.relay
         assert relay is not None
         asked_at = self._asked_at
-        if relay.pin is None:  # else it was given a connection long ago
+        if relay.pinning.pin is None:  # else it was given a connection long ago
             asked_at = max(asked_at, relay.leased_at)
         return time.monotonic() - asked_at
 
@@ -276,14 +276,14 @@ def state_of(client: ClientConnection) -> State:
         or not relay.inflight.settled
         or batch.open
         or batch.continues
-        or relay.is_held
+        or relay.requests.are_held
         or batch.input.held > 0
         or batch.input.pos > batch.input.size
     ):
         return State.ACTIVE
     if relay.front.status != STATUS_IDLE:
         return State.TRANSACTION
-    return State.IDLE if relay.pin is None else State.PINNED
+    return State.IDLE if relay.pinning.pin is None else State.PINNED
 
 
 def _unsent(client: ClientConnection) -> int:

@@ -1,7 +1,6 @@
-"""HOT. What a session takes along from one server connection to the next: its settings; and how it
-finds out that nothing keeps it at one connection any more.
+"""HOT. What a session takes along from one server connection to the next: its settings.
 
-Nothing here is on the way of a statement that has to do with neither. Otherwise:
+Nothing here is on the way of a statement that has nothing to do with them. Otherwise:
 
 1. `lease`: the connection just leased has other settings; what brings it to the session's goes in
    front of the next batch (protocol/settings.py).
@@ -32,7 +31,6 @@ from pgproxy.protocol.settings import (
     NOTHING_SET,
     TEMP_BUFFERS,
     TEMPORARY,
-    UNNAMED,
     Origin,
     Settings,
     SettingsTable,
@@ -49,7 +47,7 @@ from pgproxy.protocol.settings import (
 )
 from pgproxy.protocol.states import BIND, EXECUTE, QUERY
 from pgproxy.routing.batch import AT_READY, BatchReader
-from pgproxy.routing.pins import NEVER_UNDONE, Pin
+from pgproxy.routing.pins import Pin
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.slots import Profile
 
@@ -78,23 +76,6 @@ NOTHING: Final = 0
 SETTINGS: Final = 1
 PINS: Final = 2
 
-# Whether there is still something that the session is pinned for, in the order of SEEN_AGAIN.
-# Whatever lives in a schema depends on it (of most of them there is an index on nothing else).
-LEFT_BEHIND: Final = write.query(
-    # Of whatever kind an object is, it depends on its schema.
-    b"SELECT EXISTS (SELECT FROM pg_catalog.pg_depend"
-    b" WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
-    b" AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()),"
-    b" EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),"
-    b" EXISTS (SELECT FROM pg_catalog.pg_locks"
-    b" WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
-    b" AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()),"
-    b" EXISTS (SELECT FROM pg_catalog.pg_listening_channels())"
-)
-SEEN_AGAIN: Final = (Pin.TEMP_TABLE, Pin.HOLD_CURSOR, Pin.ADVISORY_LOCK, Pin.LISTEN)
-# DISCARD ALL takes back all but these.
-NOT_DISCARDED: Final = NEVER_UNDONE | {Pin.POOL_MODE}
-
 
 @final
 class Carry:
@@ -114,9 +95,6 @@ class Carry:
         self.read_only = False  # transactions that do not say otherwise
         self.touched: dict[str, bool] = {}
         self.resetting = NO_NAMES  # settings that the last batch sets back to their first values
-        self.may_unpin = False
-        self.pins: set[Pin] = set()
-        self._in_question: set[Pin] = set()  # what the open question is about
         self.failed = False  # a statement since `touched` is not empty
         self.is_certain = False  # what is touched was touched by one statement by itself
         self._profile = profile
@@ -153,8 +131,8 @@ class Carry:
             return
         server.custom.update(self.settings.custom)
         relay = self.relay
-        relay.preface = first + message
-        relay.preface_owed = [OWED_ATTEMPT, OWED_RESTORE] if first else [OWED_RESTORE]
+        relay.sending.preface = first + message
+        relay.sending.preface_owed = [OWED_ATTEMPT, OWED_RESTORE] if first else [OWED_RESTORE]
         server.show_rows()
 
     def allowed(self, batch: BatchReader) -> frozenset[str]:
@@ -186,7 +164,7 @@ class Carry:
         for effect in batch.effects:
             names = list(effect.names)
             if effect.all:
-                self.relay.reset_own()
+                self.relay.requests.reset_own()
                 self._discards = AUTHORITY[0] in names
                 known = [*self.settings.values, *self.touched, *self._asked]
                 names += [name for name in known if name not in AUTHORITY]
@@ -210,12 +188,6 @@ class Carry:
             server.show_rows()
         return after
 
-    def pinned(self, pin: Pin) -> None:
-        """A batch that pins is being sent. What the server is being asked about the time before it
-        says nothing of it."""
-        self.pins.add(pin)
-        self._in_question.discard(pin)
-
     def followed(self, batch: BatchReader, server: ServerConnection) -> None:
         """The batch at hand is being sent before it is known what those before it have set."""
         self.is_certain = False  # an error to come may be of this batch
@@ -225,29 +197,27 @@ class Carry:
             message = set_back(self._due, self._base)
             self._due = []
             server.show_rows()
-            relay.preface += message
-            relay.preface_owed.append(OWED_SET_BACK)
+            relay.sending.preface += message
+            relay.sending.preface_owed.append(OWED_SET_BACK)
             relay.journal.give_up()
 
     # --- from the server ----------------------------------------------------------------------
 
     def settled(self, server: ServerConnection) -> bool:
         """No transaction is open and nothing is owed. True: now something is."""
+        pinning = self.relay.pinning
         if self.touched:
             self._take_over(server)
-        elif self.relay.pin is not None and self.may_unpin:
-            self.may_unpin = False
-            if self.pins <= set(SEEN_AGAIN):
-                self._in_question = set(SEEN_AGAIN)
-                self._ask(server, PINS, LEFT_BEHIND)
+        elif question := pinning.question():
+            self._ask(server, PINS, question)
         if (
             self._question == NOTHING
-            and self.relay.pin is not None
+            and pinning.pin is not None
             and server.settings is not self.settings
         ):
             # RESET has gone back to what the server begins with, not the session.
             self.lease(server)
-            self.relay.send_preface(server)
+            self.relay.sending.send_preface(server)
         return self._question != NOTHING or not self.relay.inflight.settled
 
     def row(self, body: bytes) -> None:
@@ -266,7 +236,7 @@ class Carry:
             row, self._row = self._row, b""
             server.rows_shown()
             if question == PINS:
-                self._see_pins(row)
+                self.relay.pinning.answered(row)
             else:
                 self._see_settings(server, row)
         return b""
@@ -342,7 +312,7 @@ class Carry:
                     self._ask(server, SETTINGS, ask(made, are_set=True))
                 return
             if self._discards:
-                self._discarded()
+                self.relay.pinning.discarded()
             # What a setting that is not PostgreSQL's own is set back to is not known here.
             resets = [name for name, is_reset in touched if is_reset and not is_custom(name)]
             resets += [name for name, is_reset in touched if is_reset and name in self._base.values]
@@ -399,8 +369,8 @@ class Carry:
     def _keep(self, server: ServerConnection) -> None:
         """What the session has set cannot be taken along."""
         if server.backend.writable:
-            self.relay.pin_to_server(Pin.SET)
-            self._was_pinned(Pin.SET)
+            self.relay.pinning.add(Pin.SET)
+            self.relay.pinning.keep(Pin.SET)
         else:
             raise PgError(
                 FEATURE_NOT_SUPPORTED,
@@ -439,58 +409,11 @@ class Carry:
     def set_scope(self) -> None:
         """Which statements may be shared with other sessions: those whose texts mean the same."""
         relay = self.relay
-        if relay.changed_schema or Pin.TEMP_TABLE in self.pins:
+        if relay.changes.schema or Pin.TEMP_TABLE in relay.pinning.pins:
             # What it has made nobody else sees, or may never see.
             relay.batch.scope = b"\0%d" % id(relay)
         else:
             relay.batch.scope = self.settings.scope
-
-    def _see_pins(self, row: bytes) -> None:
-        try:
-            values = read_row(row, "")
-        except ValueError:
-            return
-        for pin, value in zip(SEEN_AGAIN, values, strict=False):
-            if value == "t":
-                self._was_pinned(pin)  # a batch with several of them was known for one alone
-            elif pin in self._in_question:
-                self.pins.discard(pin)
-            else:  # a text of several statements has one pin only
-                self.pins.add(pin)
-        self._unpin()
-
-    def _discarded(self) -> None:
-        self.pins &= NOT_DISCARDED
-        self._unpin()
-
-    def not_pinned(self, pin: Pin) -> None:
-        """What was to pin has failed."""
-        self.pins.discard(pin)
-        self._choose_pin()
-        relay = self.relay
-        if not self.pins:  # else it may listen by a text that was known for another pin
-            relay.batch.shares_listening = relay.listening is not None
-
-    def _was_pinned(self, pin: Pin) -> None:
-        """It is so from before what is in flight, which may fail."""
-        self.pins.add(pin)
-        if self.relay.new_pin is pin:
-            self.relay.new_pin = None
-
-    def _choose_pin(self) -> None:
-        """The one that is told, of those that are left."""
-        relay = self.relay
-        if relay.pin is not None and relay.pin not in self.pins:
-            relay.pin = next(iter(self.pins), None)
-        server = relay.server
-        if server is not None and UNNAMED in server.custom:
-            server.doomed = True  # no other session can have it
-        self.set_scope()
-
-    def _unpin(self) -> None:
-        self._choose_pin()
-        relay = self.relay
-        relay.batch.shares_listening = relay.listening is not None and Pin.LISTEN not in self.pins
 
 
 def is_on(value: str) -> bool:

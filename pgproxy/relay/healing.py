@@ -129,7 +129,7 @@ class Healing:
         assert sent is not None
         relay = self.relay
         if sent.simple:
-            relay.transmit(server, sent, pipelined=False)
+            relay.sending.transmit(server, sent, pipelined=False)
             return
         index = self._index
         whole = (sent.start, sent.owed, sent.edits)
@@ -140,9 +140,9 @@ class Healing:
             if edit.at >= index
         ]
         sent.start = sent.edits[0].start
-        relay.transmit(server, sent, pipelined=False)
+        relay.sending.transmit(server, sent, pipelined=False)
         sent.start, sent.owed, sent.edits = whole
-        relay.give_due()
+        relay.sending.give_due()
 
 
 def _name_in(data: bytes, start: i64) -> bytes:

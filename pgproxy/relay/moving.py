@@ -84,7 +84,7 @@ class Moving:
             return False
         if batch.ends:
             return self._is_control()
-        return relay.is_fresh() and self._leaves_nothing()
+        return relay.writes.is_fresh() and self._leaves_nothing()
 
     def _leaves_nothing(self) -> bool:
         """Whether the transaction can go on elsewhere behind the batch at hand."""
@@ -181,7 +181,7 @@ class Moving:
             return True
         if relay.batch.pin is None:
             return False
-        relay.answer_error(
+        relay.requests.answer_error(
             PgError(
                 FEATURE_NOT_SUPPORTED,
                 "session state cannot be changed in this transaction",
@@ -238,7 +238,7 @@ class Moving:
         """Whether what was sent last ends the transaction on a replica and begins another one, which
         may run elsewhere: what was set before is known there alone."""
         relay = self.relay
-        return self._chains and not relay.carry.touched and relay.pin is None
+        return self._chains and not relay.carry.touched and relay.pinning.pin is None
 
     def chained(self, server: ServerConnection) -> bool:
         """All is answered, and a transaction is open. True: it is a new one, begun by AND CHAIN, which

@@ -82,7 +82,7 @@ class Named:
             return
         if inflight.copying or (relay.batch.continues and len(inflight) == 0):
             relay.enter(LEASED)
-            relay.next_again()
+            relay.requests.next_again()
 
     def refuses(self) -> bool:
         """Whether the batch is refused for a name of ours in it."""
@@ -90,7 +90,7 @@ class Named:
         reserved = relay.batch.reserved
         if not reserved or relay.front.status == STATUS_FAILED:
             return False
-        relay.answer_error(undefined_statement(reserved))
+        relay.requests.answer_error(undefined_statement(reserved))
         return True
 
     def before(self, *, begins: bool) -> None:

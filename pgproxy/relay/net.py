@@ -116,7 +116,7 @@ class Net:
         if ended or inflight.readies() != 1:
             pool.discard(server)
         else:
-            relay.undo_there(server, inflight.take_void())
+            relay.answers.undo_there(server, inflight.take_void())
             splitter.keep = splitter.end
             in_block = relay.front.status != STATUS_IDLE
             pool.reset(server, transaction=in_block, session=False, owed=1)

@@ -111,10 +111,10 @@ class Notifications(Hearer):
                 self._done(relay.batch.acts, answer)
             else:
                 self.update()
-                relay.answer_error(
+                relay.requests.answer_error(
                     PgError(error.sqlstate, error.message, detail=error.detail, hint=error.hint)
                 )
-            relay.resume()
+            relay.requests.resume()
         except PgError as fatal:
             relay.fail(fatal)
 
@@ -191,7 +191,7 @@ class Notifications(Hearer):
         self._waiting.clear()
         self._size = 0
         if news and relay.context.keeps_watermark:
-            relay.note_writes()  # who is told of a change must find it
+            relay.writes.note()  # who is told of a change must find it
         return news
 
     # --- batches that a server runs -----------------------------------------------------------
@@ -284,7 +284,7 @@ class Notifications(Hearer):
     def _go_on(self) -> None:
         relay = self.relay
         try:
-            relay.resume()
+            relay.requests.resume()
         except PgError as error:
             relay.fail(error)
 

@@ -134,7 +134,7 @@ class Overdue:
         is_answered = len(inflight) == 0 and not relay.batch.continues
         if relay.client.write_paused and not (is_answered and relay.front.status == STATUS_IDLE):
             return READING
-        if relay.is_held and is_answered:
+        if relay.requests.are_held and is_answered:
             return QUEUED  # it has said more, which is not read before it has taken its answers
         if relay.server is None:
             return RESTING
@@ -228,7 +228,7 @@ class Overdue:
             self._is_postponed
             and server is self._server
             and relay.front.status == STATUS_IDLE
-            and relay.pin is None
+            and relay.pinning.pin is None
             and not relay.carry.touched
             and not relay.inflight.doubtful
         )
@@ -241,7 +241,7 @@ class Overdue:
         relay.inflight.clear()
         relay.forget_transaction()
         if waited:
-            relay.next_again()
+            relay.requests.next_again()
 
     def _acted(self) -> None:
         """A request can hit nothing any more that is sent from now on; or it is not known."""
@@ -254,14 +254,14 @@ class Overdue:
         relay = self.relay
         if relay.phase == GONE or server is None or relay.server is not server:
             return
-        leaves_it = is_postponed and relay.front.status == STATUS_IDLE and relay.pin is None
+        leaves_it = is_postponed and relay.front.status == STATUS_IDLE and relay.pinning.pin is None
         if server.may_be_hit and not leaves_it:
             self._give_up("Whether the server has acted on the request to cancel it is not known.")
         elif is_postponed:
             relay.settled(server)
         elif is_held and not relay.inflight.settled:  # else it is about to go on by itself
             relay.enter(LEASED)
-            relay.next_again()
+            relay.requests.next_again()
 
     def replaces(self, frame: bytes) -> bool:
         """Whether the ErrorResponse at hand comes of a request of ours."""

@@ -34,7 +34,7 @@ class Pace:
     def hold(self) -> None:
         """What of the input is not read yet waits."""
         relay = self._relay
-        relay.is_held = True
+        relay.requests.are_held = True
         relay.client.set_reading(False)
         self.wake()
 
@@ -47,11 +47,11 @@ class Pace:
     def _go_on(self) -> None:
         self._is_due = False
         relay = self._relay
-        if not relay.is_held or relay.phase not in (FREE, LEASED):
+        if not relay.requests.are_held or relay.phase not in (FREE, LEASED):
             return
         if relay.client.write_paused or relay.server_is_full or len(relay.inflight) > DEPTH:
             return
         try:
-            relay.resume()
+            relay.requests.resume()
         except PgError as error:
             relay.fail(error)

@@ -60,7 +60,7 @@ class Rerun:
         """Only the journal can stand against it."""
         relay = self.relay
         return (
-            relay.pin is None
+            relay.pinning.pin is None
             and not relay.carry.is_asking
             and not relay.batch.continues
             and not relay.inflight.copying
@@ -87,7 +87,7 @@ class Rerun:
         nothing but ReadyForQuery is owed."""
         relay = self.relay
         splitter = server.splitter
-        if relay.pin is not None or not relay.inflight.only_ready_owed or self.is_on:
+        if relay.pinning.pin is not None or not relay.inflight.only_ready_owed or self.is_on:
             return False
         unanswered = self.journal.unanswered
         return (
@@ -112,7 +112,7 @@ class Rerun:
         relay = self.relay
         journal = self.journal
         return (
-            relay.pin is None
+            relay.pinning.pin is None
             and not relay.batch.continues
             and not relay.inflight.copying
             and journal.is_kept
@@ -144,14 +144,14 @@ class Rerun:
         relay.inflight.clear()
         if relay.server_is_full:
             relay.server_is_full = False
-            relay.read_client()
+            relay.requests.set_reading()
         relay.enter(FREE)
 
     def lease(self) -> None:
         """Asks for another server."""
         relay = self.relay
         target: i64 = REPLICA if relay.on_replica else PRIMARY
-        after = relay.after = relay.as_of()
+        after = relay.after = relay.writes.as_of()
         now = time.monotonic()
         relay.allowed = relay.carry.settings.allowed
         relay.is_urgent = True  # it has begun
@@ -176,7 +176,7 @@ class Rerun:
         journal.start_checking()
         pipelined = False
         for sent in journal.history:
-            relay.transmit(server, sent, pipelined=pipelined)
+            relay.sending.transmit(server, sent, pipelined=pipelined)
             pipelined = True
             if not journal.check(relay.inflight.due()):
                 self.differs(server)
@@ -200,13 +200,13 @@ class Rerun:
         if not relay.on_replica:
             relay.moving.clear()
             if any(sent.may_write for sent in [*journal.history, *journal.unanswered]):
-                relay.wrote()
+                relay.writes.wrote()
         relay.enter(LEASED)
         pipelined = False
         for sent in journal.unanswered:
-            relay.transmit(server, sent, pipelined=pipelined)
+            relay.sending.transmit(server, sent, pipelined=pipelined)
             pipelined = True
-            relay.give_due()
+            relay.sending.give_due()
         if relay.cancels.due:
             relay.cancels.send_due(server)
         if self._has_next and not relay.inflight.settled:
@@ -269,9 +269,9 @@ class Rerun:
     def _go_on(self) -> None:
         relay = self.relay
         if self._has_next:
-            relay.next_again()
+            relay.requests.next_again()
             return
         try:
-            relay.resume()
+            relay.requests.resume()
         except PgError as error:
             relay.fail(error)

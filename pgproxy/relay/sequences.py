@@ -70,8 +70,8 @@ class Sequences:
         writer = server.writer
         if writer is not relay and writer is not None:
             server.writer = None
-            relay.preface += DISCARD_SEQUENCES
-            relay.preface_owed.append(OWED_ATTEMPT)
+            relay.sending.preface += DISCARD_SEQUENCES
+            relay.sending.preface_owed.append(OWED_ATTEMPT)
 
     # --- the hold -----------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def trace(relay: "Relay", *, pipelined: bool) -> None:
     """The batch at hand is about to be sent, and its route is known."""
     batch = relay.batch
-    pin = relay.pin if batch.pin is None else batch.pin
+    pin = relay.pinning.pin if batch.pin is None else batch.pin
     if pin is None and batch.unparsed:
         pin = Pin.UNPARSED
     frame = notice(relay.front.last_route, pin)

@@ -171,7 +171,7 @@ class Tables:
             server = relay.server
             yield [
                 *_client(client, relay),
-                "" if relay.pin is None else relay.pin.value,
+                "" if relay.pinning.pin is None else relay.pinning.pin.value,
                 "" if server is None else server.backend.name,
                 reasons.get(relay, "") if relay.phase == WAITING else "",
             ]
@@ -187,7 +187,7 @@ class Tables:
             relay = client.relay
             assert relay is not None
             unsent: int = client.transport.get_write_buffer_size()
-            held = int(relay.batch.input.held + relay.backlog_size)
+            held = int(relay.batch.input.held + relay.requests.backlog_size)
             yield [*_client(client, relay), None, None, None, None, None, held, unsent]
         for pool, server in self._server_connections():
             unsent = server.transport.get_write_buffer_size()

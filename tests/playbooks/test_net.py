@@ -590,7 +590,7 @@ class TestInATransaction:
         other = other_than(stage, replica)
         other << SNAPSHOT + SELECT
         other >> BEGUN + IN_BLOCK + SELECTED + IN_BLOCK
-        assert not client.relay.is_timed
+        assert not client.relay.accounts.is_timed
         other << both
         other >> SET + report + SELECTED + IN_BLOCK
         client << SET + SELECTED + IN_BLOCK

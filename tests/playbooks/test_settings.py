@@ -458,7 +458,7 @@ class TestPinsThatEnd:
         stage["p"].take()
         stage["p"] >> CREATED + IDLE
         client << CREATED + IDLE
-        assert client.relay.pin is not None
+        assert client.relay.pinning.pin is not None
         for left, is_pinned in ((b"t", True), (b"f", False)):
             client >> query("DROP TABLE a")
             stage["p"] << query("DROP TABLE a")
@@ -477,7 +477,7 @@ class TestPinsThatEnd:
             stage["p"] >> write.command_complete(b"X") + IDLE
             client >> query("DISCARD ALL")
             stage["p"] >> discarded
-            assert (client.relay.pin is not None) == stays
+            assert (client.relay.pinning.pin is not None) == stays
             client.leaves()
             stage["p"].take()
             if stays:
@@ -518,7 +518,7 @@ class TestPinsThatEnd:
             stage["p"] >> answered
         assert stage["p"].take() != b""
         stage["p"] >> answer(b"postgres", b"none")
-        assert client.relay.pin is not None
+        assert client.relay.pinning.pin is not None
 
     def test_a_second_reason_outlives_the_first(self, stage: Stage) -> None:
         client = stage.client()
@@ -530,7 +530,7 @@ class TestPinsThatEnd:
         stage["p"] << query("DROP TABLE a")
         stage["p"] >> write.command_complete(b"DROP TABLE") + IDLE
         assert client.relay.server is not None
-        assert client.relay.pin is not None
+        assert client.relay.pinning.pin is not None
 
     @pytest.mark.parametrize("sql", ["SELEC", "CREATE TEMP TABLE a ()"])
     @pytest.mark.parametrize("before", ['SET search_path = "A"', "SELECT pg_advisory_unlock(1)"])
@@ -549,7 +549,7 @@ class TestPinsThatEnd:
         stage["p"] >> error("syntax error", "42601") + IDLE
         if stage["p"].take():
             stage["p"] >> answer(b"f", b"f", b"f", b"f")
-        assert client.relay.pin is None
+        assert client.relay.pinning.pin is None
         assert client.relay.server is None
 
     @pytest.mark.parametrize(
@@ -573,7 +573,7 @@ class TestPinsThatEnd:
         stage["p"] << query("CREATE TEMP TABLE a ()")
         stage["p"] >> answer(b"t", b"f", b"f", b"f")
         stage["p"] >> error("exists", "42P07") + IDLE
-        assert client.relay.pin is Pin.TEMP_TABLE
+        assert client.relay.pinning.pin is Pin.TEMP_TABLE
 
     def test_nor_settings_that_cannot_be_taken_along(self, stage: Stage) -> None:
         client = stage.client()
@@ -585,7 +585,7 @@ class TestPinsThatEnd:
         assert letters(stage["p"].take()) == "Q"
         stage["p"] >> answer(b"\xff\xfe")
         stage["p"] >> error() + IDLE
-        assert client.relay.pin is Pin.SET
+        assert client.relay.pinning.pin is Pin.SET
 
     def test_nor_does_it_let_others_listen_for_who_listens_itself(self, stage: Stage) -> None:
         stage.relays.listening = Listening(stage.cluster)

@@ -199,7 +199,7 @@ class TestPins:
         client, primary = stage.client(), stage["p"]
         client >> query("CREATE TEMP TABLE a ()")
         primary >> error() + IDLE
-        assert client.relay.pin is None
+        assert client.relay.pinning.pin is None
         assert client.relay.server is None
 
     def test_the_client_leaves_and_everything_is_discarded(self, stage: Stage) -> None:

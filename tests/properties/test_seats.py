@@ -358,7 +358,7 @@ class Play:
             waiting = [client for client in hall.present if client.relay.phase == WAITING]
             if not waiting and is_quiet:
                 return
-            pinned = [one for one in hall.present if one.relay.pin is not None]
+            pinned = [one for one in hall.present if one.relay.pinning.pin is not None]
             if turn > 30 and is_quiet and pinned:
                 pinned[0].leaves()  # and gives back what the others wait for
         assert not waiting, f"never served: {waiting}"

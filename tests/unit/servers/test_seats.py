@@ -186,7 +186,7 @@ def test_the_wait_for_a_seat_that_is_refused_is_no_part_of_the_statement_before(
     keeper >> query("SELECT nextval('s')")
     stage["p"].take()
     stage["p"] >> SELECTED + IDLE
-    sole = keeper.relay.sole
+    sole = keeper.relay.accounts.sole
     assert sole is not None
     timed = sole.timed
     busy >> INSERT
