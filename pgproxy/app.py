@@ -57,6 +57,7 @@ from pgproxy.servers.reads import ReadRules
 from pgproxy.servers.shares import Shares
 from pgproxy.servers.sizes import BESIDE, excess_text, pool_sizes
 from pgproxy.servers.sockets import Patience, TcpOptions
+from pgproxy.servers.tls import ClientTls, ServerTls
 from pgproxy.telemetry import logs
 from pgproxy.telemetry.averages import PERIOD, Averages
 from pgproxy.telemetry.columns import COLUMNS
@@ -141,12 +142,14 @@ class Proxy:
         if limits.max_concurrent or per_backend:
             limiter = Limiter(limits.max_concurrent)
         self.users = Users(config.auth, os.environ)
+        server_tls = ServerTls(config.server)
         server_login = ServerLogin(
             keyring,
             self.users.credentials,
             connect_timeout=config.server.connect_timeout,
             login_timeout=config.server.login_timeout,
             tcp=_tcp_options(config.server),
+            tls=server_tls,
         )
         self.monitor = Monitor(
             None,
@@ -156,6 +159,7 @@ class Proxy:
             self._defaults_changed,
             self._room_learned,
             tcp=_tcp_options(config.server),
+            tls=server_tls,
         )
         self.discovery = source_of(
             config.discovery, self.monitor.set_backends, lambda: self.monitor.topology
@@ -217,6 +221,7 @@ class Proxy:
             is_used=self.cluster.has_clients,
             on_loaded=self._catalogue_loaded,
             tcp=_tcp_options(config.server),
+            tls=server_tls,
         )
         self.structures = Structures(routing.cache_size)
         self.routers = Routers(
@@ -268,7 +273,13 @@ class Proxy:
             relays.on_desert = member.desert
             relays.on_defaults_change = member.renew
         client_login = ClientLogin(
-            self.cluster, self.users, keys, keyring, settings, config.auth.method
+            self.cluster,
+            self.users,
+            keys,
+            keyring,
+            settings,
+            config.auth.method,
+            ClientTls(config.listen),
         )
         quotas = None if member is None else ClientQuotas(member.claims)
         self.passthroughs = Passthroughs(

@@ -165,11 +165,14 @@ def check(path: Path | None) -> None:
     from pgproxy.clients.users import read_users, users_file
     from pgproxy.config import notices
     from pgproxy.configfile import origins
+    from pgproxy.servers.tls import ClientTls, ServerTls
     from pgproxy.topology.discovery import describe
 
     config = _load(path)
     try:
         users = read_users(config.auth, os.environ, users_file(config.auth))
+        ClientTls(config.listen)
+        ServerTls(config.server)
     except ConfigError as error:
         _refuse(error)
     settings = origins(path, os.environ)

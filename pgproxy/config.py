@@ -278,6 +278,11 @@ class Auth(_Section):
     admin_users: Texts = ()
     stats_users: Texts = ()
 
+    @property
+    def needs_users(self) -> bool:
+        """Whether nobody gets in whose password is not known."""
+        return self.method not in ("trust", "cert")
+
 
 class Server(_Section):
     """How the proxy logs in to PostgreSQL."""
@@ -294,6 +299,7 @@ class Server(_Section):
     tls_ca_file: OptionalFile = None
     tls_cert_file: OptionalFile = None
     tls_key_file: OptionalFile = None
+    tls_server_name: Text = ""
 
 
 class PoolEntry(_Section):
@@ -605,25 +611,15 @@ class Config(_Section):
 # The values that mean today what they will mean when the feature is there. A feature that gets
 # built removes its line.
 AVAILABLE_NOW: Final[Mapping[str, tuple[object, ...]]] = {
-    "listen.tls_cert_file": (None,),
-    "listen.tls_key_file": (None,),
-    "listen.tls_ca_file": (None,),
-    "listen.tls_mode": ("disable", "allow", "prefer"),
-    "auth.method": ("trust", "password", "md5", "scram-sha-256"),
+    "auth.method": ("trust", "password", "md5", "scram-sha-256", "cert"),
     "auth.query": ("",),
     "auth.hba_file": (None,),
-    "server.tls_mode": ("disable", "allow", "prefer"),
-    "server.tls_ca_file": (None,),
-    "server.tls_cert_file": (None,),
-    "server.tls_key_file": (None,),
 }
 
 
 def notices(config: Config) -> tuple[str, ...]:
     """What a default promises and this version does not keep yet; empty when all is in effect."""
     found = []
-    if config.server.tls_mode != "disable":
-        found.append("server.tls_mode: no TLS yet, connections to PostgreSQL are in plain text")
     if config.routing.safety_net and config.health.rerun_limit == 0:
         found.append(
             "routing.safety_net: not in effect with health.rerun_limit = 0, for nothing is kept that "

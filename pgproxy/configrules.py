@@ -37,6 +37,9 @@ _LISTS: Final = {
 # clients/cancel.py: what is left of a process id for a worker's clients, and for those beside them.
 MOST_WITH_PEERS: Final = 60_000
 
+_VERIFIES: Final = frozenset({"verify-ca", "verify-full"})
+_REQUIRES: Final = frozenset({"require", *_VERIFIES})
+
 _CAPS: Final = (
     "max_backend_connections",
     "max_database_connections",
@@ -82,6 +85,7 @@ def contradictions(
         yield Fault("listen.workers", "needs Linux; accepted here: 1")
     if config.listen.port == config.http.port != 0:
         yield Fault("http.port", f"{config.http.port} is listen.port too; choose another")
+    yield from _tls(config)
     yield from _users(config.auth, sources, environ)
     yield from _own_login(config.health, sources, environ)
     yield from _election(config.label)
@@ -254,12 +258,53 @@ def _routing_rule(key: str, rule: RoutingRule) -> Iterator[Fault]:
             )
 
 
+def _tls(config: Config) -> Iterator[Fault]:
+    """What the files hold is seen when they are used."""
+    listen, server = config.listen, config.server
+    if listen.tls_mode in _REQUIRES and listen.tls_cert_file is None:
+        yield Fault(
+            "listen.tls_cert_file",
+            f'listen.tls_mode = "{listen.tls_mode}" needs one; accepted: the path of a certificate '
+            "in PEM format, with those that it is signed by",
+        )
+    verifies = listen.tls_mode in _VERIFIES
+    if verifies and listen.tls_ca_file is None:
+        yield Fault(
+            "listen.tls_ca_file",
+            f'listen.tls_mode = "{listen.tls_mode}" needs one; accepted: the path of the '
+            "certificates, in PEM format, that clients' certificates are signed by",
+        )
+    if listen.tls_ca_file is not None and not verifies:
+        yield Fault(
+            "listen.tls_ca_file",
+            f'is not used with listen.tls_mode = "{listen.tls_mode}"; accepted: "", or tls_mode '
+            '"verify-ca" or "verify-full"',
+        )
+    if config.auth.method == "cert" and not verifies:
+        yield Fault(
+            "auth.method",
+            f'"cert" needs certificates of clients, and listen.tls_mode is "{listen.tls_mode}"; '
+            'accepted: with tls_mode "verify-ca" or "verify-full"',
+        )
+    for section, one in (("listen", listen), ("server", server)):
+        if one.tls_key_file is not None and one.tls_cert_file is None:
+            yield Fault(
+                f"{section}.tls_key_file",
+                f'needs {section}.tls_cert_file; accepted: both, or "" (the key may be in the file '
+                "of the certificate)",
+            )
+        for name in ("tls_cert_file", "tls_key_file", "tls_ca_file"):
+            path: Path | None = getattr(one, name)
+            if path is not None:
+                yield from _unreadable(f"{section}.{name}", path)
+
+
 def _users(auth: Auth, sources: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Fault]:
     """Who may log in; the users file itself is read when it is used."""
     if auth.users_file is not None:
-        if auth.method != "trust" or "auth.users_file" in sources:
+        if auth.needs_users or "auth.users_file" in sources:
             yield from _unreadable("auth.users_file", auth.users_file)
-    elif auth.method != "trust" and not auth.users_env and not auth.users_dirs:
+    elif auth.needs_users and not auth.users_env and not auth.users_dirs:
         yield Fault(
             "auth.users_file",
             f'auth.method = "{auth.method}" needs one, or auth.users_env or auth.users_dirs; '

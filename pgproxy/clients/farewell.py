@@ -25,6 +25,9 @@ class Farewell(asyncio.Protocol):
         if transport.is_closing():
             return
         transport.resume_reading()  # or its end would never be seen
+        if not transport.can_write_eof():  # TLS has an end of its own, which is waited for
+            transport.close()
+            return
         try:
             transport.write_eof()
         except OSError:  # it has been reset

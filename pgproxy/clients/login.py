@@ -6,10 +6,15 @@ from typing import Final
 from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.caps import Place
 from pgproxy.clients.users import Users
-from pgproxy.errors import INVALID_PARAMETER_VALUE, PROTOCOL_VIOLATION, PgError
+from pgproxy.errors import (
+    INVALID_AUTHORIZATION,
+    INVALID_PARAMETER_VALUE,
+    PROTOCOL_VIOLATION,
+    PgError,
+)
 from pgproxy.frames import codes, write
 from pgproxy.protocol import startup
-from pgproxy.protocol.authentication import ClientAuthentication
+from pgproxy.protocol.authentication import TRUST, ClientAuthentication
 from pgproxy.protocol.scram import Keyring
 from pgproxy.protocol.session import MIN_LSN, NOT_SET, ROUTE, TRACE, Session, parse_own
 from pgproxy.protocol.settings import (
@@ -32,7 +37,10 @@ from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.login import read_frame
 from pgproxy.servers.origin import Introduction
 from pgproxy.servers.slots import Profile
+from pgproxy.servers.tls import ClientTls, common_names
 
+# The name in the certificate is the user's ("Certificate Authentication" in the manual).
+CERT: Final = "cert"
 # Sets of start-up settings that are remembered for each profile.
 MAX_ORIGINS: Final = 1000
 
@@ -64,6 +72,7 @@ class ClientLogin:
         keyring: Keyring,
         settings: SettingsTable,
         method: str,
+        tls: ClientTls,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
@@ -71,11 +80,12 @@ class ClientLogin:
         self._keys = keys
         self._keyring = keyring
         self._method = method
+        self._tls = tls
 
     async def first_packet(self, exchange: Exchange) -> StartupMessage | None:
         """What the client wants; None for a cancel request, which is then done.
 
-        Raises `PgError` FATAL, ConnectionError.
+        Raises `PgError` FATAL, OSError.
         """
         asked: set[type] = set()
         while True:
@@ -86,6 +96,7 @@ class ClientLogin:
                 await self._keys.cancel(packet.pid, packet.secret)
                 return None
             if isinstance(packet, StartupMessage):
+                self._insist_on_tls(exchange)
                 return packet
             assert isinstance(packet, SSLRequest | GSSENCRequest)
             if type(packet) in asked:
@@ -93,7 +104,21 @@ class ClientLogin:
                     PROTOCOL_VIOLATION, "encryption was requested twice", severity="FATAL"
                 )
             asked.add(type(packet))
-            exchange.write(b"N")
+            context = self._tls.context if isinstance(packet, SSLRequest) else None
+            if context is None:
+                exchange.write(b"N")
+            else:
+                await exchange.offer_tls(context)
+
+    def _insist_on_tls(self, exchange: Exchange) -> None:
+        if self._tls.is_required and not exchange.is_encrypted:
+            raise PgError(
+                INVALID_AUTHORIZATION,
+                "the connection is not encrypted",
+                severity="FATAL",
+                detail=f'listen.tls_mode is "{self._tls.mode}".',
+                hint='Connect with sslmode "require" or better.',
+            )
 
     async def authenticate(self, exchange: Exchange, message: StartupMessage) -> None:
         """Has the client prove who it is. Raises `PgError` FATAL, ConnectionError."""
@@ -134,8 +159,17 @@ class ClientLogin:
 
     async def _authenticate(self, exchange: Exchange, user: str) -> None:
         entry = self._users.entries.get(user)
+        method = self._method
+        if method == CERT:
+            if user not in common_names(exchange.transport):
+                raise PgError(
+                    INVALID_AUTHORIZATION,
+                    f'certificate authentication failed for user "{user}"',
+                    severity="FATAL",
+                )
+            method = TRUST
         authentication = ClientAuthentication(
-            self._method,
+            method,
             user,
             entry,
             self._keyring,

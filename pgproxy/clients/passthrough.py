@@ -94,6 +94,9 @@ class _Side(asyncio.Protocol):
         """The other side has nothing more to say."""
         if self.here.is_closing():
             return
+        if not self.here.can_write_eof():  # with TLS there is no end of one way only
+            self.here.close()
+            return
         try:
             self.here.write_eof()
         except OSError:  # it has been reset
@@ -105,7 +108,7 @@ class _Client(_Side):
         """It may still listen. If it does not, what comes next from the server brings a reset."""
         self.has_ended = True
         self.peer.end_writing()
-        return not self.peer.is_lost
+        return not self.peer.is_lost and self.here.can_write_eof()
 
 
 class _Server(_Side):

@@ -112,7 +112,7 @@ def _are_one(old: UserEntry | None, new: UserEntry | None) -> bool:
 def users_file(auth: Auth) -> Path | None:
     """The one to read: with trust there need not be any."""
     path = auth.users_file
-    return path if path is not None and (auth.method != "trust" or path.exists()) else None
+    return path if path is not None and (auth.needs_users or path.exists()) else None
 
 
 def read_users(

@@ -215,3 +215,6 @@ def close_statement(name: bytes) -> bytes:
 def describe_statement(name: bytes) -> bytes:
     """Describe of a prepared statement."""
     return frame(codes.F_DESCRIBE, b"S" + name + b"\x00")
+
+
+SSL_REQUEST: Final = _untyped(int32(codes.SSL_REQUEST))

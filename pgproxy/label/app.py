@@ -17,6 +17,7 @@ from pgproxy.label.election import Election, Terms
 from pgproxy.label.elector import Elector
 from pgproxy.label.labeller import Labeller
 from pgproxy.label.requests import Requests
+from pgproxy.servers.tls import ServerTls
 from pgproxy.telemetry.http import at_once, start_http
 from pgproxy.telemetry.labelling import LabelCollector
 from pgproxy.topology.apiserver import load_client, own_namespace
@@ -68,7 +69,9 @@ class Controller:
         )
         # Not each change changes the backends: the label may be wrong again as it was before.
         self.pods: Final = Kubernetes(watched, self._pods_changed, on_news=self._look)
-        self.monitor: Final = Monitor(None, config.health, self._topology_changed)
+        self.monitor: Final = Monitor(
+            None, config.health, self._topology_changed, tls=ServerTls(config.server)
+        )
         self._pod_requests: Final = Requests(settings, namespace, self.counts)
         self.labeller: Final = Labeller(
             self._pod_requests,

@@ -17,6 +17,7 @@ import asyncpg
 from pgproxy.config import Health
 from pgproxy.servers import catalogue_sql as questions
 from pgproxy.servers.sockets import TcpOptions
+from pgproxy.servers.tls import NO_TLS, ServerTls
 from pgproxy.topology.access import NO_OPTIONS, connect
 
 # How many rows are taken in before the loop gets its turn; a definition takes the server a while.
@@ -85,10 +86,16 @@ class Session:
 
     @classmethod
     async def open(
-        cls, host: str, port: int, health: Health, database: str, tcp: TcpOptions = NO_OPTIONS
+        cls,
+        host: str,
+        port: int,
+        health: Health,
+        database: str,
+        tcp: TcpOptions = NO_OPTIONS,
+        tls: ServerTls = NO_TLS,
     ) -> "Session":
         """Set a time limit around it, as around what follows."""
-        connection = await connect(host, port, health, database, _SETTINGS, tcp)
+        connection = await connect(host, port, health, database, _SETTINGS, tcp, tls)
         try:
             row = await connection.fetchrow(questions.CONFIGURED_PATH)
             await connection.execute(questions.SESSION)

@@ -20,6 +20,7 @@ from pgproxy.config import Config, Health
 from pgproxy.routing.catalogue import Catalogue
 from pgproxy.servers.catalogue_reader import Reading, Session
 from pgproxy.servers.sockets import TcpOptions
+from pgproxy.servers.tls import NO_TLS, ServerTls
 from pgproxy.topology.access import NO_OPTIONS, describe
 from pgproxy.topology.model import Node
 
@@ -105,11 +106,13 @@ class Catalogues:
         is_used: Callable[[str], bool],
         on_loaded: Callable[[str, Catalogue | None], None],
         tcp: TcpOptions = NO_OPTIONS,
+        tls: ServerTls = NO_TLS,
     ) -> None:
         self.results: Final[Counter[str]] = Counter()
         self.databases: Final[dict[str, Watched]] = {}
         self._health: Final = health
         self._tcp: Final = tcp
+        self._tls: Final = tls
         self._interval: Final = interval
         self._primary: Final = primary
         self._is_used: Final = is_used
@@ -223,7 +226,12 @@ class Catalogues:
         origin = _origin(primary)
         async with asyncio.timeout(self._health.timeout):
             session = await Session.open(
-                primary.host, primary.port, self._health, watched.database, self._tcp
+                primary.host,
+                primary.port,
+                self._health,
+                watched.database,
+                self._tcp,
+                self._tls,
             )
         changes = watched.changes
 

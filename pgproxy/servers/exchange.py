@@ -5,7 +5,10 @@ not, and gets a protocol of its own (`hand_over`).
 """
 
 import asyncio
+import ssl
 from typing import Any, Protocol
+
+from pgproxy.errors import PROTOCOL_VIOLATION, PgError
 
 # Bytes that may lie unread before the peer is not read any more.
 HIGH_WATER = 65536
@@ -28,6 +31,7 @@ class Exchange(asyncio.Protocol):
         self._closed = False
         self._closed_in_order = False
         self._paused = False
+        self.is_encrypted = False
         self._drained: asyncio.Future[None] | None = None  # the peer does not take what is written
 
     @property
@@ -97,6 +101,39 @@ class Exchange(asyncio.Protocol):
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
+
+    async def offer_tls(self, context: ssl.SSLContext) -> None:
+        """The peer has asked for TLS: yes. Raises OSError if it comes to nothing, `PgError` if there
+        is more from the peer, which a third party may have put there (CVE-2021-23214)."""
+        self._refuse_surplus("received unencrypted data after SSL request")
+        self.write(b"S")
+        await self._start_tls(context, server_side=True)
+
+    async def take_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """The peer has said yes. Raises as `offer_tls` (CVE-2021-23222)."""
+        self._refuse_surplus("received unencrypted data after SSL response")
+        await self._start_tls(context, server_side=False, host=host)
+
+    def _refuse_surplus(self, message: str) -> None:
+        if self._buffer:
+            raise PgError(
+                PROTOCOL_VIOLATION,
+                message,
+                severity="FATAL",
+                detail="This could be either a client software bug or evidence of an attempted "
+                "man-in-the-middle attack.",
+            )
+
+    async def _start_tls(
+        self, context: ssl.SSLContext, *, server_side: bool, host: str | None = None
+    ) -> None:
+        transport = await asyncio.get_running_loop().start_tls(
+            self.transport, self, context, server_side=server_side, server_hostname=host
+        )
+        if transport is None:
+            raise ConnectionError("the connection was closed during the TLS handshake")
+        self._transport = transport
+        self.is_encrypted = True
 
     async def ended(self) -> bool:
         """Waits for the peer to close. False: the connection broke, or it said something first."""

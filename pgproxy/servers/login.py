@@ -5,7 +5,12 @@ import contextlib
 import errno
 from collections.abc import AsyncIterator, Callable
 
-from pgproxy.errors import FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION, PgError
+from pgproxy.errors import (
+    FEATURE_NOT_SUPPORTED,
+    INVALID_AUTHORIZATION,
+    PROTOCOL_VIOLATION,
+    PgError,
+)
 from pgproxy.frames import codes, read, write
 from pgproxy.protocol.authentication import Credentials, ServerAuthentication
 from pgproxy.protocol.scram import Keyring
@@ -14,6 +19,7 @@ from pgproxy.servers.backend import Backend
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.exchange import Exchange
 from pgproxy.servers.sockets import TcpOptions, keep_alive
+from pgproxy.servers.tls import NO_TLS, ServerTls, why
 
 UNABLE_TO_CONNECT = "08001"
 # What poolers and PostgreSQL's relatives say to a minor version of the protocol they do not know,
@@ -25,6 +31,10 @@ REFUSES_VERSION = (FEATURE_NOT_SUPPORTED, PROTOCOL_VIOLATION)
 CANCEL_TIMEOUT = 5.0
 # Bytes of one frame of a log-in; PostgreSQL's largest are error messages.
 MAX_LOGIN_FRAME = 1 << 20
+
+
+class _NoTlsError(Exception):
+    """Why a connection is not encrypted."""
 
 
 class Greeting:
@@ -47,12 +57,14 @@ class ServerLogin:
         connect_timeout: float,
         login_timeout: float,
         tcp: TcpOptions,
+        tls: ServerTls = NO_TLS,
     ) -> None:
         self._keyring = keyring
         self._credentials = credentials
         self._connect_timeout = connect_timeout or None  # 0 = no limit
         self._login_timeout = login_timeout or None  # the same
         self._tcp = tcp
+        self._tls = tls
 
     async def open(self, server: ServerConnection, database: str, user: str) -> None:
         """Logs `server` in and hands it its transport. Raises `PgError`."""
@@ -78,8 +90,9 @@ class ServerLogin:
         self, backend: Backend, user: str, parameters: list[tuple[bytes, bytes]]
     ) -> tuple[Exchange, Greeting]:
         """A connection, logged in, that belongs to no pool. Raises `PgError`."""
+        attempts = list(self._tls.attempts)
         while True:
-            exchange = await self._connect(backend)
+            exchange = await self._reach(backend, attempts)
             if exchange.transport.get_extra_info("socket").fileno() >= descriptors.for_pools():
                 exchange.close()
                 raise _unreachable(backend, descriptors.NONE_LEFT)
@@ -87,6 +100,13 @@ class ServerLogin:
                 async with self._in_time(exchange, backend):
                     return exchange, await self._log_in(exchange, backend, user, parameters)
             except PgError as error:
+                if (
+                    error.sqlstate == INVALID_AUTHORIZATION
+                    and len(attempts) > 1
+                    and attempts[0] == exchange.is_encrypted
+                ):
+                    del attempts[0]  # pg_hba.conf may let it in the other way
+                    continue
                 if error.sqlstate not in REFUSES_VERSION or not backend.is_asked_for_long_keys:
                     raise
                 backend.is_asked_for_long_keys = False
@@ -95,7 +115,7 @@ class ServerLogin:
         """Sends a CancelRequest and waits until the server has acted on it (it then closes). False:
         that is not known, so it may still hit whatever the connection does later."""
         try:
-            exchange = await self._connect(backend)
+            exchange = await self._reach(backend, list(self._tls.attempts))
         except PgError:
             return True  # a server that cannot be reached has other troubles than this query
         try:
@@ -106,6 +126,35 @@ class ServerLogin:
             return False
         finally:
             exchange.close()
+
+    async def _reach(self, backend: Backend, attempts: list[bool]) -> Exchange:
+        """A connection, encrypted if the first of the attempts is to be; those that come to nothing
+        are taken out. Raises `PgError`."""
+        while True:
+            exchange = await self._connect(backend)
+            if not attempts[0]:
+                return exchange
+            try:
+                async with self._in_time(exchange, backend):
+                    await self._encrypt(exchange, backend, needs_it=len(attempts) == 1)
+                    return exchange
+            except _NoTlsError as error:
+                del attempts[0]
+                if not attempts:
+                    raise _unreachable(backend, str(error)) from None
+
+    async def _encrypt(self, exchange: Exchange, backend: Backend, *, needs_it: bool) -> None:
+        """Asks for TLS. Raises _NoTlsError, ConnectionError, `PgError`."""
+        exchange.write(write.SSL_REQUEST)
+        answer = await exchange.read(1)
+        if answer == b"N" and not needs_it:
+            return
+        if answer != b"S":
+            raise _NoTlsError("it does not speak TLS (server.tls_mode)")
+        try:
+            await exchange.take_tls(self._tls.context, backend.host)
+        except OSError as error:
+            raise _NoTlsError(why(error)) from None
 
     async def _connect(self, backend: Backend) -> Exchange:
         loop = asyncio.get_running_loop()

@@ -29,6 +29,7 @@ from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.modes import PoolModes
 from pgproxy.servers.pool import Pool
 from pgproxy.servers.slots import CLOSED, CLOSING, IDLE, LEASED, RESETTING
+from pgproxy.servers.tls import version
 from pgproxy.telemetry.averages import COUNTS, Averages, Numbers, add
 from pgproxy.telemetry.columns import COLUMNS
 from pgproxy.topology.model import Node, Role
@@ -581,7 +582,7 @@ def _socket(
         int(close_needed),
         *pointers,
         pid,
-        "",
+        "" if transport.is_closing() else version(transport),
         application_name,
         prepared,
         number,

@@ -1,6 +1,7 @@
 """How the proxy itself logs in to a server: as `health.user`, with a session of its own making."""
 
 import os
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import asyncpg
 from pgproxy.config import Health
 from pgproxy.configlogins import Login, LoginError, from_folder, from_variables
 from pgproxy.servers.sockets import TcpOptions, keep_alive
+from pgproxy.servers.tls import NO_TLS, ServerTls
 
 NO_OPTIONS: Final = TcpOptions()
 
@@ -24,9 +26,30 @@ async def connect(
     database: str,
     session: Mapping[str, str],
     tcp: TcpOptions = NO_OPTIONS,
+    tls: ServerTls = NO_TLS,
 ) -> Any:
     """An asyncpg.Connection; `session` are its settings. Set a time limit around it."""
     login = _login(health)
+    *firsts, last = tls.attempts
+    for is_encrypted in firsts:
+        try:
+            return await _connect(host, port, login, database, session, tcp, tls, is_encrypted)
+        except Exception as error:
+            if not _may_be_otherwise(error):
+                raise
+    return await _connect(host, port, login, database, session, tcp, tls, last)
+
+
+async def _connect(
+    host: str,
+    port: int,
+    login: Login,
+    database: str,
+    session: Mapping[str, str],
+    tcp: TcpOptions,
+    tls: ServerTls,
+    is_encrypted: bool,
+) -> Any:
     connection = await asyncpg.connect(
         host=host,
         port=port,
@@ -34,7 +57,7 @@ async def connect(
         # Never None: asyncpg would look for PGPASSWORD and ~/.pgpass.
         password=login.password,
         database=database,
-        ssl=False,
+        ssl=tls.context if is_encrypted else False,
         target_session_attrs="any",
         statement_cache_size=0,
         server_settings=dict(session),
@@ -42,6 +65,14 @@ async def connect(
     # There is no other way to the socket, neither before nor behind the log-in.
     keep_alive(connection._transport.get_extra_info("socket"), tcp)
     return connection
+
+
+def _may_be_otherwise(error: Exception) -> bool:
+    """Whether it is a matter of being encrypted or not: a handshake that has come to nothing, a
+    server that does not speak TLS (which asyncpg says so), one that lets in the others only."""
+    if isinstance(error, ssl.SSLError | asyncpg.InvalidAuthorizationSpecificationError):
+        return True
+    return type(error) is ConnectionError
 
 
 def describe(error: Exception) -> str:

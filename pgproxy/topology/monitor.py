@@ -20,6 +20,7 @@ import structlog
 
 from pgproxy.config import Health
 from pgproxy.servers.sockets import TcpOptions
+from pgproxy.servers.tls import NO_TLS, ServerTls
 from pgproxy.topology.access import NO_OPTIONS
 from pgproxy.topology.freshness import UNKNOWN, Freshness
 from pgproxy.topology.fusion import fuse
@@ -49,6 +50,7 @@ class Monitor:
         on_room: Callable[[str, int], None] = lambda _name, _room: None,
         *,
         tcp: TcpOptions = NO_OPTIONS,
+        tls: ServerTls = NO_TLS,
     ) -> None:
         """`backends` None: discovery has yet to name them, nothing is published until it has."""
         self.first_round: Final = asyncio.Event()  # there is a topology
@@ -58,6 +60,7 @@ class Monitor:
         self._awaited: set[str] = set()
         self._health: Final = health
         self._tcp: Final = tcp
+        self._tls: Final = tls
         self._on_change: Final = on_change
         self._on_fresh: Final = on_fresh
         self._on_defaults: Final = on_defaults
@@ -124,6 +127,7 @@ class Monitor:
                     self.report,
                     self._lost,
                     self._tcp,
+                    self._tls,
                 )
             elif known.backend != backend:
                 known.backend = backend

@@ -28,6 +28,7 @@ import structlog
 from pgproxy.config import Health
 from pgproxy.protocol.lsn import format_lsn, parse_lsn
 from pgproxy.servers.sockets import TcpOptions
+from pgproxy.servers.tls import ServerTls
 from pgproxy.topology.access import SecretError, connect, describe
 from pgproxy.topology.model import Backend, Probe
 from pgproxy.topology.rooms import ROOM
@@ -114,6 +115,7 @@ class Prober:
         report: "Callable[[Prober, Probe], None]",
         lost: "Callable[[Prober], None]",
         tcp: TcpOptions,
+        tls: ServerTls,
     ) -> None:
         """`awaited` names the position that is worth waiting for on a standby; `report` is told every
         answer; `lost`, that the connection has ended."""
@@ -128,6 +130,7 @@ class Prober:
         self._to_report: Final = report
         self._lost: Final = lost
         self._tcp: Final = tcp
+        self._tls: Final = tls
         self._connection: Any = None  # asyncpg.Connection
         self._last = Probe(False)  # what was reported
         self._failures = 0  # since the last answer
@@ -270,7 +273,13 @@ class Prober:
         self._drop()
         health = self._health
         self._connection = await connect(
-            self.backend.host, self.backend.port, health, health.database, _SESSION, self._tcp
+            self.backend.host,
+            self.backend.port,
+            health,
+            health.database,
+            _SESSION,
+            self._tcp,
+            self._tls,
         )
         self._connection.add_termination_listener(self._on_termination)
         return await self._question()

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from pgproxy.config import Config
+from pgproxy.servers.tls import ServerTls
 from pgproxy.topology.access import connect, describe
 from pgproxy.topology.model import Backend
 from pgproxy.topology.static import backends
@@ -16,15 +17,18 @@ ROOM: Final = """current_setting('max_connections')::int
 
 async def ask_rooms(config: Config) -> list[tuple[str, int, str]]:
     """Of each configured server its name, the answer (0: none), and why there is none."""
-    asked = [_ask(config, backend) for backend in backends(config.discovery)]
+    tls = ServerTls(config.server)
+    asked = [_ask(config, tls, backend) for backend in backends(config.discovery)]
     return list(await asyncio.gather(*asked))
 
 
-async def _ask(config: Config, backend: Backend) -> tuple[str, int, str]:
+async def _ask(config: Config, tls: ServerTls, backend: Backend) -> tuple[str, int, str]:
     health = config.health
     try:
         async with asyncio.timeout(health.timeout):
-            connection = await connect(backend.host, backend.port, health, health.database, {})
+            connection = await connect(
+                backend.host, backend.port, health, health.database, {}, tls=tls
+            )
             try:
                 return backend.name, await connection.fetchval(f"SELECT {ROOM}"), ""
             finally:

@@ -25,6 +25,7 @@ from pgproxy.peers.peers import Peers
 from pgproxy.protocol.commands import Command
 from pgproxy.relay.board import Board, board_size
 from pgproxy.servers.gate import Gate
+from pgproxy.servers.tls import ClientTls, ServerTls
 from pgproxy.telemetry.http import HttpServer, start_http
 from pgproxy.telemetry.metrics import own_families, peer_families
 from pgproxy.telemetry.transfer import dump, load
@@ -466,5 +467,8 @@ async def _command_of(worker: Worker, body: Body) -> list[dict[str, str]]:
 
 async def supervise(config: Config) -> int:
     """Runs the proxy until it is told to stop; returns the exit status."""
-    Users(config.auth, os.environ)  # whose faults are told once
+    # Their faults are told once.
+    Users(config.auth, os.environ)
+    ClientTls(config.listen)
+    ServerTls(config.server)
     return await Supervisor(config).run()

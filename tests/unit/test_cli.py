@@ -110,7 +110,6 @@ def test_check_shows_each_value_with_its_origin(
     assert "pool.size = 9 # environment PGPROXY_POOL__SIZE" in lines
     assert f'auth.method = "trust" # file {path}' in lines
     assert "pool.lifetime = 3600 # default" in lines
-    assert any(line.startswith("# note: server.tls_mode") for line in lines)
 
 
 def test_check_shows_what_a_preset_comes_to(path: Path) -> None:

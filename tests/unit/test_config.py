@@ -8,7 +8,6 @@ from pgproxy.config import (
     Health,
     Listen,
     Pool,
-    Server,
     notices,
 )
 
@@ -82,10 +81,4 @@ def test_every_key_that_waits_for_its_feature_exists_and_its_default_is_availabl
 
 
 def test_what_a_default_promises_and_is_not_kept_yet_is_told() -> None:
-    told = notices(Config())
-    assert any("server.tls_mode" in line for line in told)
-    assert not notices(
-        Config(
-            server=Server(tls_mode="disable"),
-        )
-    )
+    assert not notices(Config())

@@ -471,15 +471,46 @@ def test_a_secret_is_not_shown_in_a_fault(path: Path) -> None:
     ("text", "line"),
     [
         (
-            '[server]\ntls_mode = "require"\n',
-            'server.tls_mode: "require" is not available yet; now: "disable", "allow", "prefer"',
+            '[auth]\nmethod = "trust"\nquery = "SELECT 1"\n',
+            'auth.query: "SELECT 1" is not available yet; now: ""',
         ),
     ],
 )
 def test_what_is_not_built_yet_is_refused_and_not_ignored(path: Path, text: str, line: str) -> None:
     backends = '\n[[discovery.backends]]\nhost = "db1"\n'
-    path.write_text('[auth]\nmethod = "trust"\n' + text + backends)
+    path.write_text(text + backends)
     assert faults(path) == [f"{path}: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ('[listen]\ntls_mode = "require"\n', "listen.tls_cert_file", "needs one"),
+        ('[listen]\ntls_key_file = "{file}"\n', "listen.tls_key_file", "needs listen.tls_cert"),
+        ('[listen]\ntls_ca_file = "{file}"\n', "listen.tls_ca_file", "is not used with"),
+        (
+            '[listen]\ntls_mode = "verify-ca"\ntls_cert_file = "{file}"\n',
+            "listen.tls_ca_file",
+            "needs one",
+        ),
+        ('[listen]\ntls_cert_file = "nowhere.pem"\n', "listen.tls_cert_file", "nowhere.pem"),
+        ('[server]\ntls_ca_file = "nowhere.pem"\n', "server.tls_ca_file", "nowhere.pem"),
+        ('[server]\ntls_key_file = "{file}"\n', "server.tls_key_file", "needs server.tls_cert"),
+        ('[server]\ntls_mode = "always"\n', "server.tls_mode", '"verify-full"'),
+    ],
+)
+def test_what_tls_needs(path: Path, text: str, key: str, words: str) -> None:
+    backends = '[auth]\nmethod = "trust"\n[[discovery.backends]]\nhost = "db1"\n'
+    path.write_text(text.format(file=path) + backends)
+    [line] = faults(path)
+    assert line.startswith(f"{path}: {key}: ")
+    assert words in line
+
+
+def test_log_in_by_certificate_needs_certificates(path: Path) -> None:
+    path.write_text('[auth]\nmethod = "cert"\n[[discovery.backends]]\nhost = "db1"\n')
+    [line] = faults(path)
+    assert line.startswith(f'{path}: auth.method: "cert" needs certificates')
 
 
 # Origins
