@@ -254,7 +254,6 @@ class BatchReader:
         self.in_doubt: set[bytes] = set()  # names that what is sent and unanswered makes or closes
         self._doubting: list[bytes] = []  # the same of this batch
         self._must_end = False  # what names mean has changed: what follows is another batch
-        self.may_know_more = False  # the server may have names of a text that was not understood
         self._has_error = False  # the batch has a message that fails by our doing
         self._has_unnamed = False  # the batch has parsed an unnamed statement
         self._portals: dict[bytes, Names] = {}  # those of statements that name others
@@ -736,7 +735,7 @@ class BatchReader:
             self.is_named = True
             self.needs = {}
 
-    def _need(self, name: bytes, statement: Statement | None, *, exact: bool) -> None:
+    def _need(self, name: bytes, statement: Statement, *, exact: bool) -> None:
         """The message at hand is about a statement that has this name on the server too."""
         self._wait()
         add_need(self.needs, Need(name, statement, exact=exact))
@@ -921,7 +920,7 @@ class BatchReader:
         self._look_at(name)
         statement = self.statements.get(name)
         if statement is None:
-            self._undefined(BIND, OWED_BIND, name)
+            self._fail(BIND, undefined_statement(name))
             return
         decision = self._of(statement)
         if decision.names is not None or self._portals:
@@ -1010,7 +1009,7 @@ class BatchReader:
         self._look_at(name)
         statement = self.statements.get(name)
         if statement is None:
-            self._undefined(DESCRIBE, OWED_DESCRIBE, name)
+            self._fail(DESCRIBE, undefined_statement(name))
             return
         decision = self._of(statement)
         for part in self._parts_of(decision):
@@ -1105,13 +1104,6 @@ class BatchReader:
         if decision.names is not None and not decision.names.reserved:
             self._use_names(decision.names)
         return True
-
-    def _undefined(self, kind: int, owed: Owed, name: bytes) -> None:
-        if self.may_know_more and not name.startswith(SERVER_PREFIX):
-            self._need(name, None, exact=True)
-            self.owed.append(owed)
-            return
-        self._fail(kind, undefined_statement(name))
 
     def _fail(self, kind: int, error: PgError) -> None:
         """An error that only we can see must also be one for the server, or its transaction

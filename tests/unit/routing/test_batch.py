@@ -159,13 +159,6 @@ class TestNames:
         assert b"nowhere" not in read(reader, stream)
         assert [b"26000" in error for error in errors(reader)] == [True, True]
 
-    def test_a_name_that_only_the_server_may_know_is_left_to_it(self, reader: BatchReader) -> None:
-        reader.may_know_more = True
-        stream = bind(statement="nowhere") + describe("S", "nowhere") + SYNC
-        assert read(reader, stream) == stream
-        assert not errors(reader)
-        assert reader.needs[b"nowhere"].statement is None
-
     @pytest.mark.parametrize("name", [NAME, SERVER_PREFIX.decode()])
     def test_a_name_that_looks_like_ours_does_not_hit_one(
         self, reader: BatchReader, name: str
