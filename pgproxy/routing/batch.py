@@ -420,7 +420,8 @@ class BatchReader:
         if self.fixed is not None:
             decision = self.fixed
         self.executes = True
-        self.is_named = False
+        if self.is_named:
+            self._forget_names()
         if not decision.is_plain:
             self._special_query(decision)
             return BATCH
@@ -509,14 +510,18 @@ class BatchReader:
         if not self.continues:
             self.new_unnamed = None
         if self.is_named:
-            self.is_named = False
-            self.names = None
-            self.needs = _NO_NEEDS
-            self.reserved = b""
-        self._must_end = False
+            self._forget_names()
         self._has_unnamed = False
         self._has_error = False
         self._unnamed_before = self.unnamed
+
+    def _forget_names(self) -> None:
+        """Those that the batch before used."""
+        self.is_named = False
+        self.names = None
+        self.needs = _NO_NEEDS
+        self.reserved = b""
+        self._must_end = False
 
     def _make_plain(self) -> None:
         self.is_plain = True

@@ -90,6 +90,17 @@ def test_another_client_never_meets_it(stage: Stage) -> None:
     client << BOUND + ROW + IDLE
 
 
+def test_a_name_of_ours_is_refused_to_the_text_that_has_it(stage: Stage) -> None:
+    client, primary, replica = stage.client(), stage["p"], stage["r1"]
+    client >> query("EXECUTE pgproxy_1")
+    assert letters(client.take()) == "EZ"
+    client >> query("SELECT 1")
+    replica >> SELECTED + IDLE
+    assert client.take() == SELECTED + IDLE
+    client >> parse("EXECUTE a") + bind() + execute() + SYNC
+    primary << parse("EXECUTE a") + bind() + execute() + SYNC
+
+
 def test_what_executes_it_is_parsed_where_it_is(stage: Stage) -> None:
     """PostgreSQL keeps the columns of an EXECUTE from its Parse."""
     client, other, replica = stage.client(), stage.client(), stage["r1"]

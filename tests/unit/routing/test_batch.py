@@ -190,6 +190,14 @@ class TestNames:
         assert len(reader.registry) == 1
 
 
+def test_what_a_text_needs_is_forgotten_with_the_next(reader: BatchReader) -> None:
+    read(reader, parse("EXECUTE a") + bind() + execute() + SYNC)
+    assert reader.needs
+    read(reader, query("SELECT 1"))
+    read(reader, parse("SELECT 1", "a") + bind(statement="a") + execute() + SYNC)
+    assert (reader.ending, len(reader.owed)) == (AT_READY, 4)
+
+
 class TestUnnamed:
     def test_it_is_sent_as_it_came(self, reader: BatchReader) -> None:
         stream = parse("SELECT 1") + bind() + execute() + SYNC
