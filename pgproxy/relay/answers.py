@@ -298,7 +298,7 @@ class Answers:
         elif OTHER_COLUMNS in frame and relay.healing.is_outdated():
             self._replace(splitter, OUTDATED)
         elif SERVER_PREFIX in frame:
-            words = relay.batch.in_clients_words(frame, relay.inflight.void)
+            words = relay.batch.statements.in_clients_words(frame, relay.inflight.void)
             self._replace(splitter, words)
         return True
 
@@ -325,7 +325,7 @@ class Answers:
         void = relay.inflight.take_void()
         self.undo_there(server, void)
         if not relay.journal.is_checking and not relay.healing.is_on:
-            relay.batch.undo([owed for owed in void if not owed.hidden])
+            relay.batch.statements.undo([owed for owed in void if not owed.hidden])
 
     def undo_there(self, server: ServerConnection, void: list[Owed]) -> None:
         """The server has not done what these messages told it."""

@@ -46,7 +46,7 @@ from pgproxy.protocol.settings import (
     set_back,
 )
 from pgproxy.protocol.states import BIND, EXECUTE, QUERY
-from pgproxy.routing.batch import AT_READY, BatchReader
+from pgproxy.routing.batch import AT_READY, Batch
 from pgproxy.routing.pins import Pin
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.slots import Profile
@@ -135,7 +135,7 @@ class Carry:
         relay.sending.preface_owed = [OWED_ATTEMPT, OWED_RESTORE] if first else [OWED_RESTORE]
         server.show_rows()
 
-    def allowed(self, batch: BatchReader) -> frozenset[str]:
+    def allowed(self, batch: Batch) -> frozenset[str]:
         """The settings not PostgreSQL's own that may exist where the batch runs: those that the
         session has set, or is about to. Others are another session's, and would be seen: the text
         of a row security policy asks for them, and no statement shows that."""
@@ -149,7 +149,7 @@ class Carry:
             return allowed  # it may look before it sets
         return allowed.union(filter(is_custom, names))
 
-    def sent(self, batch: BatchReader, server: ServerConnection, *, alone: bool) -> bytes:
+    def sent(self, batch: Batch, server: ServerConnection, *, alone: bool) -> bytes:
         """The batch at hand, which may change settings, is being sent; `alone`: not in a
         transaction block, and nothing else is in flight. Returns what is to follow it."""
         alone = alone and (batch.simple or _executes_once(batch))
@@ -188,7 +188,7 @@ class Carry:
             server.show_rows()
         return after
 
-    def followed(self, batch: BatchReader, server: ServerConnection) -> None:
+    def followed(self, batch: Batch, server: ServerConnection) -> None:
         """The batch at hand is being sent before it is known what those before it have set."""
         self.is_certain = False  # an error to come may be of this batch
         self.resetting = NO_NAMES
@@ -394,7 +394,7 @@ class Carry:
         routers = relay.routers
         relay.generation = routers.generation
         if not (NAMING.isdisjoint(self.touched) and NAMING.isdisjoint(self._asked)):
-            relay.batch.router = routers.any_path().under(relay.rules)
+            relay.batch.statements.router = routers.any_path().under(relay.rules)
             return
         values = self.settings.values
         session, role = AUTHORITY
@@ -404,16 +404,16 @@ class Carry:
         path = values.get(SEARCH_PATH)
         if path is None and b"search_path" in self.reported:  # from PostgreSQL 18 on
             path = self.reported[b"search_path"].decode("utf-8", "replace")
-        relay.batch.router = routers.choose(path, user).under(relay.rules)
+        relay.batch.statements.router = routers.choose(path, user).under(relay.rules)
 
     def set_scope(self) -> None:
         """Which statements may be shared with other sessions: those whose texts mean the same."""
         relay = self.relay
         if relay.changes.schema or Pin.TEMP_TABLE in relay.pinning.pins:
             # What it has made nobody else sees, or may never see.
-            relay.batch.scope = b"\0%d" % id(relay)
+            relay.batch.statements.scope = b"\0%d" % id(relay)
         else:
-            relay.batch.scope = self.settings.scope
+            relay.batch.statements.scope = self.settings.scope
 
 
 def is_on(value: str) -> bool:
@@ -421,7 +421,7 @@ def is_on(value: str) -> bool:
     return bool(parse_bool(value.strip().lower()))
 
 
-def _executes_once(batch: BatchReader) -> bool:
+def _executes_once(batch: Batch) -> bool:
     """Whether the batch is one statement, executed once. Of several, one may not be executed at
     all, or take back what DISCARD ALL has done in front of it."""
     kinds = [owed.kind for owed in batch.owed]

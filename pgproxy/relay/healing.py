@@ -19,7 +19,7 @@ from pgproxy.frames import write
 from pgproxy.frames.codes import F_DESCRIBE, STATUS_IDLE, TARGET_STATEMENT
 from pgproxy.protocol.named import STAND_IN
 from pgproxy.protocol.states import CLOSE, DESCRIBE, LEASED, PARSE, SETTLING
-from pgproxy.routing.batch import USE, Edit
+from pgproxy.routing.edits import USE, Edit
 from pgproxy.routing.journal import Sent
 from pgproxy.servers.connection import ServerConnection
 
@@ -105,7 +105,7 @@ class Healing:
         is_told = any(owed.kind == DESCRIBE for owed in sent.owed[index:]) or any(
             owed.statement is statement for owed in sent.owed[:index]
         )
-        if not is_told and name in self.relay.batch.described:
+        if not is_told and name in self.relay.batch.statements.described:
             return False
         server.prepared.drop(statement)
         # The types of its parameters were told before it failed.
@@ -118,8 +118,8 @@ class Healing:
         batch = self.relay.batch
         is_current = self.relay.context.registry.is_current
         return any(
-            name in batch.described and not is_current(statement)
-            for name, statement in batch.statements.items()
+            name in batch.statements.described and not is_current(statement)
+            for name, statement in batch.statements.named.items()
         )
 
     def resend(self, server: ServerConnection) -> None:

@@ -14,7 +14,7 @@ from pgproxy.protocol.inflight import OWED_ATTEMPT, OWED_BEGIN, Owed
 from pgproxy.protocol.leadin import lead_in
 from pgproxy.protocol.named import DEALLOCATES, STAND_IN
 from pgproxy.protocol.states import EXECUTE, LEASED, PARSE, SETTLING
-from pgproxy.routing.batch import undefined_statement
+from pgproxy.routing.clientstatements import undefined_statement
 from pgproxy.routing.front import IN_FAILED_TRANSACTION
 from pgproxy.servers.connection import ServerConnection
 
@@ -87,7 +87,7 @@ class Named:
     def refuses(self) -> bool:
         """Whether the batch is refused for a name of ours in it."""
         relay = self.relay
-        reserved = relay.batch.reserved
+        reserved = relay.batch.needs.reserved
         if not reserved or relay.front.status == STATUS_FAILED:
             return False
         relay.requests.answer_error(undefined_statement(reserved))
@@ -100,18 +100,18 @@ class Named:
         batch = relay.batch
         self.failure = b""
         if relay.inflight.skipping:
-            batch.needs = {}  # nothing of it will run
+            batch.needs.by_name = {}  # nothing of it will run
             return
         if batch.simple:
-            batch.find_needs()
+            batch.needs.find()
         if relay.front.status != STATUS_FAILED or begins:
             return
-        if batch.needs:
+        if batch.needs.by_name:
             if not batch.simple and not batch.ends:
                 self.failure = _ABORTED
             elif not batch.simple or _ENDS.match(batch.sql()):
                 self._end_transaction()
-        batch.needs = {}  # nothing of it will run, or what it needs is there
+        batch.needs.by_name = {}  # nothing of it will run, or what it needs is there
 
     def _end_transaction(self) -> None:
         """The transaction has failed, and the batch at hand ends it and uses names behind that. It
@@ -122,7 +122,7 @@ class Named:
         relay.journal.give_up()
         inflight = relay.inflight
         inflight.push(OWED_ATTEMPT)
-        lead = lead_in(relay.batch.needs, server.prepared, inflight, inside=False)
+        lead = lead_in(relay.batch.needs.by_name, server.prepared, inflight, inside=False)
         inflight.push(OWED_BEGIN)
         inflight.push(OWED_ATTEMPT)
         server.prepared.unnamed = None
@@ -133,7 +133,7 @@ class Named:
         relay = self.relay
         prepared = server.prepared
         for use in relay.inflight.names_done:
-            statement = relay.batch.name_done(use)
+            statement = relay.batch.statements.name_done(use)
             if statement is not None:
                 prepared.named[use.name] = statement
             elif use.kind == DEALLOCATES:

@@ -26,8 +26,8 @@ from pgproxy.frames.read import is_fatal, is_shutdown, sqlstate
 from pgproxy.protocol.prepared import Statement
 from pgproxy.protocol.states import BIND, LEASED, PARSE
 from pgproxy.relay.healing import CHANGED
-from pgproxy.routing.batch import MAKE
 from pgproxy.routing.decision import PRIMARY, REPLICA
+from pgproxy.routing.edits import MAKE
 from pgproxy.routing.journal import ATTEMPTS, Sent
 from pgproxy.routing.reasons import CODES, Reason
 from pgproxy.servers.backend import Backend
@@ -235,7 +235,7 @@ class Net:
         sent = relay.journal.oldest
         if sent is None:
             return  # it is not kept
-        router = relay.batch.router
+        router = relay.batch.statements.router
         statements = self._statements(sent)
         if sent.simple and not statements:
             router.learn(sent.data[sent.start + 5 : sent.end - 1])

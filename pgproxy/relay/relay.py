@@ -45,7 +45,7 @@ from pgproxy.relay.sending import Sending
 from pgproxy.relay.sequences import Sequences
 from pgproxy.relay.target import target
 from pgproxy.relay.writes import Writes
-from pgproxy.routing.batch import BatchReader
+from pgproxy.routing.batchreader import BatchReader
 from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
 from pgproxy.routing.front import Front
 from pgproxy.routing.journal import CUT_OFF, UNKNOWN, Journal
@@ -113,8 +113,9 @@ class Relay(Owner):
             tables=context.tables,
         )
         self.routers = context.routers.of(group.database)
-        self.generation: i64 = 0  # of the routers when `batch.router` was chosen
-        self.batch = BatchReader(self.routers.any_path(), context.registry, self.traffic)
+        self.generation: i64 = 0  # of the routers when `batch.statements.router` was chosen
+        self.reader = BatchReader(self.routers.any_path(), context.registry, self.traffic)
+        self.batch = self.reader.batch
         self.changes = Changes(self)
         self.pinning = Pinning(self)
         self.rules: Rules = ()  # those of the configuration that hold for its texts
@@ -167,7 +168,7 @@ class Relay(Owner):
         self.enter(GONE)
         self.requests.clear()
         self.group.left(self.profile)
-        self.batch.forget_all()
+        self.batch.statements.forget_all()
         self.changes.gone()
         if server is None:
             return
@@ -402,7 +403,7 @@ class Relay(Owner):
 
     def read_encoding(self) -> None:
         """The client's encoding is another one: can its texts be read?"""
-        self.batch.fixed = None if self.carry.safe_encoding else UNSAFE
+        self.batch.statements.fixed = None if self.carry.safe_encoding else UNSAFE
 
     # --- from the server ----------------------------------------------------------------------
 

@@ -18,8 +18,10 @@ from pgproxy.protocol.inflight import OWED_SYNC, Owed
 from pgproxy.protocol.states import FREE, GONE, LEASED, PARSE, QUERY, SETTLING, WAITING
 from pgproxy.relay.pace import TURN
 from pgproxy.relay.target import fits
-from pgproxy.routing.batch import AT_READY, BATCH, CUT, FAILING_BIND, LEFT, PAUSE, BatchReader
+from pgproxy.routing.batch import AT_READY, CUT, Batch
+from pgproxy.routing.batchreader import BATCH, LEFT, PAUSE
 from pgproxy.routing.decision import DEALLOCATE, LISTEN, PLAIN, UNLISTEN
+from pgproxy.routing.edits import FAILING_BIND
 
 if TYPE_CHECKING:
     from pgproxy.relay.relay import Relay
@@ -64,7 +66,7 @@ class Requests:
                 relay.client.set_reading(False)
             return
         try:
-            relay.batch.feed(chunk)
+            relay.reader.feed(chunk)
             self._pump()
         except PgError as error:
             relay.fail(error)
@@ -76,7 +78,7 @@ class Requests:
         while True:
             if relay.inflight.naming and relay.named.must_wait():
                 return
-            found = batch.read()
+            found = relay.reader.read()
             splitter = batch.input
             if found != BATCH:
                 before: i64 = splitter.passed
@@ -124,7 +126,7 @@ class Requests:
         relay = self.relay
         batch = relay.batch
         server = relay.server
-        if batch.is_named and (relay.named.must_wait_for_answers() or relay.named.refuses()):
+        if batch.needs.waits and (relay.named.must_wait_for_answers() or relay.named.refuses()):
             return relay.phase != SETTLING
         if relay.sequences.holds:
             server = relay.sequences.stop_holding()
@@ -233,7 +235,7 @@ class Requests:
         while self._backlog and relay.phase in (FREE, LEASED) and not self.are_held:
             chunk = self._backlog.pop(0)
             self.backlog_size -= len(chunk) + CHUNK
-            relay.batch.feed(chunk)
+            relay.reader.feed(chunk)
             self._pump()
         if relay.phase != GONE:
             self.set_reading()
@@ -268,7 +270,7 @@ class Requests:
         batch = relay.batch
         relay.counters.proxy_errors += 1
         self.has_refused = not relay.inflight.copying  # those data are of what runs
-        batch.undo(batch.owed)
+        batch.statements.undo(batch.owed)
         if batch.ends:
             relay.notifications.update()
         if relay.server is not None and relay.front.status != STATUS_IDLE:
@@ -309,7 +311,7 @@ class Requests:
             relay.front.channels.act((HAS_SET,))
 
 
-def _is_sync_alone(batch: BatchReader) -> bool:
+def _is_sync_alone(batch: Batch) -> bool:
     """Nothing is to be run: the batch may end one that was refused."""
     owed = batch.owed
     return len(owed) == 1 and owed[0] is OWED_SYNC

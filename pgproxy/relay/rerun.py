@@ -256,7 +256,7 @@ class Rerun:
         front.channels.lost(ended=ended)
         relay.notifications.update()
         for sent in reversed(unanswered):
-            relay.batch.undo([owed for owed in sent.owed if not owed.hidden])
+            relay.batch.statements.undo([owed for owed in sent.owed if not owed.hidden])
         for sent in unanswered:
             if sent.ends:
                 front.status = STATUS_IDLE

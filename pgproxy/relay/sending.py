@@ -47,14 +47,14 @@ class Sending:
         if relay.requests.has_refused:
             relay.requests.has_refused = False
         pipelined = not relay.inflight.settled
-        if not pipelined and batch.in_doubt:
-            batch.in_doubt.clear()
+        if not pipelined and batch.statements.in_doubt:
+            batch.statements.in_doubt.clear()
         first = b""
         if len(front.held) > 0:
             first = front.held
             front.held = b""
         in_block = front.status == STATUS_IN_TRANSACTION and not pipelined
-        if batch.is_named:
+        if batch.needs.waits:
             relay.named.before(begins=len(first) > 0)
         if relay.overdue is not None and batch.ends:
             relay.overdue.chains()
@@ -79,7 +79,7 @@ class Sending:
             relay.sequences.sent(batch)
             relay.writes.begin()
         if batch.simple:
-            batch.unnamed = None
+            batch.statements.unnamed = None
         if not batch.effects and relay.carry.touched:
             relay.carry.followed(batch, server)
         if batch.is_plain:

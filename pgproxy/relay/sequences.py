@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from pgproxy.frames import write
 from pgproxy.protocol.inflight import OWED_ATTEMPT
 from pgproxy.protocol.states import WAITING
-from pgproxy.routing.batch import BatchReader
+from pgproxy.routing.batch import Batch
 from pgproxy.servers.connection import ServerConnection
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Sequences:
         self._wrote = False  # the transaction may have
         self._called_nextval = False  # it has, by that name
 
-    def sent(self, batch: BatchReader) -> None:
+    def sent(self, batch: Batch) -> None:
         """A batch that may write is about to be sent."""
         self._wrote = True
         if batch.gives_sequence:

@@ -13,12 +13,17 @@ from mypy_extensions import i64
 
 from pgproxy.errors import FEATURE_NOT_SUPPORTED, PgError
 from pgproxy.frames import write
-from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
+from pgproxy.frames.codes import (
+    STATUS_FAILED,
+    STATUS_IDLE,
+    STATUS_IN_TRANSACTION,
+    TARGET_STATEMENT,
+)
 from pgproxy.protocol.channels import HAS_SET, Channels
 from pgproxy.protocol.inflight import OWED_COPY_END, OWED_EXECUTE, OWED_SYNC
 from pgproxy.protocol.session import MIN_LSN, ROUTE, TRACE, Session
-from pgproxy.protocol.states import PARSE
-from pgproxy.routing.batch import AT_READY, CHANNEL_KINDS, CUT, BatchReader
+from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE
+from pgproxy.routing.batch import AT_READY, CUT, Batch
 from pgproxy.routing.decision import (
     BEGIN,
     CHAIN,
@@ -39,6 +44,7 @@ from pgproxy.routing.decision import (
     UNLISTEN,
     Decision,
 )
+from pgproxy.routing.own import CHANNEL_KINDS
 from pgproxy.routing.reasons import CODES, REASONS, Reason
 from pgproxy.routing.shape import is_alone, is_certain
 
@@ -119,7 +125,7 @@ class Front:
         self._holds_extended = holds_begin and holds_extended
         self._tables = tables
 
-    def answer(self, batch: BatchReader) -> bytes | None:
+    def answer(self, batch: Batch) -> bytes | None:
         """The answer to a batch if it needs no server (while none is leased), else None.
 
         Raises `PgError` for an ERROR that `refuse` turns into an answer.
@@ -165,7 +171,7 @@ class Front:
             return False
         return self.held_read_only or (default and not self.held_says_access)
 
-    def _behind_begin(self, batch: BatchReader, decision: Decision) -> bytes | None:
+    def _behind_begin(self, batch: Batch, decision: Decision) -> bytes | None:
         """The transaction has begun, and nothing was asked in it."""
         kind = decision.kind
         if kind == SET_TRANSACTION and not self._has_queried:
@@ -191,7 +197,7 @@ class Front:
         if decision.argument:
             self.held_isolation = decision.argument
 
-    def answer_own(self, batch: BatchReader) -> bytes:
+    def answer_own(self, batch: Batch) -> bytes:
         """SET and SHOW of what is the proxy's own, DEALLOCATE, and LISTEN and its like, whose acts
         are the caller's. Raises `PgError`."""
         decision = batch.executed if batch.executed is not None else batch.decision
@@ -207,7 +213,7 @@ class Front:
             use = decision.names.uses[0]
             tag = b"DEALLOCATE" if use.name else b"DEALLOCATE ALL"
             if batch.executes:
-                batch.name_done(use)
+                batch.statements.name_done(use)
         elif batch.own in SETTINGS_SHOWN:
             rows = self.session.show(SETTINGS_SHOWN[batch.own])
         elif batch.own == LISTEN:
@@ -223,11 +229,11 @@ class Front:
         else:
             rows = self.session.show_last_route(self.last_route.fields())
         if batch.simple:
-            batch.unnamed = None  # a simple Query drops it
+            batch.statements.unnamed = None  # a simple Query drops it
         if len(self.held) > 0 and batch.own in WITH_SNAPSHOT and not self._has_queried:
             self._has_queried = True
             self.held = write.query(self.held[5:-1] + QUERIED)
-        return batch.own_answer(rows, tag, READY[int(self.status)])
+        return _answers(batch, rows, tag, READY[int(self.status)])
 
     def _set(self, name: str, decision: Decision) -> None:
         in_transaction = self.status != STATUS_IDLE
@@ -242,7 +248,7 @@ class Front:
             raise PgError(FEATURE_NOT_SUPPORTED, f"SHOW {name} has nobody here to answer it")
         return self._tables(name)
 
-    def refuse(self, batch: BatchReader, error: PgError) -> bytes:
+    def refuse(self, batch: Batch, error: PgError) -> bytes:
         """The answer to a batch that cannot be run; a transaction that has begun has failed."""
         if self.status == STATUS_IN_TRANSACTION:
             self.status = STATUS_FAILED
@@ -253,13 +259,13 @@ class Front:
         batch.skipping = True
         return answer
 
-    def _tag(self, batch: BatchReader, tag: bytes, status: i64) -> bytes:
+    def _tag(self, batch: Batch, tag: bytes, status: i64) -> bytes:
         self.status = status
         if batch.simple:
-            batch.unnamed = None  # a simple Query drops it
-        return batch.own_answer([], tag, READY[int(status)])
+            batch.statements.unnamed = None  # a simple Query drops it
+        return _answers(batch, [], tag, READY[int(status)])
 
-    def _bookkeeping(self, batch: BatchReader) -> bytes | None:
+    def _bookkeeping(self, batch: Batch) -> bytes | None:
         """Nothing is executed. A driver that prepares while it holds up others (pgbench does)
         must not wait for a lease, so a Parse that is known to succeed is answered."""
         if batch.ending == CUT:
@@ -277,7 +283,7 @@ class Front:
         answers.append(READY[int(self.status)])
         return b"".join(answers)
 
-    def _in_failed_transaction(self, batch: BatchReader, decision: Decision | None) -> bytes:
+    def _in_failed_transaction(self, batch: Batch, decision: Decision | None) -> bytes:
         """It failed before a server was found for it, so no server knows of it."""
         is_alone = batch.simple or batch.owed.count(OWED_EXECUTE) == 1
         if (
@@ -299,3 +305,33 @@ class Front:
                 return answer
         failure, self.failure = self.failure, IN_FAILED_TRANSACTION
         raise failure
+
+
+def _answers(batch: Batch, rows: list[bytes], tag: bytes, ready: bytes) -> bytes:
+    """The answers to all messages of the batch, if each statement of it yields `rows`
+    (RowDescription and DataRows; empty for a command) and `tag`."""
+    complete = write.command_complete(tag)
+    if batch.simple:
+        return b"".join(rows) + complete + ready
+    description = rows[0] if rows else write.NO_DATA
+    answers: list[bytes] = []
+    data = batch.input.data
+    position = batch.start
+    for owed in batch.owed:
+        if owed.kind == PARSE:
+            answers.append(write.PARSE_COMPLETE)
+        elif owed.kind == BIND:
+            answers.append(write.BIND_COMPLETE)
+        elif owed.kind == CLOSE:
+            answers.append(write.CLOSE_COMPLETE)
+        elif owed.kind == EXECUTE:
+            answers.extend(rows[1:])
+            answers.append(complete)
+        elif owed.kind == DESCRIBE:
+            if data[position + 5] == TARGET_STATEMENT:
+                answers.append(write.NO_PARAMETERS)
+            answers.append(description)
+        else:
+            answers.append(ready)
+        position += 1 + int.from_bytes(data[int(position) + 1 : int(position) + 5], "big")
+    return b"".join(answers)

@@ -20,8 +20,9 @@ from mypy_extensions import i64
 from pgproxy.frames.codes import B_PARAMETER_STATUS, STATUS_IDLE
 from pgproxy.protocol.inflight import Owed
 from pgproxy.protocol.states import BIND, EXECUTE
-from pgproxy.routing.batch import BatchReader, Edit
+from pgproxy.routing.batch import Batch
 from pgproxy.routing.decision import ALONE, END, IN_BLOCK, NEVER
+from pgproxy.routing.edits import Edit
 
 # Attempts to find a server that lives long enough.
 ATTEMPTS: Final = 3
@@ -40,7 +41,7 @@ class Sent:
     it was certain to run inside a transaction block."""
 
     def __init__(
-        self, batch: BatchReader, first: bytes, in_block: bool, *, may_fail: bool = False
+        self, batch: Batch, first: bytes, in_block: bool, *, may_fail: bool = False
     ) -> None:
         self.data = batch.input.data
         self.start = batch.start
@@ -60,9 +61,9 @@ class Sent:
         self.is_end = executed is not None and executed.kind == END and _executes_once(batch.owed)
         self.again = batch.again
         # What must be on the server under clients' own names first; None: it names nothing.
-        self.needs = batch.needs if batch.is_named else None
+        self.needs = batch.needs.by_name if batch.needs.waits else None
         self.inside = batch.continues  # an earlier part of the batch has been sent
-        names = batch.names if batch.is_named and batch.simple else None
+        names = batch.needs.names if batch.needs.waits and batch.simple else None
         self.changes = None if names is None else names.changes
         self.may_write = batch.may_write
         # What exists for good where it was run, perhaps (Slot.custom).

@@ -11,7 +11,7 @@ from pgproxy.frames import write
 from pgproxy.protocol.inflight import Inflight, Owed
 from pgproxy.protocol.prepared import PreparedOnServer, Statement
 from pgproxy.protocol.states import CLOSE, PARSE
-from pgproxy.routing.batch import MAKE, USE, USE_UNNAMED
+from pgproxy.routing.edits import MAKE, USE, USE_UNNAMED
 from pgproxy.routing.journal import Sent
 
 

@@ -13,7 +13,7 @@ from pgproxy.frames.codes import F_BIND, F_CLOSE, F_EXECUTE, F_PARSE, F_QUERY, T
 from pgproxy.frames.read import int32
 from pgproxy.protocol.prepared import is_of_the_moment
 from pgproxy.protocol.states import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, SYNC
-from pgproxy.routing.batch import AT_READY, BatchReader
+from pgproxy.routing.batch import AT_READY, Batch
 
 # In a Bind: no formats, no parameters.
 NO_VALUES: Final = b"\0\0\0\0"
@@ -22,7 +22,7 @@ NO_VALUES: Final = b"\0\0\0\0"
 _MOMENT: Final = re.compile(rb"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 
 
-def is_alone(batch: BatchReader) -> bool:
+def is_alone(batch: Batch) -> bool:
     """Whether the batch is one statement, executed once and last, whose success or failure is that of
     the batch."""
     if batch.ending != AT_READY:
@@ -47,12 +47,12 @@ def is_alone(batch: BatchReader) -> bool:
     return parsed <= 1 and bound == 1 and executed == 1
 
 
-def is_certain(batch: BatchReader) -> bool:
+def is_certain(batch: Batch) -> bool:
     """Of a batch that `is_alone`: whether nothing about its messages can fail, if its statement has
     no parameters."""
     if batch.simple:
         return True
-    if batch.needs:
+    if batch.needs.by_name:
         return False  # of what the server has under the client's own names
     for owed in batch.owed:
         if owed.kind == PARSE and (owed.statement is None or owed.statement.number < 0):
@@ -69,7 +69,7 @@ def is_certain(batch: BatchReader) -> bool:
     return True
 
 
-def leaves_nothing(batch: BatchReader) -> bool:
+def leaves_nothing(batch: Batch) -> bool:
     """Whether the transaction may go on elsewhere behind the batch, as far as its messages tell: no
     portal is left open, and no value stands for the time at which the transaction began."""
     if batch.ending != AT_READY:
@@ -108,8 +108,8 @@ def leaves_nothing(batch: BatchReader) -> bool:
     return not is_open and not named
 
 
-def _is_of_the_moment(batch: BatchReader, name: bytes, values: bytes) -> bool:
+def _is_of_the_moment(batch: Batch, name: bytes, values: bytes) -> bool:
     if _MOMENT.search(values):
         return True
-    statement = batch.statements.get(name) if name else batch.unnamed
+    statement = batch.statements.named.get(name) if name else batch.statements.unnamed
     return statement is not None and is_of_the_moment(statement.sql)

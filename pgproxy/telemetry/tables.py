@@ -506,7 +506,7 @@ def _client(client: ClientConnection, relay: Relay) -> Row:
         pointers=(_pointer(client), "" if server is None else _pointer(server)),
         pid=0,
         application_name=_application_name(relay.carry.reported),
-        prepared=len(relay.batch.statements),
+        prepared=len(relay.batch.statements.named),
         number=int(client.pid),
     )
 

@@ -112,12 +112,12 @@ def test_what_executes_it_is_parsed_where_it_is(stage: Stage) -> None:
         replica.take()
     for one, sql in texts:
         one >> parse("EXECUTE a", "s") + SYNC
-        name = one.relay.batch.statements[b"s"].server_name.decode()
+        name = one.relay.batch.statements.named[b"s"].server_name.decode()
         lead = hidden('DEALLOCATE "a"') + hidden(sql)
         replica << lead + parse("EXECUTE a", name) + SYNC
         replica >> done(DEALLOCATED) + done(PREPARED) + PARSED + IDLE
         one << PARSED + IDLE
-    first, second = (one.relay.batch.statements[b"s"] for one in (client, other))
+    first, second = (one.relay.batch.statements.named[b"s"] for one in (client, other))
     assert first is not second
 
 
@@ -152,11 +152,11 @@ def test_what_failed_has_changed_nothing(stage: Stage) -> None:
     replica.take()
     client.take()
     client >> bind(statement="b") + SYNC
-    assert b"b" not in client.relay.batch.statements
+    assert b"b" not in client.relay.batch.statements.named
     assert letters(replica.take()) == "BS"
     replica >> error(sqlstate="26000") + IDLE
     assert fields(client.take())["M"] == 'prepared statement "b" does not exist'
-    assert set(client.relay.batch.statements) == {b"a"}
+    assert set(client.relay.batch.statements.named) == {b"a"}
 
 
 def test_all_that_is_the_protocols_is_deallocated_without_a_server(stage: Stage) -> None:
@@ -167,7 +167,7 @@ def test_all_that_is_the_protocols_is_deallocated_without_a_server(stage: Stage)
     stage["r1"].take()
     tag = write.command_complete(b"DEALLOCATE ALL")
     assert client.asks(query("DEALLOCATE ALL")) == tag + IDLE
-    assert not client.relay.batch.statements
+    assert not client.relay.batch.statements.named
 
 
 def test_discard_all_is_believed_when_it_is_done(stage: Stage) -> None:
@@ -180,5 +180,5 @@ def test_discard_all_is_believed_when_it_is_done(stage: Stage) -> None:
     client >> query("DISCARD ALL") + use
     primary << query("DISCARD ALL")
     primary >> write.command_complete(b"DISCARD ALL") + IDLE
-    assert not client.relay.batch.statements
+    assert not client.relay.batch.statements.named
     assert not [server for server, _ in primary.connections if server.doomed]

@@ -76,7 +76,7 @@ class TestNoLease:
         client = stage.client()
         stage.refuses = WRONG_PASSWORD
         assert letters(client.asks(parse("SELECT 1", "a") + SYNC)) == "EZ"
-        assert client.relay.batch.statements == {}
+        assert client.relay.batch.statements.named == {}
 
     def test_a_cut_batch_is_skipped_up_to_sync(self, stage: Stage) -> None:
         client = stage.client()

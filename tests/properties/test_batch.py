@@ -10,7 +10,8 @@ from pgproxy.errors import PgError
 from pgproxy.frames import write
 from pgproxy.protocol.inflight import OWED_QUERY
 from pgproxy.protocol.prepared import StatementRegistry
-from pgproxy.routing.batch import BATCH, CUT, HELD_BATCH, LEFT, BatchReader
+from pgproxy.routing.batch import CUT
+from pgproxy.routing.batchreader import BATCH, HELD_BATCH, LEFT, BatchReader
 from pgproxy.routing.router import Router
 
 ROUTER: Final = Router()
@@ -96,8 +97,8 @@ class Sender:
             found = int(reader.read())
             splitter = reader.input
             start = int(splitter.start) if found == LEFT else int(splitter.passed)
-            if found == BATCH or reader.open:
-                start = int(reader.start)
+            if found == BATCH or reader.batch.open:
+                start = int(reader.batch.start)
             if start > splitter.keep:
                 self.sent += splitter.data[splitter.keep : start]
                 splitter.keep = start
@@ -108,35 +109,35 @@ class Sender:
         self.most_held = max(self.most_held, reader.input.held)
 
     def _take(self) -> None:
-        reader = self.reader
-        data, done = reader.input.data, int(reader.start)
+        batch = self.reader.batch
+        data, done = batch.input.data, int(batch.start)
         before = len(self.sent)
-        for edit in [] if reader.simple else reader.edits:
-            assert done <= edit.start <= edit.end <= reader.end
-            assert 0 <= edit.at < len(reader.owed)
+        for edit in [] if batch.simple else batch.edits:
+            assert done <= edit.start <= edit.end <= batch.end
+            assert 0 <= edit.at < len(batch.owed)
             self.sent += data[done : int(edit.start)] + edit.frame
             done = int(edit.end)
-        self.sent += data[done : int(reader.end)]
-        replies = [OWED_QUERY] if reader.simple else reader.owed
+        self.sent += data[done : int(batch.end)]
+        replies = [OWED_QUERY] if batch.simple else batch.owed
         owed = [f"{reply!r}{reply.answer!r}{reply.error!r}" for reply in replies]
         self.owed += owed
         self.batches.append(
             (
                 self.sent[before:],
                 owed,
-                int(reader.ending),
-                int(reader.target),
-                reader.decision and reader.decision.reason,
-                reader.pin,
-                int(reader.own),
-                reader.sql(),
-                (reader.executes, reader.discards, reader.known_write, reader.unparsed),
+                int(batch.ending),
+                int(batch.target),
+                batch.decision and batch.decision.reason,
+                batch.pin,
+                int(batch.own),
+                batch.sql(),
+                (batch.executes, batch.discards, batch.known_write, batch.unparsed),
             )
         )
-        if reader.simple:
-            reader.unnamed = None  # a Query drops it
-        reader.continues = reader.ending == CUT
-        reader.done()
+        if batch.simple:
+            batch.statements.unnamed = None  # a Query drops it
+        batch.continues = batch.ending == CUT
+        batch.done()
 
 
 def fed(chunks: list[bytes]) -> Sender:
@@ -156,8 +157,8 @@ def test_whole_batches_are_the_same_however_they_arrive(stream: bytes, data: st.
         assert in_pieces.batches == at_once.batches
     for sender in (at_once, in_pieces):
         assert sender.reader.input.held == 0
-        assert not sender.reader.open
-        assert not sender.reader.continues
+        assert not sender.reader.batch.open
+        assert not sender.reader.batch.continues
 
 
 @given(anything, st.data())
@@ -216,9 +217,9 @@ def test_a_message_that_is_none_is_a_violation_and_nothing_else(
 @given(whole)
 def test_a_client_that_leaves_frees_its_statements(stream: bytes) -> None:
     sender = fed([stream])
-    registry = sender.reader.registry
-    assert len(registry) <= len(sender.reader.statements)
-    sender.reader.forget_all()
+    registry = sender.reader.statements.registry
+    assert len(registry) <= len(sender.reader.statements.named)
+    sender.reader.statements.forget_all()
     assert len(registry) == 0
 
 
@@ -228,16 +229,18 @@ def test_what_is_undone_leaves_the_names_as_they_were(stream: bytes) -> None:
     reader = sender.reader
     reader.feed(stream)
     while reader.read() == BATCH:
-        reader.input.keep = reader.end
-        after = dict(reader.statements)
-        reader.undo(list(reader.owed))
+        reader.input.keep = reader.batch.end
+        after = dict(reader.statements.named)
+        reader.statements.undo(list(reader.batch.owed))
         # Undone, and done again: as if it had been read once.
-        reader.input.rewind(int(reader.start))
-        reader.input.keep = reader.start
-        reader.open = False
+        reader.input.rewind(int(reader.batch.start))
+        reader.input.keep = reader.batch.start
+        reader.batch.open = False
         reader.read()
-        assert {name: one.sql for name, one in reader.statements.items()} == {
+        assert {name: one.sql for name, one in reader.statements.named.items()} == {
             name: one.sql for name, one in after.items()
         }
-        reader.done()
-    assert sum(one.users for one in set(reader.statements.values())) == len(reader.statements)
+        reader.batch.done()
+    assert sum(one.users for one in set(reader.statements.named.values())) == len(
+        reader.statements.named
+    )

@@ -16,7 +16,7 @@ from pgproxy.frames.splitter import (
     Splitter,
     wants,
 )
-from pgproxy.routing.batch import CLIENT_FRAMES
+from pgproxy.routing.batchreader import CLIENT_FRAMES
 from pgproxy.servers.connection import SERVER_FRAMES
 
 TABLE: Final = wants(pass_by=b"D", header=b"H", body=b"B")

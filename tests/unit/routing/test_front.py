@@ -7,18 +7,19 @@ from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_FAILED, STATUS_IDLE, STATUS_IN_TRANSACTION
 from pgproxy.protocol.prepared import StatementRegistry
 from pgproxy.protocol.session import Session
-from pgproxy.routing.batch import BATCH, BatchReader
+from pgproxy.routing.batch import Batch
+from pgproxy.routing.batchreader import BATCH, BatchReader
 from pgproxy.routing.front import Front
 from pgproxy.routing.router import Router
 from tests.playbooks.stage import IDLE, IN_BLOCK, ROLLED_BACK, letters
 from tests.support.wire import FLUSH, SYNC, bind, execute, parse, query
 
 
-def batch_of(data: bytes) -> BatchReader:
-    batch = BatchReader(Router(), StatementRegistry())
-    batch.feed(data)
-    assert batch.read() == BATCH
-    return batch
+def batch_of(data: bytes) -> Batch:
+    reader = BatchReader(Router(), StatementRegistry())
+    reader.feed(data)
+    assert reader.read() == BATCH
+    return reader.batch
 
 
 def ask(front: Front, data: bytes) -> bytes | None:
@@ -74,7 +75,7 @@ def test_what_only_asks_for_ready_needs_no_server(front: Front) -> None:
 
 def test_a_parse_that_some_server_has_accepted_needs_none(front: Front) -> None:
     batch = batch_of(parse("SELECT 1", "a") + SYNC)
-    batch.statements[b"a"].proven = True
+    batch.statements.named[b"a"].proven = True
     assert front.answer(batch) == write.PARSE_COMPLETE + IDLE
 
 

@@ -5,17 +5,17 @@ import pytest
 from pgproxy.frames import write
 from pgproxy.frames.codes import B_PARAMETER_STATUS, STATUS_IDLE, STATUS_IN_TRANSACTION
 from pgproxy.protocol.prepared import StatementRegistry
-from pgproxy.routing.batch import BATCH, BatchReader
+from pgproxy.routing.batchreader import BATCH, BatchReader
 from pgproxy.routing.journal import ATTEMPTS, CUT_OFF, UNDONE, UNKNOWN, Journal, Sent
 from pgproxy.routing.router import Router
 from tests.support.wire import SYNC, bind, execute, parse, query
 
 
 def sent(frames: bytes, *, in_block: bool = False) -> Sent:
-    batch = BatchReader(Router(), StatementRegistry())
-    batch.feed(frames)
-    assert batch.read() == BATCH
-    return Sent(batch, b"", in_block)
+    reader = BatchReader(Router(), StatementRegistry())
+    reader.feed(frames)
+    assert reader.read() == BATCH
+    return Sent(reader.batch, b"", in_block)
 
 
 INSERT = query("INSERT INTO t VALUES (1)")
@@ -166,10 +166,10 @@ def test_only_a_commit_that_is_executed_is_the_end() -> None:
 def test_the_chunk_of_a_batch_counts_and_counts_once() -> None:
     for limit, is_kept in ((150, False), (300, True)):
         journal = Journal(limit)
-        batch = BatchReader(Router(), StatementRegistry())
-        batch.feed(INSERT + INSERT + query("SELECT '" + "x" * 100 + "'"))
+        reader = BatchReader(Router(), StatementRegistry())
+        reader.feed(INSERT + INSERT + query("SELECT '" + "x" * 100 + "'"))
         for _ in range(2):
-            assert batch.read() == BATCH
-            journal.sent(Sent(batch, b"", True))
-            batch.done()
+            assert reader.read() == BATCH
+            journal.sent(Sent(reader.batch, b"", True))
+            reader.batch.done()
         assert journal.is_kept is is_kept

@@ -3,7 +3,7 @@
 import pytest
 
 from pgproxy.protocol.prepared import StatementRegistry
-from pgproxy.routing.batch import BATCH, BatchReader
+from pgproxy.routing.batchreader import BATCH, BatchReader
 from pgproxy.routing.catalogue import Catalogue
 from pgproxy.routing.classify import classify
 from pgproxy.routing.decision import PRIMARY, REPLICA, Decision
@@ -91,14 +91,14 @@ def test_not_movable(sql: str) -> None:
     ("prepared", "movable"), [("SELECT 1", True), ("SELECT now()", False), ("DELETE FROM t", False)]
 )
 def test_execute_is_as_movable_as_what_it_executes(prepared: str, movable: bool) -> None:
-    batch = BatchReader(Router(), StatementRegistry())
+    reader = BatchReader(Router(), StatementRegistry())
     text = f"PREPARE a AS {prepared}".encode()
-    decision = batch.router.decide(text)
+    decision = reader.statements.router.decide(text)
     assert decision.names is not None
-    batch.name_done(decision.names.uses[0])
-    batch.feed(query("EXECUTE a"))
-    assert batch.read() == BATCH
-    assert batch.movable is movable
+    reader.statements.name_done(decision.names.uses[0])
+    reader.feed(query("EXECUTE a"))
+    assert reader.read() == BATCH
+    assert reader.batch.movable is movable
 
 
 def in_catalogue(sql: str) -> Decision:

@@ -6,7 +6,7 @@ import pytest
 
 from pgproxy.protocol.inflight import Inflight
 from pgproxy.protocol.prepared import PreparedOnServer, StatementRegistry
-from pgproxy.routing.batch import BATCH, BatchReader
+from pgproxy.routing.batchreader import BATCH, BatchReader
 from pgproxy.routing.journal import Sent
 from pgproxy.routing.rewrite import rewrite
 from pgproxy.routing.router import Router
@@ -19,14 +19,16 @@ class Session:
     """A client, and the servers it is sent to."""
 
     def __init__(self) -> None:
-        self.batch = BatchReader(Router(), StatementRegistry())
+        self.reader = BatchReader(Router(), StatementRegistry())
 
     def to(self, server: PreparedOnServer, data: bytes, *, pipelined: bool = False) -> bytes:
         self.inflight = Inflight()
-        self.batch.feed(data)
-        assert self.batch.read() == BATCH
-        frames = rewrite(Sent(self.batch, b"", False), server, self.inflight, pipelined=pipelined)
-        self.batch.done()
+        self.reader.feed(data)
+        assert self.reader.read() == BATCH
+        frames = rewrite(
+            Sent(self.reader.batch, b"", False), server, self.inflight, pipelined=pipelined
+        )
+        self.reader.batch.done()
         return frames
 
 

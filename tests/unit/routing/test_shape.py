@@ -3,7 +3,8 @@
 import pytest
 
 from pgproxy.protocol.prepared import StatementRegistry
-from pgproxy.routing.batch import BATCH, BatchReader
+from pgproxy.routing.batch import Batch
+from pgproxy.routing.batchreader import BATCH, BatchReader
 from pgproxy.routing.router import Router
 from pgproxy.routing.shape import is_alone, is_certain, leaves_nothing
 from tests.support.wire import FLUSH, SYNC, bind, close, describe, execute, parse, query
@@ -11,15 +12,15 @@ from tests.support.wire import FLUSH, SYNC, bind, close, describe, execute, pars
 READ = parse("SELECT 1") + bind() + execute()
 
 
-def batch_of(*messages: bytes) -> BatchReader:
+def batch_of(*messages: bytes) -> Batch:
     """The last of the batches, after those before it."""
     reader = BatchReader(Router(), StatementRegistry())
     reader.feed(b"".join(messages))
     while True:
         assert reader.read() == BATCH
-        if reader.end == reader.input.size:
-            return reader
-        reader.done()
+        if reader.batch.end == reader.input.size:
+            return reader.batch
+        reader.batch.done()
 
 
 @pytest.mark.parametrize(
