@@ -25,8 +25,7 @@ from pgproxy.clients.login import ClientLogin
 from pgproxy.clients.passthrough import Passthroughs, Rules
 from pgproxy.clients.timekeeper import Timekeeper
 from pgproxy.clients.users import Users
-from pgproxy.config import Config, LimitEntry, Listen, Server, Timeouts, notices
-from pgproxy.configfile import leaves, toml_text
+from pgproxy.config import Config, LimitEntry, Listen, Server, Timeouts, leaves, notices, toml_text
 from pgproxy.peers.http import routes
 from pgproxy.peers.peers import Peers
 from pgproxy.protocol.prepared import StatementRegistry

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pgproxy.config import (
+from pgproxy.config.logins import (
+    LoginError,
+    configured_logins,
+    login_from_folder,
+    login_from_variables,
+)
+from pgproxy.config.model import (
     CONSOLE_DATABASES,
     Auth,
     Config,
@@ -19,7 +25,6 @@ from pgproxy.config import (
     Pool,
     RoutingRule,
 )
-from pgproxy.configlogins import LoginError, from_folder, from_variables, logins
 
 ENVIRONMENT_PREFIX: Final = "PGPROXY_"
 PLATFORM: Final[str] = sys.platform
@@ -267,7 +272,7 @@ def _users(auth: Auth, sources: Mapping[str, str], environ: Mapping[str, str]) -
             '"user" "password" on each line',
         )
     seen: dict[str, str] = {}
-    for key, login in logins(auth, environ):
+    for key, login in configured_logins(auth, environ):
         if isinstance(login, LoginError):
             yield Fault(key, str(login))
         elif login.user in seen:
@@ -290,12 +295,12 @@ def _own_login(
     try:
         if health.user_env:
             elsewhere = "health.user_env"
-            from_variables(health.user_env, environ)
+            login_from_variables(health.user_env, environ)
         if health.user_dir is not None:
             if elsewhere:
                 yield Fault("health.user_dir", f"and {elsewhere} are both set; keep one")
             elsewhere = "health.user_dir"
-            from_folder(health.user_dir)
+            login_from_folder(health.user_dir)
     except LoginError as error:
         yield Fault(elsewhere, str(error))
     for key in ("health.user", "health.password", "health.password_file"):

@@ -13,9 +13,9 @@ from pgproxy.config import (
     Routing,
     notices,
 )
-from pgproxy.configfile import load
-from pgproxy.configplaces import nameserver
-from pgproxy.configrules import label_contradictions
+from pgproxy.config.places import nameserver
+from pgproxy.config.reading import load
+from pgproxy.config.rules import label_contradictions
 from pgproxy.errors import ConfigError
 
 pytestmark = pytest.mark.once

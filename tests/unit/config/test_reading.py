@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from pgproxy.config import Backend, Config
-from pgproxy.configfile import leaves, load, origins, toml_text
-from pgproxy.configrules import variable
+from pgproxy.config.reading import leaves, load, origins, toml_text
+from pgproxy.config.rules import variable
 from pgproxy.errors import ConfigError
 
 pytestmark = pytest.mark.once
 
-EXAMPLE = Path(__file__).parents[2] / "config" / "pgproxy.toml"
+EXAMPLE = Path(__file__).parents[3] / "config" / "pgproxy.toml"
 BACKENDS = """
 [auth]
 method = "trust"

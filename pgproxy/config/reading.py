@@ -19,9 +19,9 @@ from typing import Annotated, Any, Final, Literal, cast, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from pgproxy.config import AVAILABLE_NOW, Config
-from pgproxy.configlogins import pair_of
-from pgproxy.configrules import ENVIRONMENT_PREFIX, Fault, contradictions, variable
+from pgproxy.config.logins import pair_of
+from pgproxy.config.model import AVAILABLE_NOW, Config
+from pgproxy.config.rules import ENVIRONMENT_PREFIX, Fault, contradictions, variable
 from pgproxy.errors import ConfigError
 
 # Kubernetes puts such variables into every pod of a namespace that has a Service named pgproxy

@@ -1,9 +1,4 @@
-"""What the operator may set: one frozen model per section, with its defaults and its bounds.
-
-Times are seconds, sizes bytes. `configfile.load` fills a `Config` from a file and the environment
-and checks what concerns several keys or the file system; a `Config` built in code (the demo,
-tests) is checked field by field alone, and raises pydantic's ValidationError.
-"""
+"""One frozen model per section, with its defaults and its bounds."""
 
 import math
 import re
@@ -13,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from pgproxy.configplaces import DnsNames, Nameservers, RestUrls
+from pgproxy.config.places import DnsNames, Nameservers, RestUrls
 
 # The virtual databases of the admin console.
 CONSOLE_DATABASES: Final = frozenset({"pgproxy", "pgbouncer"})
