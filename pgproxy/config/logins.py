@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pgproxy.config.model import Auth
+from pgproxy.config.clients import Auth
 
 _USERNAME: Final = "_USERNAME"
 _PASSWORD: Final = "_PASSWORD"  # noqa: S105 - how the name of a variable ends

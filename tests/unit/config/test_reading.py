@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from pgproxy.config import Backend, Config
-from pgproxy.config.reading import leaves, load, origins, toml_text
-from pgproxy.config.rules import variable
+from pgproxy.config import Backend, Config, leaves, load, origins, toml_text
+from pgproxy.config.environment import variable
 from pgproxy.errors import ConfigError
 
 pytestmark = pytest.mark.once

@@ -11,11 +11,11 @@ from pgproxy.config import (
     LimitEntry,
     Limits,
     Routing,
+    label_contradictions,
+    load,
     notices,
 )
 from pgproxy.config.places import nameserver
-from pgproxy.config.reading import load
-from pgproxy.config.rules import label_contradictions
 from pgproxy.errors import ConfigError
 
 pytestmark = pytest.mark.once
