@@ -25,11 +25,6 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "pgproxy.toml"
-
-
 def faults(path: Path | None, environ: Mapping[str, str] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(path, environ or {})
