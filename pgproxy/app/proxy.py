@@ -1,4 +1,4 @@
-"""The composition root: builds every object, connects them, and takes them down in order."""
+"""A proxy: all its parts, from the start to the end of the drain."""
 
 import asyncio
 import mmap
