@@ -181,7 +181,8 @@ def listening_families(listening: Listening) -> Iterator[Metric]:
     for shared in listening.all():
         name = shared.database
         clients, names = databases.get(name, (0, 0))
-        databases[name] = (clients + len(shared.hearers), names + len(shared.audience))
+        audience = shared.audience
+        databases[name] = (clients + len(audience.hearers), names + len(audience.channels))
         if shared.server is not None:
             key = (shared.server.backend.name, name)
             servers[key] = servers.get(key, 0) + 1
