@@ -57,7 +57,8 @@ def imported_from(path: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    files = (name.replace(".", "/") + ".py" for name in names if name.startswith("pgproxy."))
+    places = [name.replace(".", "/") for name in names if name.startswith("pgproxy.")]
+    files = [f"{place}{end}" for place in places for end in (".py", "/__init__.py")]
     return {file for file in files if (ROOT / file).is_file()}
 
 

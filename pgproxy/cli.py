@@ -25,8 +25,7 @@ from pgproxy import _compiled
 from pgproxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pgproxy.config import Config
-    from pgproxy.configfile import Rules
+    from pgproxy.config import Config, Rules
     from pgproxy.protocol.userlist import UserEntry
 
 Result = TypeVar("Result")
@@ -110,7 +109,7 @@ def label(path: Path | None, *, dry_run: bool) -> None:
     may run: a Lease says which one writes. Logs go to stderr; SIGTERM ends it.
     """
     _end_at_sigterm()
-    from pgproxy.configrules import label_contradictions
+    from pgproxy.config import label_contradictions
     from pgproxy.label.app import label as label_pods
     from pgproxy.telemetry import logs
 
@@ -163,8 +162,7 @@ def demo(replicas: int, port: int) -> None:
 def check(path: Path | None) -> None:
     """Validate the configuration and show each value with its origin; exit 2 if it has faults."""
     from pgproxy.clients.users import read_users, users_file
-    from pgproxy.config import notices
-    from pgproxy.configfile import origins
+    from pgproxy.config import notices, origins
     from pgproxy.servers.tls import ClientTls, ServerTls
     from pgproxy.topology.discovery import describe
 
@@ -276,8 +274,7 @@ def _end_at_sigterm() -> None:
 
 
 def _load(path: Path | None, rules: "Rules | None" = None) -> "Config":
-    from pgproxy.configfile import load
-    from pgproxy.configrules import contradictions
+    from pgproxy.config import contradictions, load
 
     try:
         return load(path, os.environ, rules or contradictions)

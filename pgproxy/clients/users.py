@@ -6,8 +6,7 @@ from typing import Final
 
 import structlog
 
-from pgproxy.config import Auth
-from pgproxy.configlogins import FILES, LoginError, logins
+from pgproxy.config import LOGIN_FILES, Auth, LoginError, configured_logins
 from pgproxy.errors import ConfigError
 from pgproxy.protocol.authentication import Credentials, credentials_of
 from pgproxy.protocol.userlist import (
@@ -35,7 +34,7 @@ class Users:
         self._environ = environ
         self._file = users_file(auth)
         self._watched = [] if self._file is None else [self._file]
-        self._watched += [folder / name for folder in auth.users_dirs for name in FILES]
+        self._watched += [folder / name for folder in auth.users_dirs for name in LOGIN_FILES]
         self._stamps: _Stamps = ()
         self._fault = ""  # of the files as they are now
         self.entries: dict[str, UserEntry] = {}
@@ -131,7 +130,7 @@ def read_users(
             raise ConfigError([f"{file}: is not UTF-8 text"]) from error
         entries = parse_userlist(text, str(file))
         found = {name: (entry, f"file {file}") for name, entry in entries.items()}
-    for key, login in logins(auth, environ):
+    for key, login in configured_logins(auth, environ):
         if isinstance(login, LoginError):
             faults.append(f"{key}: {login}")
             continue

@@ -21,8 +21,9 @@ from pgproxy.frames import write
 from pgproxy.frames.codes import STATUS_IDLE
 from pgproxy.protocol.channels import ENDINGS, LISTEN_TO, NOTIFIES, Act, Channels
 from pgproxy.protocol.states import FREE, GONE, LEASED, SETTLING, WAITING
+from pgproxy.servers.audience import Hearer
 from pgproxy.servers.connection import ServerConnection
-from pgproxy.servers.listening import Hearer, Listening, Shared
+from pgproxy.servers.listening import Listening, Shared
 
 if TYPE_CHECKING:
     from pgproxy.relay.relay import Relay

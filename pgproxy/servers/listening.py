@@ -29,9 +29,11 @@ from pgproxy.frames.codes import (
 )
 from pgproxy.frames.splitter import NEED_DATA, Splitter, wants
 from pgproxy.protocol.leadin import quoted
+from pgproxy.servers.audience import Audience, Hearer, Wait, Waits
 from pgproxy.servers.budget import Place
 from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
+from pgproxy.servers.handout import Asked, HandOut
 from pgproxy.servers.openings import RETRY_FIRST, RETRY_LAST, TRANSIENT
 from pgproxy.servers.slots import Profile
 from pgproxy.servers.words import no_primary_error
@@ -42,12 +44,6 @@ WHOLE_FRAME: Final = 65536
 
 APPLICATION_NAME: Final = b"pgproxy listening"
 
-# Notifications handed to clients in one turn of the event loop.
-AT_ONCE: Final = 250
-# Notifications that wait to be handed out before no more are read.
-HIGH_WATER: Final = 1000
-LOW_WATER: Final = 100
-
 # Seconds.
 TICK: Final = 0.25
 KEEP: Final = 5.0  # the connection is kept after the last listener has gone
@@ -56,60 +52,6 @@ ANSWER: Final = 5.0  # in which a marker must be answered, or the connection is 
 
 COMMAND: Final = 0
 MARKER: Final = 1
-
-
-class Hearer:
-    """A client, as far as its notifications go."""
-
-    def __init__(self, user: str) -> None:
-        self.user = user
-
-    def notified(self, channel: bytes, frame: bytes) -> None:
-        raise NotImplementedError
-
-
-@final
-class _Wait:
-    """Somebody who is told when all of the channels are listened to, or the error."""
-
-    def __init__(
-        self, hearer: Hearer, channels: set[bytes], done: Callable[[PgError | None], None]
-    ) -> None:
-        self.hearer = hearer
-        self.all = channels
-        self.missing = set(channels)
-        self.done = done
-        self.deadline = 0.0
-
-
-@final
-class _Asked:
-    """A query whose ReadyForQuery is owed."""
-
-    def __init__(
-        self, kind: int, channel: bytes, number: i64, done: Callable[[], None] | None
-    ) -> None:
-        self.kind = kind
-        self.channel = channel
-        self.number = number
-        self.done = done
-        self.in_turn = True  # it is answered behind what came before; else at once
-        self.at = time.monotonic()
-        self.error: PgError | None = None
-
-
-@final
-class _Delivery:
-    """A notification on its way to `hearers`, or the end of a query (`asked`)."""
-
-    def __init__(
-        self, channel: bytes, frame: bytes, hearers: list[Hearer], asked: _Asked | None
-    ) -> None:
-        self.channel = channel
-        self.frame = frame
-        self.hearers = hearers
-        self.asked = asked
-        self.given: i64 = 0
 
 
 class _NoPool(Keeper):
@@ -137,17 +79,12 @@ class Shared(Owner):
         self.database = database
         self.encoding = encoding
         self.server: ServerConnection | None = None
-        self.hearers: dict[Hearer, set[bytes]] = {}
-        self.audience: dict[bytes, dict[Hearer, None]] = {}
-        self._lists: dict[bytes, list[Hearer]] = {}  # of `audience`, until it changes
+        self.audience = Audience()
         self._confirmed: set[bytes] = set()
         self._asking: dict[bytes, i64] = {}  # the number of the last LISTEN sent for a channel
         self._number: i64 = 0
-        self._asked: deque[_Asked] = deque()
-        self._waits: dict[Hearer, _Wait] = {}
-        self._waiting: dict[bytes, list[_Wait]] = {}  # by each channel that is missing
-        self._outgoing: deque[_Delivery] = deque()
-        self._is_running = False  # `_hand_out` will be called
+        self._asked: deque[Asked] = deque()
+        self._waits = Waits()
         self._is_opening = False
         self._retry_at = 0.0
         self._retry_pause = RETRY_FIRST
@@ -156,6 +93,7 @@ class Shared(Owner):
         self._heard_at = 0.0
         self._unused_since = 0.0
         self.is_closed = False
+        self._hand_out = HandOut(self._answered, self._read_on, self.cluster.context.call_later)
         self._timer: Any = None
         self._tick_later()
 
@@ -166,61 +104,45 @@ class Shared(Owner):
     ) -> bool:
         """Whether all of the channels are listened to. If not, `done` will be called."""
         missing: set[bytes] = set()
-        own = self.hearers.setdefault(hearer, set())
+        self.audience.join(hearer, channels)
         for channel in channels:
-            if channel not in own:
-                own.add(channel)
-                self.audience.setdefault(channel, {})[hearer] = None
-                self._lists.pop(channel, None)
             if channel not in self._confirmed:
                 missing.add(channel)
                 if self.server is not None and channel not in self._asking:
                     self._ask_for(channel)
         if not missing:
             return True
-        wait = _Wait(hearer, missing, done)
-        wait.deadline = time.monotonic() + self.cluster.settings.failover_wait
-        self._waits[hearer] = wait
-        self._wait_for(wait)
+        deadline = time.monotonic() + self.cluster.settings.failover_wait
+        self._waits.add(Wait(hearer, missing, done, deadline))
         if self.server is None:
             self._connect()
         return False
 
     def keep(self, hearer: Hearer, wanted: set[bytes]) -> None:
         """The client does not need other channels than these any more."""
-        own = self.hearers.get(hearer)
-        if own is None:
-            return
-        for channel in own - wanted:
-            own.discard(channel)
-            others = self.audience[channel]
-            del others[hearer]
-            self._lists.pop(channel, None)
-            if not others:
-                del self.audience[channel]
-                self._leave(channel)
-        if not own:
-            del self.hearers[hearer]
-            if not self.hearers:
-                self._unused_since = time.monotonic()
+        was_used = bool(self.audience.hearers)
+        for channel in self.audience.keep(hearer, wanted):
+            self._leave(channel)
+        if was_used and not self.audience.hearers:
+            self._unused_since = time.monotonic()
 
     def gone(self, hearer: Hearer) -> None:
         """The client does not wait any more."""
-        self._waits.pop(hearer, None)
+        self._waits.leave(hearer)
 
     def mark(self, hearer: Hearer, done: Callable[[], None]) -> bool:
         """Calls `done` once all that has been notified by now has come, and been given out if the
         client listens here; False: not connected, so that nothing will."""
         if self.server is None:
             return False
-        asked = _Asked(MARKER, b"", 0, done)
-        asked.in_turn = hearer in self.hearers
+        asked = Asked(MARKER, b"", 0, done)
+        asked.in_turn = hearer in self.audience.hearers
         self._ask(write.query(b""), asked)
         return True
 
     # --- the connection -----------------------------------------------------------------------
 
-    def _ask(self, message: bytes, asked: _Asked) -> None:
+    def _ask(self, message: bytes, asked: Asked) -> None:
         assert self.server is not None
         self._asked.append(asked)
         self.server.write(message)
@@ -230,13 +152,13 @@ class Shared(Owner):
         self._asking[channel] = self._number
         self._ask(
             write.query(b"LISTEN " + quoted(channel)),
-            _Asked(COMMAND, channel, self._number, None),
+            Asked(COMMAND, channel, self._number, None),
         )
 
     def _leave(self, channel: bytes) -> None:
         self._confirmed.discard(channel)
         if self._asking.pop(channel, None) is not None and self.server is not None:
-            self._ask(write.query(b"UNLISTEN " + quoted(channel)), _Asked(COMMAND, b"", 0, None))
+            self._ask(write.query(b"UNLISTEN " + quoted(channel)), Asked(COMMAND, b"", 0, None))
 
     def _connect(self) -> None:
         if self._is_opening or self.is_closed or self.server is not None:
@@ -281,12 +203,12 @@ class Shared(Owner):
         self._heard_at = time.monotonic()
         self._retry_pause = RETRY_FIRST
         self._refused_users.clear()
-        for channel in self.audience:
+        for channel in self.audience.channels:
             self._ask_for(channel)
 
     def _user(self) -> str | None:
         """The first listener's; after a log-in that was refused, another's."""
-        users = [hearer.user for hearer in self.hearers]
+        users = [hearer.user for hearer in self.audience.hearers]
         for user in users:
             if user not in self._refused_users:
                 return user
@@ -302,8 +224,8 @@ class Shared(Owner):
                 self.cluster.context.unreachable(self.cluster.primary.name)
             return
         self._refused_users.add(user)
-        if all(hearer.user in self._refused_users for hearer in self.hearers):
-            for wait in self._take_waits(float("inf")):
+        if all(hearer.user in self._refused_users for hearer in self.audience.hearers):
+            for wait in self._waits.take(float("inf")):
                 wait.done(error)
 
     def primary_changed(self) -> None:
@@ -313,7 +235,7 @@ class Shared(Owner):
         if server is not None and primary is not None and server.backend is not primary:
             self._drop()
         self._retry_at = 0.0
-        if self.server is None and self.hearers:
+        if self.server is None and self.audience.hearers:
             self._connect()
 
     def _drop(self) -> None:
@@ -342,7 +264,7 @@ class Shared(Owner):
             return
         self._heard_at = time.monotonic()
         splitter = server.splitter
-        early: list[_Asked] = []
+        early: list[Asked] = []
         try:
             splitter.feed(chunk)
             kind = splitter.next()
@@ -353,7 +275,7 @@ class Shared(Owner):
                     if self._asked:
                         answered = self._asked.popleft()
                         if answered.in_turn:
-                            self._outgoing.append(_Delivery(b"", b"", [], answered))
+                            self._hand_out.answer(answered)
                         else:
                             early.append(answered)
                 elif kind == B_ERROR_RESPONSE and self._asked:
@@ -367,59 +289,26 @@ class Shared(Owner):
             return
         for answered in early:
             self._answered(answered)
-        if not self._is_running:
-            self._hand_out()
+        self._hand_out.begin()
 
     def _notification(self, server: ServerConnection, frame: bytes) -> None:
         channel = frame[9 : frame.index(b"\x00", 9)]
         self.listening.notifications += 1
-        known = self.audience.get(channel)
-        if known is None:
-            return
-        hearers = self._lists.get(channel)
+        hearers = self.audience.of(channel)
         if hearers is None:
-            hearers = list(known)
-            self._lists[channel] = hearers
+            return
         shown = self.listening.shown_pids.get((server.backend.name, read.int32(frame, 5)))
         if shown is not None:
             frame = frame[:5] + write.int32(shown) + frame[9:]
-        self._outgoing.append(_Delivery(channel, frame, hearers, None))
-        if len(self._outgoing) > HIGH_WATER:
+        self._hand_out.notification(channel, frame, hearers)
+        if self._hand_out.is_full:
             server.set_reading(False)
 
-    def _hand_out(self) -> None:
-        """Gives the clients what has come, some at a time: everybody else waits meanwhile."""
-        self._is_running = False
-        left: i64 = AT_ONCE
-        outgoing = self._outgoing
-        while outgoing and left > 0:
-            delivery = outgoing[0]
-            asked = delivery.asked
-            if asked is not None:
-                outgoing.popleft()
-                left -= 1
-                self._answered(asked)
-                continue
-            hearers = delivery.hearers
-            size: i64 = len(hearers)
-            channel = delivery.channel
-            frame = delivery.frame
-            at: i64 = delivery.given
-            end: i64 = min(size, at + left)
-            left -= end - at
-            delivery.given = end
-            while at < end:
-                hearers[at].notified(channel, frame)
-                at += 1
-            if end == size:
-                outgoing.popleft()
-        if outgoing and not self._is_running:
-            self._is_running = True
-            self.cluster.context.call_later(0.0, self._hand_out)
-        if self.server is not None and len(outgoing) < LOW_WATER:
+    def _read_on(self) -> None:
+        if self.server is not None:
             self.server.set_reading(True)
 
-    def _answered(self, asked: _Asked) -> None:
+    def _answered(self, asked: Asked) -> None:
         if asked.kind == MARKER:
             if asked.done is not None:
                 asked.done()
@@ -429,30 +318,10 @@ class Shared(Owner):
             return  # UNLISTEN, or a LISTEN that has been taken back
         if asked.error is not None:
             del self._asking[channel]
-            self._told(channel, asked.error)
+            self._waits.told(channel, asked.error)
             return
         self._confirmed.add(channel)
-        self._told(channel, None)
-
-    def _told(self, channel: bytes, error: PgError | None) -> None:
-        for wait in self._waiting.pop(channel, ()):
-            if self._waits.get(wait.hearer) is not wait:
-                continue  # has left
-            wait.missing.discard(channel)
-            if error is not None or not wait.missing:
-                del self._waits[wait.hearer]
-                wait.done(error)
-
-    def _wait_for(self, wait: _Wait) -> None:
-        for channel in wait.missing:
-            self._waiting.setdefault(channel, []).append(wait)
-
-    def _take_waits(self, until: float) -> list[_Wait]:
-        """Those whose deadline is not later, which wait no more."""
-        taken = [wait for wait in self._waits.values() if wait.deadline <= until]
-        for wait in taken:
-            del self._waits[wait.hearer]
-        return taken
+        self._waits.told(channel, None)
 
     def server_lost(self, reason: str) -> None:
         self._lost()
@@ -465,12 +334,9 @@ class Shared(Owner):
         self.listening.losses += 1
         self._confirmed.clear()
         self._asking.clear()
-        self._waiting.clear()
-        for wait in self._waits.values():
-            wait.missing = set(wait.all)  # also what has been confirmed is asked again
-            self._wait_for(wait)
+        self._waits.begin_again()
         self._release_marked()
-        if self.hearers:
+        if self.audience.hearers:
             self._connect()
 
     def _release_marked(self) -> None:
@@ -479,10 +345,8 @@ class Shared(Owner):
         self._asked.clear()
         for one in asked:
             if one.done is not None:
-                self._outgoing.append(_Delivery(b"", b"", [], one))
-        if self._outgoing and not self._is_running:
-            self._is_running = True
-            self.cluster.context.call_later(0.0, self._hand_out)
+                self._hand_out.answer(one)
+        self._hand_out.begin_soon()
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -491,19 +355,19 @@ class Shared(Owner):
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for wait in self._take_waits(now):
+        for wait in self._waits.take(now):
             wait.done(self._why_not())
-        if not self.hearers and not self._is_opening and now - self._unused_since > KEEP:
+        if not self.audience.hearers and not self._is_opening and now - self._unused_since > KEEP:
             self.listening.forget(self)
             return
         if self.server is not None:
             if self._asked:
                 silent = now - max(self._asked[0].at, self._heard_at)
-                if silent > ANSWER and not self._outgoing:
+                if silent > ANSWER and not self._hand_out.outgoing:
                     self._drop()
             elif now - self._heard_at > QUIET:
-                self._ask(write.query(b""), _Asked(MARKER, b"", 0, None))
-        elif self.hearers:
+                self._ask(write.query(b""), Asked(MARKER, b"", 0, None))
+        elif self.audience.hearers:
             self._connect()
         self._tick_later()
 
@@ -562,7 +426,7 @@ class Listening:
     def desert(self, database: str) -> None:
         """Leaves a database in which nobody listens."""
         for shared in self.all():
-            if shared.database == database and not shared.hearers:
+            if shared.database == database and not shared.audience.hearers:
                 self.forget(shared)
 
     def topology_changed(self) -> None:

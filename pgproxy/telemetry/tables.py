@@ -9,52 +9,36 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import pgproxy
 from pgproxy.clients.caps import ClientCaps
 from pgproxy.clients.connection import ClientConnection
-from pgproxy.clients.drain import state_of
-from pgproxy.frames.table import Value
 from pgproxy.protocol.states import GONE, WAITING
 from pgproxy.relay.relay import Relay
 from pgproxy.routing.decision import PRIMARY, REPLICA
 from pgproxy.routing.reasons import REASONS, SENTENCES
 from pgproxy.routing.structures import Structures
 from pgproxy.servers.cluster import Cluster
-from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.modes import PoolModes
-from pgproxy.servers.pool import Pool
-from pgproxy.servers.slots import CLOSED, CLOSING, IDLE, LEASED, RESETTING
-from pgproxy.servers.tls import version
 from pgproxy.telemetry.averages import COUNTS, Averages, Numbers, add
 from pgproxy.telemetry.columns import COLUMNS
-from pgproxy.topology.model import Node, Role
-
-Row = list[Value]
+from pgproxy.telemetry.pgpool_tables import PgpoolTables
+from pgproxy.telemetry.sockets import (
+    Row,
+    Visitor,
+    client_row,
+    seconds_and_rest,
+    server_connections,
+    server_row,
+    sorted_clients,
+    visitor_row,
+)
 
 # How many structures of statements SHOW QUERIES tells of.
 MOST_QUERIES: Final = 100
-
-_SERVER_STATES: Final = {
-    IDLE: "idle",
-    LEASED: "active",
-    RESETTING: "tested",  # PgBouncer's word for one that is being reset
-    CLOSING: "closing",
-    CLOSED: "closing",  # what its client has left running keeps it from its end
-}
-# Pgpool's words for what a client is doing.
-_POOL_STATES: Final = {
-    "idle": "Idle",
-    "pinned": "Idle",
-    "transaction": "Idle in transaction",
-    "active": "Execute command",
-    "waiting": "Wait for connection",
-    "leaving": "Idle",
-}
 
 
 class Listening(Protocol):
@@ -67,22 +51,6 @@ class Listening(Protocol):
     @property
     def arriving(self) -> int:
         """Connections that are still logging in."""
-
-
-class Visitor(Protocol):
-    """One session of the console itself."""
-
-    pid: int
-    application_name: str
-
-    @property
-    def user(self) -> str: ...
-    @property
-    def database(self) -> str: ...
-    @property
-    def connected_at(self) -> float: ...
-    @property
-    def transport(self) -> Any: ...
 
 
 class Draining(Protocol):
@@ -122,7 +90,7 @@ class Tables:
         self._routed = routed
         self._sizes = sizes
         self._peers = peers
-        self._started_at = time.monotonic()
+        pgpool = PgpoolTables(cluster, listener.clients)
         self._makers: Final[Mapping[str, Callable[[], Iterable[Row]]]] = {
             "clients": self._clients,
             "servers": self._servers,
@@ -146,10 +114,10 @@ class Tables:
             "dns_zones": _nothing,
             "queries": self._queries,
             "reasons": self._reasons,
-            "pool_nodes": self._pool_nodes,
-            "pool_processes": self._pool_processes,
-            "pool_pools": self._pool_pools,
-            "pool_backend_stats": self._pool_backend_stats,
+            "pool_nodes": pgpool.nodes,
+            "pool_processes": pgpool.processes,
+            "pool_pools": pgpool.pools,
+            "pool_backend_stats": pgpool.backend_stats,
             "pool_version": lambda: [[f"pgproxy {pgproxy.__version__}"]],
         }
 
@@ -166,47 +134,39 @@ class Tables:
 
     def _clients(self) -> Iterator[Row]:
         reasons = self._wait_reasons()
-        for client in self._sorted_clients():
+        for client in sorted_clients(self._listener.clients):
             relay = client.relay
             assert relay is not None
             server = relay.server
             yield [
-                *_client(client, relay),
+                *client_row(client, relay),
                 "" if relay.pinning.pin is None else relay.pinning.pin.value,
                 "" if server is None else server.backend.name,
                 reasons.get(relay, "") if relay.phase == WAITING else "",
             ]
         for visitor in list(self._visitors):
-            yield [*_visitor(visitor), "", "", ""]
+            yield [*visitor_row(visitor), "", "", ""]
 
     def _servers(self) -> Iterator[Row]:
-        for pool, server in self._server_connections():
-            yield [*_server(pool, server), server.backend.name]
+        for pool, server in server_connections(self._cluster):
+            yield [*server_row(pool, server), server.backend.name]
 
     def _sockets(self) -> Iterator[Row]:
-        for client in self._sorted_clients():
+        for client in sorted_clients(self._listener.clients):
             relay = client.relay
             assert relay is not None
             unsent: int = client.transport.get_write_buffer_size()
             held = int(relay.batch.input.held + relay.requests.backlog_size)
-            yield [*_client(client, relay), None, None, None, None, None, held, unsent]
-        for pool, server in self._server_connections():
+            yield [*client_row(client, relay), None, None, None, None, None, held, unsent]
+        for pool, server in server_connections(self._cluster):
             unsent = server.transport.get_write_buffer_size()
             held = int(server.splitter.held)
-            yield [*_server(pool, server), None, None, None, None, None, held, unsent]
+            yield [*server_row(pool, server), None, None, None, None, None, held, unsent]
 
     def _active_sockets(self) -> Iterator[Row]:
         for row in self._sockets():
             if row[4] == "active":
                 yield row
-
-    def _sorted_clients(self) -> list[ClientConnection]:
-        return sorted(self._listener.clients, key=lambda client: client.connected_at)
-
-    def _server_connections(self) -> Iterator[tuple[Pool, ServerConnection]]:
-        for pool in self._cluster.pools():
-            for server in sorted(pool.servers, key=lambda server: server.opened_at):
-                yield pool, server
 
     def _wait_reasons(self) -> dict[object, str]:
         """Why those wait who wait."""
@@ -253,7 +213,7 @@ class Tables:
                 0,  # none has to be checked before it is used again
                 sum(int(ledger.resetting) for ledger in ledgers),
                 sum(int(ledger.opening) for ledger in ledgers),
-                *_seconds_and_rest(oldest),
+                *seconds_and_rest(oldest),
                 self._modes.of(group.database, group.user),
                 None,
             ]
@@ -390,90 +350,6 @@ class Tables:
             counts = [self._routed[code * 2 + target] for target in (PRIMARY, REPLICA)]
             yield [reason.value, *counts, SENTENCES[reason]]
 
-    # --- Pgpool's
-
-    def _pool_nodes(self) -> Iterator[Row]:
-        nodes = self._nodes()
-        backends = self._cluster.backends
-        weights = [backends[node.name].weight * backends[node.name].share for node in nodes]
-        total = sum(weights) or 1.0
-        shown = [node.replay_lsn for node in nodes if node.role is Role.PRIMARY]
-        newest = shown[0] if shown else None
-        for number, node in enumerate(nodes):
-            delay = None
-            if newest is not None and node.replay_lsn is not None:
-                delay = str(max(0, newest - node.replay_lsn))
-            yield [
-                *_node(number, node),
-                "up" if node.alive else "down",
-                f"{weights[number] / total:.6f}",
-                _role(node),
-                _role(node),
-                None,
-                None,  # each statement's server is chosen anew
-                delay,
-                None,
-                None,
-                None,
-            ]
-
-    def _pool_backend_stats(self) -> Iterator[Row]:
-        for number, node in enumerate(self._nodes()):
-            yield [*_node(number, node), _role(node), *[None] * 9]
-
-    def _pool_processes(self) -> Iterator[Row]:
-        """One row for each client: that is what a process of Pgpool is."""
-        for client in self._sorted_clients():
-            relay = client.relay
-            server = None if relay is None else relay.server
-            yield [
-                str(client.pid),
-                _date(client.connected_at),
-                None,
-                client.database,
-                client.user,
-                "" if server is None else _date(server.opened_at),
-                None,
-                _POOL_STATES[state_of(client).value],
-            ]
-
-    def _pool_pools(self) -> Iterator[Row]:
-        """One row for each server connection."""
-        numbers = {node.name: str(number) for number, node in enumerate(self._nodes())}
-        groups = {key: str(number) for number, key in enumerate(sorted(self._cluster.groups))}
-        for pool, server in self._server_connections():
-            owner = server.owner
-            sink = owner.client if isinstance(owner, Relay) else None
-            client = sink if isinstance(sink, ClientConnection) else None
-            host, port = ("", None) if client is None else _address(client.transport, "peername")
-            yield [
-                "0" if client is None else str(client.pid),
-                _date(self._started_at),
-                None,
-                groups.get((pool.database, pool.user)),
-                numbers.get(server.backend.name),
-                pool.database,
-                pool.user,
-                _date(server.opened_at),
-                "" if client is None else _date(client.connected_at),
-                None,
-                None,
-                "3",
-                None,
-                None,
-                str(server.pid),
-                "0" if client is None else "1",
-                "Wait for connection" if client is None else _POOL_STATES[state_of(client).value],
-                None,
-                host,
-                "" if port is None else str(port),
-                None,
-            ]
-
-    def _nodes(self) -> tuple[Node, ...]:
-        topology = self._cluster.topology
-        return () if topology is None else topology.nodes
-
 
 def _nothing() -> list[Row]:
     return []
@@ -486,136 +362,6 @@ def _in_order(numbers: Numbers) -> Row:
 def _by_database(numbers: Mapping[str, Numbers]) -> Iterator[Row]:
     for name, one in numbers.items():
         yield [name, *_in_order(one)]
-
-
-def _client(client: ClientConnection, relay: Relay) -> Row:
-    server = relay.server
-    waits = relay.phase == WAITING
-    waited = time.monotonic() - relay.waiting_since if waits else 0.0
-    state = "waiting" if waits else "idle" if server is None else "active"
-    return _socket(
-        "C",
-        client.user,
-        client.database,
-        state,
-        client.transport,
-        connected_at=client.connected_at,
-        asked_at=relay.leased_at or client.connected_at,
-        waited=waited,
-        close_needed=False,
-        pointers=(_pointer(client), "" if server is None else _pointer(server)),
-        pid=0,
-        application_name=_application_name(relay.carry.reported),
-        prepared=len(relay.batch.statements.named),
-        number=int(client.pid),
-    )
-
-
-def _visitor(visitor: Visitor) -> Row:
-    return _socket(
-        "C",
-        visitor.user,
-        visitor.database,
-        "active",
-        visitor.transport,
-        connected_at=visitor.connected_at,
-        asked_at=time.monotonic(),
-        waited=0.0,
-        close_needed=False,
-        pointers=(_pointer(visitor), ""),
-        pid=0,
-        application_name=visitor.application_name,
-        prepared=0,
-        number=visitor.pid,
-    )
-
-
-def _server(pool: Pool, server: ServerConnection) -> Row:
-    owner = server.owner
-    relay = owner if isinstance(owner, Relay) else None
-    return _socket(
-        "S",
-        pool.user,
-        pool.database,
-        _SERVER_STATES.get(int(server.place), "new"),
-        server.transport,
-        connected_at=server.opened_at,
-        asked_at=server.idle_since or server.opened_at if relay is None else relay.leased_at,
-        waited=0.0,
-        close_needed=server.doomed,
-        pointers=(_pointer(server), "" if relay is None else _pointer(relay.client)),
-        pid=server.pid,
-        application_name=_application_name(server.reported),
-        prepared=len(server.prepared),
-        number=id(server),
-    )
-
-
-def _socket(
-    kind: str,
-    user: str,
-    database: str,
-    state: str,
-    transport: Any,
-    *,
-    connected_at: float,
-    asked_at: float,
-    waited: float,
-    close_needed: bool,
-    pointers: tuple[str, str],
-    pid: int,
-    application_name: str,
-    prepared: int,
-    number: int,
-) -> Row:
-    return [
-        kind,
-        user,
-        database,
-        "none",
-        state,
-        *_address(transport, "peername"),
-        *_address(transport, "sockname"),
-        _date(connected_at, "%Y-%m-%d %H:%M:%S %Z"),
-        _date(asked_at, "%Y-%m-%d %H:%M:%S %Z"),
-        *_seconds_and_rest(waited),
-        int(close_needed),
-        *pointers,
-        pid,
-        "" if transport.is_closing() else version(transport),
-        application_name,
-        prepared,
-        number,
-    ]
-
-
-def _address(transport: Any, which: str) -> tuple[str, int | None]:
-    if transport.is_closing():
-        return "", None
-    address = transport.get_extra_info(which)
-    if not isinstance(address, tuple):
-        return "unix", None
-    return str(address[0]), int(address[1])
-
-
-def _date(at: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """A time of the monotonic clock as local time."""
-    now = datetime.now(UTC).timestamp()
-    return time.strftime(form, time.localtime(now - (time.monotonic() - at)))
-
-
-def _seconds_and_rest(seconds: float) -> tuple[int, int]:
-    """Whole seconds, and the microseconds beyond them."""
-    microseconds = round(seconds * 1e6)
-    return microseconds // 1_000_000, microseconds % 1_000_000
-
-
-def _pointer(thing: object) -> str:
-    return f"{id(thing):#x}"
-
-
-def _application_name(reported: Mapping[bytes, bytes]) -> str:
-    return reported.get(b"application_name", b"").decode("utf-8", "replace")
 
 
 def _waiting_since(group: PoolGroup, cluster: Cluster) -> list[float]:
@@ -631,15 +377,6 @@ def _waiting_since(group: PoolGroup, cluster: Cluster) -> list[float]:
     return queued + [
         entry.waiter.waiting_since for entry in cluster.homeless if entry.group is group
     ]
-
-
-def _node(number: int, node: Node) -> Row:
-    serves = node.alive and node.role is not Role.NONE
-    return [str(number), node.host, str(node.port), "up" if serves else "down"]
-
-
-def _role(node: Node) -> str:
-    return {Role.PRIMARY: "primary", Role.REPLICA: "standby", Role.NONE: "unknown"}[node.role]
 
 
 def _resident() -> int | None:

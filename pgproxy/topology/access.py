@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from pgproxy.config import Health
-from pgproxy.configlogins import Login, LoginError, from_folder, from_variables
+from pgproxy.config import Health, Login, LoginError, login_from_folder, login_from_variables
 from pgproxy.servers.sockets import TcpOptions, keep_alive
 from pgproxy.servers.tls import NO_TLS, ServerTls
 
@@ -86,9 +85,9 @@ def _login(health: Health) -> Login:
     """Read anew for every connection, so that a rotated secret takes effect. Raises SecretError."""
     try:
         if health.user_env:
-            return from_variables(health.user_env, os.environ)
+            return login_from_variables(health.user_env, os.environ)
         if health.user_dir is not None:
-            return from_folder(health.user_dir)
+            return login_from_folder(health.user_dir)
     except LoginError as error:
         raise SecretError(str(error)) from error
     return Login(health.user, _password(health), "health.user")

@@ -18,7 +18,7 @@ import dns.resolver
 import structlog
 
 from pgproxy import config
-from pgproxy.configplaces import nameserver
+from pgproxy.config import nameserver
 from pgproxy.topology.departures import Departures
 from pgproxy.topology.model import Backend, Topology
 from pgproxy.topology.records import Outcome, Question, Records, Reply, is_failure, pause_after

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pgproxy.telemetry.metrics import CATALOGUE
+from pgproxy.telemetry.catalogue import CATALOGUE
 from tests.extra.system import program
 from tests.support.manifests import KUSTOMIZE
 

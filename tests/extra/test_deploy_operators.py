@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pgproxy
-from pgproxy import config, configfile
+from pgproxy import config
 from pgproxy.topology.presets import PRESETS, rules_of
 from tests.support import manifests
 from tests.support.manifests import DEPLOY, EXAMPLES, OVERLAYS, Object
@@ -77,7 +77,7 @@ def test_the_configuration_is_accepted(
         path.write_text(text.replace(mounts["secrets"], str(tmp_path)))
     else:
         assert ours["args"] == ["serve"]
-    found = configfile.load(path, environ)
+    found = config.load(path, environ)
     assert config.notices(found) == config.notices(config.Config())
     assert found.auth.method == "scram-sha-256"
 

@@ -11,7 +11,7 @@ import yaml
 
 import pgproxy
 from pgproxy.embedded import Cluster
-from pgproxy.embedded_server import Server
+from pgproxy.embedded.server import Server
 from tests.support.kube import write_kubeconfig
 from tests.support.kube_admin import LABEL_ACCOUNT, LABEL_RBAC, RealKubeApi
 from tests.support.kube_server import KubeServer

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from pgproxy.embedded import Cluster, Server, find_installation
-from pgproxy.embedded_server import wait_until
+from pgproxy.embedded.server import wait_until
 from tests.extra.system import system_installation
 from tests.support.comparison import ROLE
 from tests.support.comparison import SCHEMA as DRIVERS_SCHEMA

@@ -236,7 +236,10 @@ async def test_it_drains_when_a_vital_part_has_failed(
         raise LookupError(part)
 
     monkeypatch.setattr(
-        getattr(proxy, part), "run", fail if part == "janitor" else fail_at_once, raising=True
+        getattr(proxy.servers, part),
+        "run",
+        fail if part == "janitor" else fail_at_once,
+        raising=True,
     )
     with pytest.raises(LookupError, match=part):
         await proxy.run(None)

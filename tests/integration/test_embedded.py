@@ -17,9 +17,9 @@ import psutil
 import psycopg
 import pytest
 
-from pgproxy import embedded_server
 from pgproxy.embedded import Cluster, EmbeddedError, Installation, find_installation
-from pgproxy.embedded_watchdog import processes
+from pgproxy.embedded import server as embedded_server
+from pgproxy.embedded.watchdog import processes
 from tests.support.place import cluster_parent
 from tests.support.processes import command_lines, existing, running, wait_ended
 from tests.support.wire import Wire

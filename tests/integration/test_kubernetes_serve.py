@@ -270,8 +270,8 @@ async def test_a_standby_cluster_s_api_server_is_not_asked_for_a_primary_for_eve
     asked: list[bool] = []
     proxy.discovery.look_again = lambda: asked.append(True)  # type: ignore[method-assign]
     proxy.monitor.set_backends(())
-    proxy._no_primary()
+    proxy.servers.no_primary()
     assert asked == [True]
     proxy.monitor._headless_since -= EAGER_TIME
-    proxy._no_primary()
+    proxy.servers.no_primary()
     assert asked == [True]

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from pgproxy.embedded import Cluster
-from pgproxy.embedded_server import environment
+from pgproxy.embedded.server import environment
 from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.once

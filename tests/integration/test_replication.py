@@ -502,7 +502,7 @@ async def test_connections_to_a_primary_end_with_its_role(private_cluster: Clust
         proxy.set_backends([one for one in proxy.backends if one.name != other.name])
         with contextlib.suppress(ConnectionResetError):
             assert await elsewhere.until(b"") == []
-        assert len(proxy.proxy.passthroughs) == 1
+        assert len(proxy.proxy.clients.passthroughs) == 1
         for client in (first, named, elsewhere, second):
             await client.drop()
 
@@ -519,7 +519,7 @@ async def test_without_a_primary_there_is_none_to_be_had(private_cluster: Cluste
         await asyncio.to_thread(old.stop)
         assert wire.errors(await client.until(b"")) == ["57P01"]
         await client.drop()
-        await proxy.until(lambda: len(proxy.proxy.passthroughs) == 0)
+        await proxy.until(lambda: len(proxy.proxy.clients.passthroughs) == 0)
         assert proxy.proxy.counters.replication_cut == 0
 
 

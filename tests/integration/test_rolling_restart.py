@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from pgproxy.embedded import Cluster
-from pgproxy.embedded_server import environment
+from pgproxy.embedded.server import environment
 from tests.support.peers import Siblings
 from tests.support.proxy import ProxyProcess
 from tests.support.service import Service

@@ -237,7 +237,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_configuration_names_the_servers(cluster: Cluster, tmp_path: Path) -> None:
-    from pgproxy.configfile import load
+    from pgproxy.config import load
 
     path = tmp_path / "pgproxy.toml"
     path.write_text(config_for(cluster.servers, pool={"size": 5}, listen={"max_clients": 7}))

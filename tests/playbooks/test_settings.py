@@ -7,8 +7,9 @@ import pytest
 from pgproxy.frames import write
 from pgproxy.protocol.settings import TEMPORARY, ask, restore
 from pgproxy.routing.pins import Pin
+from pgproxy.servers.audience import Hearer
 from pgproxy.servers.holds import LONGEST_HOLD
-from pgproxy.servers.listening import Hearer, Listening
+from pgproxy.servers.listening import Listening
 from tests.playbooks.stage import (
     BEGUN,
     BOUND,

@@ -11,7 +11,7 @@ from typing import Final
 
 from pgproxy.protocol import states
 from pgproxy.routing.reasons import SENTENCES
-from pgproxy.telemetry import labelling, metrics
+from pgproxy.telemetry import catalogue, labelling
 from pgproxy.topology.presets import PRESETS
 from tests.support.sqlalchemy_suite import exemptions
 
@@ -82,7 +82,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "replies": states.replies_markdown,
     "lease": _lease,
     "label_metrics": lambda: _metrics(labelling.CATALOGUE),
-    "metrics": lambda: _metrics(metrics.CATALOGUE),
+    "metrics": lambda: _metrics(catalogue.CATALOGUE),
     "presets": _presets,
     "reasons": _reasons,
     "sqlalchemy": _sqlalchemy,

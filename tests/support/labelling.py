@@ -19,7 +19,7 @@ from typing import Any, Final
 import aiohttp
 
 from pgproxy.embedded import Cluster
-from pgproxy.embedded_server import Server
+from pgproxy.embedded.server import Server
 from tests.support.kube import PODS_URL, KubeApi, client, write_kubeconfig
 from tests.support.proxy import ProxyProcess, config_for
 

@@ -26,7 +26,7 @@ import dns.rcode
 from tests.support.processes import Closing, Leash
 
 TTL: Final = 1  # seconds, of every record
-_PORTS: Final = range(20_000, 32_000)  # below the ephemeral ones, see pgproxy/embedded_server.py
+_PORTS: Final = range(20_000, 32_000)  # below the ephemeral ones, see pgproxy/embedded/server.py
 _PROBE: Final = "ready.test"
 _TIMEOUT: Final = 30.0  # seconds
 

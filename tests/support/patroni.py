@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from pgproxy.embedded import SUPERUSER, Cluster, Installation, find_installation
-from pgproxy.embedded_watchdog import release_shared_memory
+from pgproxy.embedded.watchdog import release_shared_memory
 from tests.support import pod
 from tests.support.patroni_member import Member, lives, signal_to
 from tests.support.patroni_programs import PatroniError, packages_for_others, python_for_others
@@ -33,7 +33,7 @@ TTL: Final = 20
 LOOP_WAIT: Final = 1
 RETRY_TIMEOUT: Final = 3
 
-_PORTS: Final = range(20_000, 32_000)  # below the ephemeral ones, see pgproxy/embedded_server.py
+_PORTS: Final = range(20_000, 32_000)  # below the ephemeral ones, see pgproxy/embedded/server.py
 _POLL: Final = 0.05
 
 

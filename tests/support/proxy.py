@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol, Self
 
 import psutil  # type: ignore[import-untyped]
 
-from pgproxy.configfile import toml_text
+from pgproxy.config import toml_text
 from tests.support.processes import Leash
 
 HOST: Final = "127.0.0.1"

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 INNER = """\
+from pgproxy.config import NAME
 from pgproxy.errors import LIMIT
 
 def answer() -> str:
@@ -31,6 +32,9 @@ def answer() -> str:
 
 def limit() -> str:
     return LIMIT
+
+def name() -> str:
+    return NAME
 """
 OUTER = """\
 from pgproxy.frames import inner
@@ -43,6 +47,16 @@ from typing import Final
 
 LIMIT: Final = "limit v1"
 """
+CONFIG = """\
+from pgproxy.config.model import NAME
+
+__all__ = ["NAME"]
+"""
+MODEL = """\
+from typing import Final
+
+NAME: Final = "name v1"
+"""
 # Prints one line for each question.
 ASK = """\
 import pgproxy._compiled
@@ -51,6 +65,7 @@ print(pgproxy._compiled.mode())
 print(inner.__file__.rpartition(".")[2], outer.__file__.rpartition(".")[2])
 print(outer.answer())
 print(inner.limit())
+print(inner.name())
 """
 
 
@@ -99,6 +114,9 @@ def plain_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / "pgproxy" / name, package)
     (tree / "README.md").write_text("A tree of two modules.\n")
     (package / "errors.py").write_text(ERRORS)
+    (package / "config").mkdir()
+    (package / "config" / "__init__.py").write_text(CONFIG)
+    (package / "config" / "model.py").write_text(MODEL)
     (package / "frames" / "__init__.py").write_text('"""Two modules."""\n')
     (package / "frames" / "inner.py").write_text(INNER)
     (package / "frames" / "outer.py").write_text(OUTER)
@@ -130,7 +148,7 @@ def tree(built_tree: Path, tmp_path: Path) -> Path:
 
 def test_compiled_files_run_where_the_source_is_what_was_compiled(tree: Path) -> None:
     lines, stderr = ask(tree)
-    assert lines == ["compiled", "so so", "outer v1, inner v1", "limit v1"]
+    assert lines == ["compiled", "so so", "outer v1, inner v1", "limit v1", "name v1"]
     assert stderr == ""
 
 
@@ -162,6 +180,14 @@ def test_a_changed_constant_of_a_module_that_is_not_compiled_is_seen(tree: Path)
     assert lines[1] == "py py"
     assert lines[3] == "limit v2"
     assert "errors.py has changed" in stderr
+
+
+def test_a_changed_constant_behind_what_a_package_exports_is_seen(tree: Path) -> None:
+    replace(tree / "pgproxy/config/model.py", "name v1", "name v2")
+    lines, stderr = ask(tree)
+    assert lines[1] == "py py"
+    assert lines[4] == "name v2"
+    assert "config/model.py has changed" in stderr
 
 
 def test_compiled_files_without_a_manifest_are_not_trusted(tree: Path) -> None:
@@ -260,7 +286,7 @@ def test_the_suite_runs_the_way_it_was_asked_to() -> None:
         for line in manifest.read_text(encoding="utf-8").splitlines():
             kind, _, name = line.split(" ", 2)
             module = importlib.import_module(
-                "pgproxy." + name.removesuffix(".py").replace("/", ".")
+                "pgproxy." + name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             )
             expected = SUFFIX if kind == _compiled.COMPILED else ".py"
             assert str(module.__file__).endswith(expected)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pgproxy import configfile, errors
+from pgproxy import errors
 from pgproxy.cli import cli
+from pgproxy.config import load
 from pgproxy.protocol.states import lease_mermaid, replies_markdown
 from tests.support import docs
 
@@ -105,7 +106,7 @@ def test_the_example_configuration_of_the_readme_is_accepted(tmp_path: Path) -> 
     (tmp_path / "monitor.password").write_text("secret\n")
     file = tmp_path / "pgproxy.toml"
     file.write_text(example)
-    config = configfile.load(file, {})
+    config = load(file, {})
     assert len(config.discovery.backends) == 2
 
 

@@ -51,14 +51,28 @@ def test_the_list_of_exceptions_names_modules_that_exist() -> None:
     assert set(NO_TEST_OF_ITS_OWN) <= set(pure_modules())
 
 
+def with_doors() -> set[str]:
+    """The packages that export names, as the import contract "doors" has them."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = (c for c in settings["tool"]["importlinter"]["contracts"] if c["id"] == "doors")
+    return {name.removeprefix("pgproxy.") for name in contract["allowed_importers"]}
+
+
 @pytest.mark.parametrize(
     "path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: path.parent.name
 )
-def test_an_init_file_holds_its_docstring_only(path: Path) -> None:
+def test_an_init_file_holds_its_docstring_and_what_it_exports_only(path: Path) -> None:
     tree = ast.parse(path.read_bytes())
     assert ast.get_docstring(tree)
-    # The package itself also has the version and installs the guard.
-    assert len(tree.body) == (4 if path.parent == PACKAGE else 1)
+    if path.parent == PACKAGE:  # the version too, and it installs the guard
+        assert len(tree.body) == 4
+        return
+    if path.parent.name not in with_doors():
+        assert len(tree.body) == 1
+        return
+    *imports, exported = tree.body[1:]
+    assert all(isinstance(one, ast.ImportFrom) for one in imports)
+    assert ast.unparse(exported).startswith("__all__ = ")
 
 
 def test_the_tree_is_two_deep_and_has_no_junk_drawer() -> None:

@@ -12,8 +12,8 @@ from pgproxy.routing.router import Memory, Router
 from pgproxy.routing.structures import Structures
 from pgproxy.servers.catalogues import LOADED, Catalogues
 from pgproxy.servers.listening import Listening
+from pgproxy.telemetry.catalogue import CATALOGUE
 from pgproxy.telemetry.metrics import (
-    CATALOGUE,
     ProxyCollector,
     make_registry,
     own_families,

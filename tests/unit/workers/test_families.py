@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from pgproxy.telemetry.metrics import CATALOGUE
+from pgproxy.telemetry.catalogue import CATALOGUE
 from pgproxy.telemetry.transfer import dump, load
 from pgproxy.workers.families import FIRST, LARGEST, Family, lasting, merge
 

@@ -44,6 +44,17 @@ def _nameserver(text: str) -> str:
     return text
 
 
+# A name or an address, and a port.
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
+
+
+def _address(text: str) -> str:
+    found = _ADDRESS.fullmatch(text)
+    if text == "" or (found and 0 < int(found[2]) < 65536):
+        return text
+    raise ValueError("neither")
+
+
 RestUrls = Annotated[
     tuple[Annotated[str, AfterValidator(_rest_url)], ...],
     Field(description='a list of URLs without a path or a user such as ["http://10.0.0.1:8008"]'),
@@ -57,4 +68,12 @@ Nameservers = Annotated[
     Field(
         description='a list of addresses such as ["10.0.0.10", "10.0.0.11:5353", "[fd00::1]:53"]'
     ),
+]
+_ADDRESS_KIND: Final = "HOST:PORT, of another proxy's [http]; an IPv6 address in brackets"
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_address)], ...],
+    Field(description=f"a list of {_ADDRESS_KIND}"),
+]
+OptionalAddress = Annotated[
+    str, AfterValidator(_address), Field(description=f'"" for none, or {_ADDRESS_KIND}')
 ]

@@ -1,20 +1,4 @@
-"""Real PostgreSQL servers on this machine, for the demo and the tests: one primary, N replicas.
-
-`find_installation()` says which PostgreSQL is used; `Cluster.create()` starts a primary and its
-streaming replicas in a new temporary directory, on free ports of 127.0.0.1. Everything is
-synchronous and may be called from any thread (from asyncio: `asyncio.to_thread`), but one `Server`
-is to be driven by one thread at a time.
-
-Nothing is left behind. A watchdog process (embedded_watchdog.py) holds one end of a pipe; when the
-other end closes, because of `Cluster.close()` or because the process that owned the cluster has
-died in whatever way, it stops the servers and deletes the directory. It is the only code that does
-so: the way after a kill -9 is the way taken every time. (A child that the owner forks without exec
-holds the pipe too, and so delays the watchdog until its own end.)
-
-Run as root, every PostgreSQL process belongs to `nobody` (not `postgres`: whoever may connect as
-superuser can run programs as that user, who may own the system's own databases). Root then writes
-no file below a directory which that user owns, apart from `standby.signal`.
-"""
+"""A primary and its streaming replicas, in a directory of their own."""
 
 import os
 import subprocess
@@ -26,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from pgproxy import embedded_watchdog
-from pgproxy.embedded_install import (
+from pgproxy.embedded import watchdog
+from pgproxy.embedded.installation import (
     EmbeddedError,
     Installation,
     copy_wheel,
@@ -35,27 +19,13 @@ from pgproxy.embedded_install import (
     is_readable_by_others,
     unprivileged_user,
 )
-from pgproxy.embedded_server import (
+from pgproxy.embedded.server import (
     HOST,
-    SUPERUSER,
     TRUST,
     Server,
-    StopMode,
     environment,
     wait_until,
 )
-
-__all__ = [
-    "HOST",
-    "SUPERUSER",
-    "TRUST",
-    "Cluster",
-    "EmbeddedError",
-    "Installation",
-    "Server",
-    "StopMode",
-    "find_installation",
-]
 
 _SOCKET_PATH_MAX: Final = 103  # bytes of sun_path, the terminating zero excluded (104 on macOS)
 
@@ -79,7 +49,7 @@ class Cluster:
         self._spawned: Final[list[subprocess.Popen[bytes]]] = []
         # Watched from its first moment. A pipe end is not inherited by any program we start.
         self._watchdog: Final = subprocess.Popen(
-            [sys.executable, "-I", "-S", embedded_watchdog.__file__, *self._removed],
+            [sys.executable, "-I", "-S", watchdog.__file__, *self._removed],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -190,7 +160,7 @@ class Cluster:
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
         if self._watchdog.wait() != 0:
-            embedded_watchdog.remove(*self._removed)  # it was killed itself
+            watchdog.remove(*self._removed)  # it was killed itself
         for process in self._spawned:
             process.wait()
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pgproxy.config import Auth
+from pgproxy.config.clients import Auth
 
 _USERNAME: Final = "_USERNAME"
 _PASSWORD: Final = "_PASSWORD"  # noqa: S105 - how the name of a variable ends
-FILES: Final = ("username", "password")
+LOGIN_FILES: Final = ("username", "password")
 # A Secret made with `echo` has one, however it comes to the proxy.
 _LINE_ENDS: Final = "\r\n"
 
@@ -37,7 +37,7 @@ def pair_of(prefix: str) -> tuple[str, str]:
     return prefix + _USERNAME, prefix + _PASSWORD
 
 
-def from_variables(prefix: str, environ: Mapping[str, str]) -> Login:
+def login_from_variables(prefix: str, environ: Mapping[str, str]) -> Login:
     """The pair of that prefix, without the ends of lines at their end. Raises LoginError."""
     names = pair_of(prefix)
     user, password = (environ.get(name, "").rstrip(_LINE_ENDS) for name in names)
@@ -51,30 +51,32 @@ def from_variables(prefix: str, environ: Mapping[str, str]) -> Login:
     return Login(user, password, f"environment {names[0]}, {names[1]}")
 
 
-def from_folder(folder: Path) -> Login:
+def login_from_folder(folder: Path) -> Login:
     """What its two files hold, without the ends of lines at their end. Raises LoginError."""
-    user, password = (_text_of(folder / name) for name in FILES)
+    user, password = (_text_of(folder / name) for name in LOGIN_FILES)
     return Login(user, password, f"folder {folder}")
 
 
-def logins(auth: Auth, environ: Mapping[str, str]) -> Iterator[tuple[str, Login | LoginError]]:
+def configured_logins(
+    auth: Auth, environ: Mapping[str, str]
+) -> Iterator[tuple[str, Login | LoginError]]:
     """Each entry of `auth.users_env` and `auth.users_dirs` by its key."""
     for position, prefix in enumerate(auth.users_env):
         try:
-            found: Login | LoginError = from_variables(prefix, environ)
+            found: Login | LoginError = login_from_variables(prefix, environ)
         except LoginError as error:
             found = error
         yield f"auth.users_env[{position}]", found
     for position, folder in enumerate(auth.users_dirs):
         try:
-            found = from_folder(folder)
+            found = login_from_folder(folder)
         except LoginError as error:
             found = error
         yield f"auth.users_dirs[{position}]", found
 
 
 def _text_of(path: Path) -> str:
-    accepted = f"accepted: a folder with the files {FILES[0]} and {FILES[1]}"
+    accepted = f"accepted: a folder with the files {LOGIN_FILES[0]} and {LOGIN_FILES[1]}"
     try:
         text = path.read_text(encoding="utf-8").rstrip(_LINE_ENDS)
     except OSError as error:

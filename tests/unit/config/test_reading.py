@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from pgproxy.config import Backend, Config
-from pgproxy.configfile import leaves, load, origins, toml_text
-from pgproxy.configrules import variable
+from pgproxy.config import Backend, Config, leaves, load, origins, toml_text
+from pgproxy.config.environment import variable
 from pgproxy.errors import ConfigError
 
 pytestmark = pytest.mark.once
 
-EXAMPLE = Path(__file__).parents[2] / "config" / "pgproxy.toml"
+EXAMPLE = Path(__file__).parents[3] / "config" / "pgproxy.toml"
 BACKENDS = """
 [auth]
 method = "trust"
@@ -24,11 +23,6 @@ ENVIRONMENT = {
     "PGPROXY_AUTH__METHOD": "trust",
     "PGPROXY_DISCOVERY__BACKENDS": '[{"host": "db1"}]',
 }
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "pgproxy.toml"
 
 
 def faults(path: Path | None, environ: Mapping[str, str] | None = None) -> list[str]:

@@ -1,6 +1,6 @@
 """One embedded PostgreSQL server: start, stop, kill, configuration, replication.
 
-Made by `pgproxy.embedded.Cluster` alone; import `Server` from there.
+Made by `Cluster` alone.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
-from pgproxy.embedded_install import EmbeddedError
-from pgproxy.embedded_watchdog import has_ended, kill, processes, release_shared_memory
+from pgproxy.embedded.installation import EmbeddedError
+from pgproxy.embedded.watchdog import has_ended, kill, processes, release_shared_memory
 
 if TYPE_CHECKING:
-    from pgproxy.embedded import Cluster
+    from pgproxy.embedded.cluster import Cluster
 
 StopMode = Literal["smart", "fast", "immediate"]
 

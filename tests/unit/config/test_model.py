@@ -2,13 +2,11 @@ import pytest
 from pydantic import ValidationError
 
 from pgproxy.config import (
-    AVAILABLE_NOW,
     Backend,
     Config,
     Health,
     Listen,
     Pool,
-    notices,
 )
 
 
@@ -71,14 +69,3 @@ def test_a_backend_without_a_name_is_called_by_its_address(backend: Backend, lab
 
 def test_a_password_does_not_show_in_a_repr() -> None:
     assert "hunter2" not in repr(Health.model_validate({"password": "hunter2"}))
-
-
-def test_every_key_that_waits_for_its_feature_exists_and_its_default_is_available() -> None:
-    values = Config().model_dump()
-    for key, now in AVAILABLE_NOW.items():
-        section, name = key.split(".")
-        assert values[section][name] in now, key
-
-
-def test_what_a_default_promises_and_is_not_kept_yet_is_told() -> None:
-    assert not notices(Config())

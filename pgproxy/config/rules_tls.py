@@ -1,0 +1,52 @@
+"""What the keys of TLS need of each other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pgproxy.config.faults import Fault, unreadable
+from pgproxy.config.model import Config
+
+_VERIFIES: Final = frozenset({"verify-ca", "verify-full"})
+_REQUIRES: Final = frozenset({"require", *_VERIFIES})
+
+
+def tls_faults(config: Config) -> Iterator[Fault]:
+    """What the files hold is seen when they are used."""
+    listen, server = config.listen, config.server
+    if listen.tls_mode in _REQUIRES and listen.tls_cert_file is None:
+        yield Fault(
+            "listen.tls_cert_file",
+            f'listen.tls_mode = "{listen.tls_mode}" needs one; accepted: the path of a certificate '
+            "in PEM format, with those that it is signed by",
+        )
+    verifies = listen.tls_mode in _VERIFIES
+    if verifies and listen.tls_ca_file is None:
+        yield Fault(
+            "listen.tls_ca_file",
+            f'listen.tls_mode = "{listen.tls_mode}" needs one; accepted: the path of the '
+            "certificates, in PEM format, that clients' certificates are signed by",
+        )
+    if listen.tls_ca_file is not None and not verifies:
+        yield Fault(
+            "listen.tls_ca_file",
+            f'is not used with listen.tls_mode = "{listen.tls_mode}"; accepted: "", or tls_mode '
+            '"verify-ca" or "verify-full"',
+        )
+    if config.auth.method == "cert" and not verifies:
+        yield Fault(
+            "auth.method",
+            f'"cert" needs certificates of clients, and listen.tls_mode is "{listen.tls_mode}"; '
+            'accepted: with tls_mode "verify-ca" or "verify-full"',
+        )
+    for section, one in (("listen", listen), ("server", server)):
+        if one.tls_key_file is not None and one.tls_cert_file is None:
+            yield Fault(
+                f"{section}.tls_key_file",
+                f'needs {section}.tls_cert_file; accepted: both, or "" (the key may be in the file '
+                "of the certificate)",
+            )
+        for name in ("tls_cert_file", "tls_key_file", "tls_ca_file"):
+            path: Path | None = getattr(one, name)
+            if path is not None:
+                yield from unreadable(f"{section}.{name}", path)
