@@ -449,6 +449,9 @@ class Relay(Owner):
             if self.overdue is not None and self.overdue.holds(server):
                 self.enter(SETTLING)
                 return False
+            if len(self.carry.lent) > 0 and not inflight.settled:
+                self.enter(SETTLING)
+                return False
             if self.statement_mode and batch.starts:
                 return self._refuse_block()
             kind = batch.own
@@ -1224,6 +1227,8 @@ class Relay(Owner):
                             assert pieces is not None
                             pieces.append(told)
                     else:
+                        if len(self.carry.lent) > 0:
+                            self.carry.answered()
                         if len(self.carry.resetting) > 0:
                             if pieces is None:
                                 pieces = []

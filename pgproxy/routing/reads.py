@@ -122,6 +122,7 @@ class Findings:
         self.gives_sequence = False  # nextval, setval
         self.may_unpin = False  # it may take away what the session is pinned for
         self.sets = False  # it calls set_config: the literals decide which settings
+        self.sets_surely = False  # and nothing else (Effect.surely)
         self._others = False  # something else keeps it from a replica
         self._writes = False  # something in it may write what a later read could miss
         self.notifies = False  # calls pg_notify
@@ -346,9 +347,11 @@ class Findings:
                 self._pin(Pin.SETSEED)
             elif names and not (local and not is_custom(name)):
                 resets = _is_null(arguments[1:2])
-                self.effects.append(Effect(names, resets=resets, local=local))
+                surely = self.sets_surely
+                self.effects.append(Effect(names, resets=resets, local=local, surely=surely))
         elif parameter:
-            self.effects.append(Effect((), local=local, parameter=parameter))
+            surely = self.sets_surely
+            self.effects.append(Effect((), local=local, parameter=parameter, surely=surely))
         else:
             self._pin(Pin.SET_CONFIG)
 
@@ -365,6 +368,36 @@ class Findings:
             self.movable = False
         if constant in ROLE_SETTINGS:
             self.found(Reason.SERVER_ROLE, f"setting {constant}", is_local=True)
+
+
+def sets_all_or_nothing(select: Tree) -> bool:
+    """Whether a SELECT does nothing but to set settings, so that those that are not PostgreSQL's own
+    are all set if it succeeds, and none if it fails. Such a setting takes any text; others refuse
+    some, and must come first."""
+    if len(select) > 3:  # those of every SELECT: targetList, limitOption, op
+        return False
+    targets = select.get("targetList", [])
+    behind_custom = False
+    for target in targets:
+        call = target.get("ResTarget", {}).get("val", {}).get("FuncCall", {})
+        arguments = call.get("args", [])
+        names = strings(call.get("funcname", []))
+        if names not in (["set_config"], ["pg_catalog", "set_config"]):
+            return False
+        if not all(_is_given(argument) for argument in arguments):
+            return False
+        name = setting_name(_text(arguments[:1]))
+        if (behind_custom or not name) and not is_custom(name) and len(targets) > 1:
+            return False
+        behind_custom = behind_custom or is_custom(name)
+    return len(targets) > 0
+
+
+def _is_given(argument: Tree) -> bool:
+    """Whether it is a constant or a parameter as it stands: there is nothing to be computed."""
+    while "TypeCast" in argument and _keeps_text(argument["TypeCast"]["typeName"]):
+        argument = argument["TypeCast"]["arg"]
+    return "A_Const" in argument or "ParamRef" in argument
 
 
 def is_about_temporary(tree: Tree) -> bool:

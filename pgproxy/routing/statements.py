@@ -33,6 +33,7 @@ from pgproxy.routing.reads import (
     Findings,
     Tree,
     is_about_temporary,
+    sets_all_or_nothing,
     strings,
     unfit_relation,
 )
@@ -126,7 +127,10 @@ def _decide(node_type: str, node: Tree, lookup: Lookup) -> Decision:
 
 
 def _select(node: Tree, lookup: Lookup) -> Decision:
-    decision = _read({"SelectStmt": node}, Reason.READ, lookup)
+    findings = Findings(lookup)
+    findings.sets_surely = sets_all_or_nothing(node)
+    findings.look({"SelectStmt": node})
+    decision = _from_findings(findings, Reason.READ)
     call = _only_call(node)
     if call is None or strings(call["funcname"])[-1] != "pg_listening_channels":
         return decision
@@ -257,9 +261,8 @@ def _doing(findings: Findings, reason: Reason, detail: str, *, known_write: bool
 
 def _explain(node: Tree, lookup: Lookup) -> Decision:
     query = node["query"]
-    if any(
-        _is_on(option) for option in node.get("options", []) if option_name(option) == "analyze"
-    ):
+    analyze = [option for option in node.get("options", []) if option_name(option) == "analyze"]
+    if analyze and _is_on(analyze[-1]):  # the last one counts
         inner = decide_statement(query, lookup)
         if inner.target == PRIMARY:
             return inner
