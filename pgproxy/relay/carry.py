@@ -325,6 +325,8 @@ class Carry:
         """Whether the last batch sets back what has this name in ParameterStatus."""
         if not self.resetting:
             return False
+        if name == b"is_superuser":
+            return not self.resetting.isdisjoint(AUTHORITY)
         return name.decode("ascii", "replace").lower() in self.resetting
 
     def refused(self, frame: bytes) -> PgError:
