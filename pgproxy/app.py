@@ -104,6 +104,9 @@ class Tasks:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     async def finish(self, seconds: float) -> None:
         """Lets them come to their end; what has not by then is cancelled."""
         if self._tasks:
