@@ -632,6 +632,35 @@ async def test_defaults_that_are_altered_hold_for_sessions_that_begin_then(
 
 
 @pytest.mark.asyncio
+async def test_who_is_made_a_superuser_is_one_from_the_next_log_in_on(
+    small: ProxyProcess, cluster: Cluster, wires: Callable[..., Any], fresh_database: str
+) -> None:
+    user = f"{fresh_database}_user"
+    cluster.primary.psql(f"CREATE ROLE {user} LOGIN")
+    cluster.wait_caught_up()
+
+    async def told_and_shown() -> set[str]:
+        async with await Wire.connect(small, user=user, database=fresh_database) as wire:
+            await wire.ask(query("BEGIN"), query("SELECT 1"), ready=2)
+            shown = rows(await wire.ask(query("SHOW is_superuser")))[0][0]
+            assert shown is not None
+            return {wire.parameters()["is_superuser"], shown.decode()}
+
+    try:
+        assert await told_and_shown() == {"off"}
+        # By somebody who does not go through the proxy.
+        cluster.primary.psql(f"ALTER ROLE {user} SUPERUSER")
+        async with asyncio.timeout(30):
+            while await told_and_shown() != {"on"}:  # noqa: ASYNC110 - the monitor tells nobody
+                await asyncio.sleep(0.05)
+        admin = await wires()
+        await admin.ask(query(f"ALTER ROLE {user} NOSUPERUSER"))
+        assert await told_and_shown() == {"off"}
+    finally:
+        cluster.primary.psql(f"DROP ROLE {user}")
+
+
+@pytest.mark.asyncio
 async def test_asyncpg_takes_its_connections_back(small: ProxyProcess, fresh_database: str) -> None:
     """Its pool sends RESET ALL and more each time."""
     pool = await asyncpg.create_pool(
