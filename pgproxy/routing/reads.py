@@ -127,6 +127,10 @@ class Findings:
         self._writes = False  # something in it may write what a later read could miss
         self.notifies = False  # calls pg_notify
         self.planned = ""  # what planning it may run, though no replica can
+        self.explains = False  # it is only planned; only then the next two are found
+        self.is_about_temporary = False
+        # Why a relation among those that are named may not even be planned for on a standby.
+        self.unfit: tuple[Reason, str] | None = None
         # What it tells is not of the transaction, nor of where that runs (Decision.movable).
         self.movable = True
 
@@ -164,6 +168,8 @@ class Findings:
         while todo:
             item = todo.pop()
             if isinstance(item, dict):
+                if self.explains:
+                    self._explained(item)
                 inner: list[Tree] = []
                 for key, value in item.items():
                     self._member(key, value)
@@ -178,6 +184,15 @@ class Findings:
                 self._attribute(name)
         if self._lookup.implicit and self._uses_users_own:
             self.found(Reason.VOLATILE_FUNCTION, self._lookup.implicit)
+
+    def _explained(self, node: Tree) -> None:
+        if _has_temporary(node):
+            self.is_about_temporary = True
+        name = node.get("relname")
+        if isinstance(name, str) and self.unfit is None:
+            verdict = self._lookup.relation(node.get("schemaname", ""), name)
+            if verdict is not None and verdict.reason is not None and not verdict.is_local:
+                self.unfit = (verdict.reason, verdict.detail)
 
     def _member(self, key: str, value: Tree) -> None:
         if key in PLAIN_NODES:
@@ -408,32 +423,22 @@ def is_about_temporary(tree: Tree) -> bool:
         if isinstance(item, list):
             todo.extend(item)
         elif isinstance(item, dict):
-            # The grammar gives a table that is only named the persistence "p".
-            if item.get("relpersistence") == "t":
+            if _has_temporary(item):
                 return True
-            for key in ("schemaname", "sval"):
-                name = item.get(key)
-                if isinstance(name, str) and is_temporary(name):
-                    return True
             todo.extend(item.values())
     return False
 
 
-def unfit_relation(tree: Tree, lookup: Lookup) -> tuple[Reason, str] | None:
-    """Why a relation among those that are named may not even be planned for on a standby."""
-    todo: list[Tree] = [tree]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, list):
-            todo.extend(item)
-        elif isinstance(item, dict):
-            name = item.get("relname")
-            if isinstance(name, str):
-                verdict = lookup.relation(item.get("schemaname", ""), name)
-                if verdict is not None and verdict.reason is not None and not verdict.is_local:
-                    return verdict.reason, verdict.detail
-            todo.extend(item.values())
-    return None
+def _has_temporary(node: Tree) -> bool:
+    """The same of one node, without those in it."""
+    # The grammar gives a table that is only named the persistence "p".
+    if node.get("relpersistence") == "t":
+        return True
+    for key in ("schemaname", "sval"):
+        name = node.get(key)
+        if isinstance(name, str) and is_temporary(name):
+            return True
+    return False
 
 
 def _text(arguments: Tree) -> str:

@@ -32,10 +32,8 @@ from pgproxy.routing.reads import (
     KNOWN_WRITES,
     Findings,
     Tree,
-    is_about_temporary,
     sets_all_or_nothing,
     strings,
-    unfit_relation,
 )
 from pgproxy.routing.reasons import Reason
 from pgproxy.routing.setting import decide_set, decide_show
@@ -276,15 +274,15 @@ def _explain(node: Tree, lookup: Lookup) -> Decision:
     executed = _executed(query)
     if executed is not None:
         return _execute(executed, lookup, runs=False)
-    if is_about_temporary(query):
-        return Decision(PRIMARY, Reason.TEMP_TABLE, detail="EXPLAIN")
-    unfit = unfit_relation(query, lookup)
-    if unfit is not None:
-        # It is opened to be planned, which a standby refuses for what is unlogged.
-        reason, detail = unfit
-        return Decision(PRIMARY, reason, detail=f"EXPLAIN: {detail}")
     findings = Findings(lookup)
+    findings.explains = True
     findings.look(query)
+    if findings.is_about_temporary:
+        return Decision(PRIMARY, Reason.TEMP_TABLE, detail="EXPLAIN")
+    if findings.unfit is not None:
+        # It is opened to be planned, which a standby refuses for what is unlogged.
+        reason, detail = findings.unfit
+        return Decision(PRIMARY, reason, detail=f"EXPLAIN: {detail}")
     if findings.planned:
         # The planner wants to know the results of functions that are not volatile.
         return Decision(PRIMARY, Reason.VOLATILE_FUNCTION, detail=f"EXPLAIN: {findings.planned}")
