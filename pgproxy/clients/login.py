@@ -135,13 +135,15 @@ class ClientLogin:
         session, settings = session_settings(message)
         group = self._cluster.group(message.database, message.user)
         given = [(name.encode(), text.encode()) for name, text in settings.items()]
-        try:
-            base = self._settings.get(settings)
-            profile, origin = await self._begin(group, [], base)
-            return LoggedIn(message, group, profile, origin, session)
-        except PgError as error:
-            if error.sqlstate != "55P02":  # cannot be set after connection start
-                raise
+        # There PostgreSQL checks a session_authorization, and takes the user's own all the same.
+        if "session_authorization" not in settings:
+            try:
+                base = self._settings.get(settings)
+                profile, origin = await self._begin(group, [], base)
+                return LoggedIn(message, group, profile, origin, session)
+            except PgError as error:
+                if error.sqlstate != "55P02":  # cannot be set after connection start
+                    raise
         # Then the connection is begun with them, and serves those alone who ask for the same.
         profile, origin = await self._begin(group, given, NOTHING_SET)
         return LoggedIn(message, group, profile, origin, session)

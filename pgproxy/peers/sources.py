@@ -2,25 +2,17 @@
 configuration."""
 
 import asyncio
-import socket
+import ipaddress
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
-
-import structlog
 
 from pgproxy import config
 from pgproxy.peers.word import Address, read_address
 from pgproxy.topology.kubernetes import Kubernetes
+from pgproxy.topology.lookups import Lookups
 from pgproxy.topology.model import Backend
 
-_log: Final = structlog.stdlib.get_logger()
-
 OnListed = Callable[[Sequence[Address]], None]
-
-# A name that is there without addresses, or is not there: nobody is listed. All else is no answer.
-_NOBODY: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-# Seconds for an answer of the resolver.
-_ANSWER: Final = 5.0
 
 
 class Source(Protocol):
@@ -50,51 +42,29 @@ class Static:
 
 
 class Dns:
-    """Asks for all addresses of a name, every `interval` seconds. While the resolver gives no answer
-    the last one counts."""
+    """Asks for all addresses of a name, every `interval` seconds: how soon another proxy is known
+    matters more than how long a record may be kept. While there is no answer the last one counts."""
 
     lists_all: Final = False  # a proxy's own address may be there only once it is ready
 
-    def __init__(self, name: str, interval: float, on_listed: OnListed) -> None:
-        address = read_address(name)
-        assert address is not None, name  # the configuration's check has seen to it
-        self._name: Final = address
+    def __init__(self, name: Address, interval: float, on_listed: OnListed) -> None:
+        self._name: Final = name
         self._interval: Final = interval
         self._on_listed: Final = on_listed
-        self._error = ""
+        # Whatever stands for a host is accepted there; what is no name is refused when it is asked for.
+        settings = config.Dns.model_construct(names=(name.host,), port=name.port)
+        self._lookups: Final = Lookups(settings)
 
     async def run(self) -> None:
         while True:
-            await self._resolve()
+            await self._lookups.round()
+            if not self._lookups.records.has_gaps:
+                found = self._lookups.backends()
+                self._on_listed([Address(one.host, one.port) for one in found])
             await asyncio.sleep(self._interval)
 
-    async def _resolve(self) -> None:
-        loop = asyncio.get_running_loop()
-        host, port = self._name
-        try:
-            async with asyncio.timeout(_ANSWER):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except TimeoutError:
-            self._failed("no answer of the resolver")
-            return
-        except UnicodeError as error:  # no name that can be asked for
-            self._failed(str(error))
-            return
-        except OSError as error:
-            if error.errno not in _NOBODY:
-                self._failed(error.strerror or str(error))
-                return
-            found = []
-        self._error = ""
-        self._on_listed([Address(str(where[0]), port) for _, _, _, _, where in found])
-
-    def _failed(self, error: str) -> None:
-        if error != self._error:
-            self._error = error
-            _log.warning("peers_not_resolved", name=str(self._name), reason=error)
-
     def status(self) -> dict[str, object]:
-        return {"mode": "dns", "name": str(self._name), "error": self._error}
+        return {"mode": "dns", "name": str(self._name), "failing": dict(self._lookups.troubles)}
 
 
 class Pods:
@@ -121,8 +91,11 @@ def source_of(settings: config.Config, on_listed: OnListed) -> Source:
     peers, kubernetes = settings.peers, settings.discovery.kubernetes
     if peers.static:
         return Static(peers.static, on_listed)
-    if peers.dns:
-        return Dns(peers.dns, peers.interval, on_listed)
+    name = read_address(peers.dns)
+    if name is not None:
+        if _is_literal(name.host):  # which needs no asking
+            return Static([peers.dns], on_listed)
+        return Dns(name, peers.interval, on_listed)
     pods = config.Kubernetes(
         namespace=peers.namespace,
         selector=peers.selector,
@@ -131,3 +104,11 @@ def source_of(settings: config.Config, on_listed: OnListed) -> Source:
         context=kubernetes.context,
     )
     return Pods(pods, on_listed)
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -189,6 +189,7 @@ class Effect:
     parameter
              the number of the parameter that has the name, if the text does not
     value    what the one name is set to, if the text tells that
+    surely   a statement that fails has done nothing of it, and any other has
     """
 
     def __init__(
@@ -200,6 +201,7 @@ class Effect:
         local: bool = False,
         parameter: int = 0,
         value: str | None = None,
+        surely: bool = False,
     ) -> None:
         self.names = names
         self.resets = resets
@@ -207,10 +209,32 @@ class Effect:
         self.local = local
         self.parameter = parameter
         self.value = value
+        self.surely = surely
+
+    def among_others(self) -> "Effect":
+        """The same in a text of several statements: which of them has failed is not told."""
+        if not self.surely:
+            return self
+        return Effect(
+            self.names,
+            resets=self.resets,
+            all=self.all,
+            local=self.local,
+            parameter=int(self.parameter),
+            value=self.value,
+        )
 
     def fields(self) -> tuple[object, ...]:
         """Every attribute, to compare two."""
-        return (self.names, self.resets, self.all, self.local, self.parameter, self.value)
+        return (
+            self.names,
+            self.resets,
+            self.all,
+            self.local,
+            self.parameter,
+            self.value,
+            self.surely,
+        )
 
     def __repr__(self) -> str:
         return f"<Effect {self.fields()}>"

@@ -244,6 +244,8 @@ class Answers:
         journal = relay.journal
         traffic = relay.traffic
         before = front.status
+        if len(relay.carry.lent) > 0:
+            relay.carry.answered()
         if len(relay.carry.resetting) > 0:
             self._keep(splitter, splitter.start)
             self._pieces.append(relay.carry.back_to_base())

@@ -95,6 +95,9 @@ class Carry:
         self.read_only = False  # transactions that do not say otherwise
         self.touched: dict[str, bool] = {}
         self.resetting = NO_NAMES  # settings that the last batch sets back to their first values
+        # Settings that exist on the connection for another session's sake, and that the first batch
+        # is to set. If that fails, the session does not have them, and nothing more may run there.
+        self.lent = NO_NAMES
         self.failed = False  # a statement since `touched` is not empty
         self.is_certain = False  # what is touched was touched by one statement by itself
         self._profile = profile
@@ -137,17 +140,16 @@ class Carry:
 
     def allowed(self, batch: Batch) -> frozenset[str]:
         """The settings not PostgreSQL's own that may exist where the batch runs: those that the
-        session has set, or is about to. Others are another session's, and would be seen: the text
-        of a row security policy asks for them, and no statement shows that."""
+        session has set, or sets before anything else can look. Others are another session's, and
+        would be seen: the text of a row security policy asks for them, and no statement shows
+        that."""
         allowed = self.settings.allowed
         if not batch.effects:
             return allowed
         names = [name for effect in batch.effects for name in effect.names]
         if TEMP_BUFFERS in names:
             allowed -= {TEMPORARY}
-        if b"current_setting" in batch.sql().lower():
-            return allowed  # it may look before it sets
-        return allowed.union(filter(is_custom, names))
+        return allowed.union(filter(is_custom, names)) if _sets_surely(batch) else allowed
 
     def sent(self, batch: Batch, server: ServerConnection, *, alone: bool) -> bytes:
         """The batch at hand, which may change settings, is being sent; `alone`: not in a
@@ -159,6 +161,11 @@ class Carry:
             self.failed = False
             self._discards = False
             self._values.clear()
+            self.lent = NO_NAMES
+            if server.custom and _sets_surely(batch):
+                to_be_set = [name for effect in batch.effects for name in effect.names]
+                there = frozenset(server.custom.intersection(to_be_set))
+                self.lent = there - self.settings.custom
             self.is_certain = alone and batch.ending == AT_READY and not batch.ends
         set_back_names: list[str] = []
         for effect in batch.effects:
@@ -202,6 +209,11 @@ class Carry:
             relay.journal.give_up()
 
     # --- from the server ----------------------------------------------------------------------
+
+    def answered(self) -> None:
+        """ReadyForQuery to the batch that was to set what is `lent` has come."""
+        if not self.failed:
+            self.lent = NO_NAMES
 
     def settled(self, server: ServerConnection) -> bool:
         """No transaction is open and nothing is owed. True: now something is."""
@@ -283,6 +295,8 @@ class Carry:
         """Whether the last batch sets back what has this name in ParameterStatus."""
         if not self.resetting:
             return False
+        if name == b"is_superuser":
+            return not self.resetting.isdisjoint(AUTHORITY)
         return name.decode("ascii", "replace").lower() in self.resetting
 
     def refused(self, frame: bytes) -> PgError:
@@ -306,10 +320,12 @@ class Carry:
             if self.failed:
                 self._due.clear()
                 # A setting of the user's own that was made before the error exists all the same.
-                made = [name for name in names if is_custom(name)]
+                made = [name for name in names if is_custom(name) and name not in self.lent]
                 if made:
                     self._asked = made
                     self._ask(server, SETTINGS, ask(made, are_set=True))
+                else:
+                    self.lent = NO_NAMES
                 return
             if self._discards:
                 self.relay.pinning.discarded()
@@ -360,6 +376,8 @@ class Carry:
         except ValueError:  # refused, or not in that encoding
             self._keep(server)
             return
+        found.update(dict.fromkeys(self.lent.intersection(found)))
+        self.lent = NO_NAMES
         server.settings = self._table.get(changed(server.settings, found, are_set=self._are_set))
         mine = changed(self.settings, found, are_set=self._are_set)
         self._settle(self._table.get(mine))
@@ -419,6 +437,13 @@ class Carry:
 def is_on(value: str) -> bool:
     """Whether the value of a Boolean setting, as written, is true."""
     return bool(parse_bool(value.strip().lower()))
+
+
+def _sets_surely(batch: Batch) -> bool:
+    """Whether it is one statement that does what its effects say, or fails and does nothing."""
+    if batch.needs.waits or not all(effect.surely for effect in batch.effects):
+        return False
+    return batch.simple or _executes_once(batch)
 
 
 def _executes_once(batch: Batch) -> bool:

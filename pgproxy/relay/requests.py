@@ -138,6 +138,9 @@ class Requests:
             if relay.overdue is not None and relay.overdue.holds(server):
                 relay.enter(SETTLING)
                 return False
+            if len(relay.carry.lent) > 0 and not inflight.settled:
+                relay.enter(SETTLING)
+                return False
             if relay.statement_mode and batch.starts:
                 return self._refuse_block()
             kind = batch.own

@@ -150,17 +150,17 @@ class Rerun:
     def lease(self) -> None:
         """Asks for another server."""
         relay = self.relay
-        target: i64 = REPLICA if relay.on_replica else PRIMARY
+        lost, self._lost = self._lost, None
+        avoided, self._avoided = self._avoided, None
+        target: i64 = REPLICA if relay.on_replica or avoided is not None else PRIMARY
         after = relay.after = relay.writes.as_of()
         now = time.monotonic()
         relay.allowed = relay.carry.settings.allowed
         relay.is_urgent = True  # it has begun
-        lost, self._lost = self._lost, None
-        avoided, self._avoided = self._avoided, None
-        if avoided is not None:
-            server = relay.group.acquire_elsewhere(avoided, relay.profile, relay, after, now)
-        elif lost is None:
-            server = relay.group.acquire(target, relay.profile, relay, after, now=now)
+        if lost is None or avoided is not None:
+            server = relay.group.acquire(
+                target, relay.profile, relay, after, now=now, avoided=avoided
+            )
         else:
             server = relay.group.succeed(lost, target, relay.profile, relay, after)
         if server is None:

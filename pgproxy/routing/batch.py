@@ -388,7 +388,8 @@ class Batch:
             if name is None or not name.isascii():
                 self.pin = Pin.SET_CONFIG
                 continue
-            named = Effect(names_set(setting_name(name.decode("ascii"))), local=effect.local)
+            names = names_set(setting_name(name.decode("ascii")))
+            named = Effect(names, local=effect.local, surely=effect.surely)
             self.effects = (*self.effects[:place], named, *self.effects[place + 1 :])
 
     def under_rules(self, route: i64) -> i64:

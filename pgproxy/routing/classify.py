@@ -211,7 +211,9 @@ def combine(decisions: list[Decision]) -> Decision:
         ends_transaction=ends,
         movable=target == REPLICA and all(decision.movable for decision in decisions),
         exact=any(decision.exact for decision in decisions),
-        effects=tuple(effect for decision in decisions for effect in decision.effects),
+        effects=tuple(
+            effect.among_others() for decision in decisions for effect in decision.effects
+        ),
         asks_sequence=any(decision.asks_sequence for decision in decisions),
         gives_sequence=any(decision.gives_sequence for decision in decisions),
         anywhere=all(decision.anywhere or decision.target == REPLICA for decision in decisions),

@@ -130,7 +130,7 @@ def decide_ddl(node_type: str, node: Tree, lookup: Lookup) -> Decision:
         effects=effects,
         may_unpin=node_type in _DROPS,
         uses_temporary=on_commit == "ONCOMMIT_DROP",
-        changes_defaults=node_type in _OF_SESSIONS,
+        changes_defaults=node_type in _OF_SESSIONS or _makes_superuser(node_type, node),
         argument=_deserted(node_type, node),
     )
 
@@ -149,6 +149,13 @@ def _renews(node_type: str, node: Tree) -> int:
     if node_type == "CreateTableAsStmt":
         return DOUBTS if node["into"]["rel"].get("relpersistence") == "u" else 0
     return 0 if node_type in _RENEWS_NOTHING else RENEWS
+
+
+def _makes_superuser(node_type: str, node: Tree) -> bool:
+    """Whether it makes a role that is there a superuser, or none."""
+    return node_type == "AlterRoleStmt" and any(
+        option["DefElem"]["defname"] == "superuser" for option in node.get("options", [])
+    )
 
 
 def _deserted(node_type: str, node: Tree) -> str:

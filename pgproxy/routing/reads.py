@@ -122,10 +122,15 @@ class Findings:
         self.gives_sequence = False  # nextval, setval
         self.may_unpin = False  # it may take away what the session is pinned for
         self.sets = False  # it calls set_config: the literals decide which settings
+        self.sets_surely = False  # and nothing else (Effect.surely)
         self._others = False  # something else keeps it from a replica
         self._writes = False  # something in it may write what a later read could miss
         self.notifies = False  # calls pg_notify
         self.planned = ""  # what planning it may run, though no replica can
+        self.explains = False  # it is only planned; only then the next two are found
+        self.is_about_temporary = False
+        # Why a relation among those that are named may not even be planned for on a standby.
+        self.unfit: tuple[Reason, str] | None = None
         # What it tells is not of the transaction, nor of where that runs (Decision.movable).
         self.movable = True
 
@@ -163,6 +168,8 @@ class Findings:
         while todo:
             item = todo.pop()
             if isinstance(item, dict):
+                if self.explains:
+                    self._explained(item)
                 inner: list[Tree] = []
                 for key, value in item.items():
                     self._member(key, value)
@@ -177,6 +184,15 @@ class Findings:
                 self._attribute(name)
         if self._lookup.implicit and self._uses_users_own:
             self.found(Reason.VOLATILE_FUNCTION, self._lookup.implicit)
+
+    def _explained(self, node: Tree) -> None:
+        if _has_temporary(node):
+            self.is_about_temporary = True
+        name = node.get("relname")
+        if isinstance(name, str) and self.unfit is None:
+            verdict = self._lookup.relation(node.get("schemaname", ""), name)
+            if verdict is not None and verdict.reason is not None and not verdict.is_local:
+                self.unfit = (verdict.reason, verdict.detail)
 
     def _member(self, key: str, value: Tree) -> None:
         if key in PLAIN_NODES:
@@ -346,9 +362,11 @@ class Findings:
                 self._pin(Pin.SETSEED)
             elif names and not (local and not is_custom(name)):
                 resets = _is_null(arguments[1:2])
-                self.effects.append(Effect(names, resets=resets, local=local))
+                surely = self.sets_surely
+                self.effects.append(Effect(names, resets=resets, local=local, surely=surely))
         elif parameter:
-            self.effects.append(Effect((), local=local, parameter=parameter))
+            surely = self.sets_surely
+            self.effects.append(Effect((), local=local, parameter=parameter, surely=surely))
         else:
             self._pin(Pin.SET_CONFIG)
 
@@ -367,6 +385,36 @@ class Findings:
             self.found(Reason.SERVER_ROLE, f"setting {constant}", is_local=True)
 
 
+def sets_all_or_nothing(select: Tree) -> bool:
+    """Whether a SELECT does nothing but to set settings, so that those that are not PostgreSQL's own
+    are all set if it succeeds, and none if it fails. Such a setting takes any text; others refuse
+    some, and must come first."""
+    if len(select) > 3:  # those of every SELECT: targetList, limitOption, op
+        return False
+    targets = select.get("targetList", [])
+    behind_custom = False
+    for target in targets:
+        call = target.get("ResTarget", {}).get("val", {}).get("FuncCall", {})
+        arguments = call.get("args", [])
+        names = strings(call.get("funcname", []))
+        if names not in (["set_config"], ["pg_catalog", "set_config"]):
+            return False
+        if not all(_is_given(argument) for argument in arguments):
+            return False
+        name = setting_name(_text(arguments[:1]))
+        if (behind_custom or not name) and not is_custom(name) and len(targets) > 1:
+            return False
+        behind_custom = behind_custom or is_custom(name)
+    return len(targets) > 0
+
+
+def _is_given(argument: Tree) -> bool:
+    """Whether it is a constant or a parameter as it stands: there is nothing to be computed."""
+    while "TypeCast" in argument and _keeps_text(argument["TypeCast"]["typeName"]):
+        argument = argument["TypeCast"]["arg"]
+    return "A_Const" in argument or "ParamRef" in argument
+
+
 def is_about_temporary(tree: Tree) -> bool:
     """Whether a statement of any kind makes or names something temporary."""
     todo: list[Tree] = [tree]
@@ -375,32 +423,22 @@ def is_about_temporary(tree: Tree) -> bool:
         if isinstance(item, list):
             todo.extend(item)
         elif isinstance(item, dict):
-            # The grammar gives a table that is only named the persistence "p".
-            if item.get("relpersistence") == "t":
+            if _has_temporary(item):
                 return True
-            for key in ("schemaname", "sval"):
-                name = item.get(key)
-                if isinstance(name, str) and is_temporary(name):
-                    return True
             todo.extend(item.values())
     return False
 
 
-def unfit_relation(tree: Tree, lookup: Lookup) -> tuple[Reason, str] | None:
-    """Why a relation among those that are named may not even be planned for on a standby."""
-    todo: list[Tree] = [tree]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, list):
-            todo.extend(item)
-        elif isinstance(item, dict):
-            name = item.get("relname")
-            if isinstance(name, str):
-                verdict = lookup.relation(item.get("schemaname", ""), name)
-                if verdict is not None and verdict.reason is not None and not verdict.is_local:
-                    return verdict.reason, verdict.detail
-            todo.extend(item.values())
-    return None
+def _has_temporary(node: Tree) -> bool:
+    """The same of one node, without those in it."""
+    # The grammar gives a table that is only named the persistence "p".
+    if node.get("relpersistence") == "t":
+        return True
+    for key in ("schemaname", "sval"):
+        name = node.get(key)
+        if isinstance(name, str) and is_temporary(name):
+            return True
+    return False
 
 
 def _text(arguments: Tree) -> str:

@@ -110,7 +110,7 @@ def _effects(node: Tree, name: str, *, local: bool, resets: bool) -> tuple[Effec
             value = _identifiers(node.get("args", []))
         elif name not in LISTS | RELATIVE:
             value = _value(node.get("args", []))
-    return (Effect(names, resets=resets, local=local, value=value),)
+    return (Effect(names, resets=resets, local=local, value=value, surely=True),)
 
 
 def _value(arguments: Tree) -> str | None:

@@ -32,9 +32,8 @@ from pgproxy.routing.reads import (
     KNOWN_WRITES,
     Findings,
     Tree,
-    is_about_temporary,
+    sets_all_or_nothing,
     strings,
-    unfit_relation,
 )
 from pgproxy.routing.reasons import Reason
 from pgproxy.routing.setting import decide_set, decide_show
@@ -126,7 +125,10 @@ def _decide(node_type: str, node: Tree, lookup: Lookup) -> Decision:
 
 
 def _select(node: Tree, lookup: Lookup) -> Decision:
-    decision = _read({"SelectStmt": node}, Reason.READ, lookup)
+    findings = Findings(lookup)
+    findings.sets_surely = sets_all_or_nothing(node)
+    findings.look({"SelectStmt": node})
+    decision = _from_findings(findings, Reason.READ)
     call = _only_call(node)
     if call is None or strings(call["funcname"])[-1] != "pg_listening_channels":
         return decision
@@ -257,9 +259,8 @@ def _doing(findings: Findings, reason: Reason, detail: str, *, known_write: bool
 
 def _explain(node: Tree, lookup: Lookup) -> Decision:
     query = node["query"]
-    if any(
-        _is_on(option) for option in node.get("options", []) if option_name(option) == "analyze"
-    ):
+    analyze = [option for option in node.get("options", []) if option_name(option) == "analyze"]
+    if analyze and _is_on(analyze[-1]):  # the last one counts
         inner = decide_statement(query, lookup)
         if inner.target == PRIMARY:
             return inner
@@ -273,15 +274,15 @@ def _explain(node: Tree, lookup: Lookup) -> Decision:
     executed = _executed(query)
     if executed is not None:
         return _execute(executed, lookup, runs=False)
-    if is_about_temporary(query):
-        return Decision(PRIMARY, Reason.TEMP_TABLE, detail="EXPLAIN")
-    unfit = unfit_relation(query, lookup)
-    if unfit is not None:
-        # It is opened to be planned, which a standby refuses for what is unlogged.
-        reason, detail = unfit
-        return Decision(PRIMARY, reason, detail=f"EXPLAIN: {detail}")
     findings = Findings(lookup)
+    findings.explains = True
     findings.look(query)
+    if findings.is_about_temporary:
+        return Decision(PRIMARY, Reason.TEMP_TABLE, detail="EXPLAIN")
+    if findings.unfit is not None:
+        # It is opened to be planned, which a standby refuses for what is unlogged.
+        reason, detail = findings.unfit
+        return Decision(PRIMARY, reason, detail=f"EXPLAIN: {detail}")
     if findings.planned:
         # The planner wants to know the results of functions that are not volatile.
         return Decision(PRIMARY, Reason.VOLATILE_FUNCTION, detail=f"EXPLAIN: {findings.planned}")

@@ -75,9 +75,10 @@ class Keeper:
         """Whether its connections run what clients send."""
         return False
 
-    def may_ask(self, server: "ServerConnection", call: Callable[[], None]) -> bool:
+    def may_ask(self, server: "ServerConnection", call: "Callable[[PgError | None], None]") -> bool:
         """Whether something may be asked on a connection that is being opened; if not now, `call` is
-        called when it may. `has_asked` is to follow in any case."""
+        called when it may, or with the error if it never may. `has_asked` is to follow in any case.
+        Raises `PgError` if it may not at all."""
         return True
 
     def has_asked(self, server: "ServerConnection") -> None:

@@ -83,27 +83,37 @@ class PoolGroup:
         after: float = 0.0,
         settings: Settings = NOTHING_SET,
         now: float = 0.0,
+        avoided: Backend | None = None,
     ) -> ServerConnection | None:
         """A server connection for the target role, leased; None: the waiter will be called. Which
         one is preferred: Ledger.acquire.
 
         Reads go to a replica that shows everything committed before `after`, and is not staler at
-        `now` than it may be; what else the cluster's rules for reads say. Without any server, the
-        waiter waits for one to appear, `failover_wait` seconds at most.
+        `now` than it may be; what else the cluster's rules for reads say. To the one that is to be
+        `avoided` only if there is nothing else, the primary included. Without any server, the waiter
+        waits for one to appear, `failover_wait` seconds at most.
         """
         if self.is_paused:
             self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
             return None
         if target == REPLICA:
-            backends = self.reader_backends
+            readers, backends = self.readers, self.reader_backends
+            if avoided is not None:
+                readers = [pool for pool in readers if pool.backend is not avoided]
+                backends = [pool.backend for pool in readers]
             oldest = self.cluster.oldest(after, now)
             chosen = self.balancer.choose(backends, oldest, waiter.reads_from)
             if chosen != NONE:
-                if self.balancer.is_sticky:
+                if self.balancer.is_sticky and avoided is None:
                     waiter.reads_from = backends[chosen]
-                if chosen == len(self.replicas):
+                reader = readers[chosen]
+                if reader is self.primary:
                     self._note_lag(oldest)
-                return self.readers[chosen].acquire(profile, waiter, settings)
+                return reader.acquire(profile, waiter, settings)
+            if avoided is not None:
+                if self.may_read_from_primary:
+                    return self.acquire_primary(PRIMARY, profile, waiter, after, settings)
+                return self.acquire(target, profile, waiter, after, settings, now)
             if self._waits_for_replica():
                 entry = Homeless(waiter, self, int(target), profile, after)
                 entry.for_replica = True
@@ -119,21 +129,6 @@ class PoolGroup:
             return self.primary.acquire(profile, waiter, settings)
         self.cluster.shelter(Homeless(waiter, self, int(target), profile, after))
         return None
-
-    def acquire_elsewhere(
-        self, avoided: Backend, profile: Profile, waiter: Waiter, after: float, now: float
-    ) -> ServerConnection | None:
-        """As `acquire` for a read, of another replica than `avoided`, or else of the primary; of
-        that replica only if there is nothing else."""
-        if not self.is_paused:
-            others = [backend for backend in self.reader_backends if backend is not avoided]
-            oldest = self.cluster.oldest(after, now)
-            chosen = self.balancer.choose(others, oldest, waiter.reads_from)
-            if chosen != NONE:
-                return self.pools[others[chosen].name].acquire(profile, waiter)
-            if self.may_read_from_primary:
-                return self.acquire(PRIMARY, profile, waiter, after)
-        return self.acquire(REPLICA, profile, waiter, after, now=now)
 
     def _note_lag(self, oldest: float) -> None:
         """The primary serves a read, perhaps because it alone is fresh enough."""

@@ -237,12 +237,17 @@ class ServerLogin:
 @contextlib.asynccontextmanager
 async def _may_run(server: ServerConnection, exchange: Exchange) -> AsyncIterator[None]:
     """A question is a statement like others where it is limited how many run. It may be long before
-    it is this one's turn; a server that leaves meanwhile is found to have left then."""
+    it is this one's turn; a server that leaves meanwhile is found to have left then. Raises `PgError`
+    if it will not be."""
     turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def has_come() -> None:
-        if not turn.done():
+    def has_come(error: PgError | None) -> None:
+        if turn.done():
+            return
+        if error is None:
             turn.set_result(None)
+        else:
+            turn.set_exception(error)
 
     try:
         if not server.keeper.may_ask(server, has_come):

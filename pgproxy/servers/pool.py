@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import final
 
+from pgproxy.errors import ADMIN_SHUTDOWN, PgError
 from pgproxy.protocol.settings import NOTHING_SET, UNNAMED, Settings
 from pgproxy.servers.backend import Backend
 from pgproxy.servers.connection import Keeper, Owner, ServerConnection
@@ -300,10 +301,12 @@ class Pool(Keeper):
     def serves_clients(self) -> bool:
         return True
 
-    def may_ask(self, server: ServerConnection, call: Callable[[], None]) -> bool:
+    def may_ask(self, server: ServerConnection, call: "Callable[[PgError | None], None]") -> bool:
         seats = self.seats
         if seats is None or seats.take(server):
             return True
+        if self.ledger.closed_for_good:
+            raise _closed()
         seats.wait_to_ask(server, call)
         return False
 
@@ -454,6 +457,8 @@ class Pool(Keeper):
         self.leftovers.end()
         self.leftovers.tick(time.monotonic())
         self.ledger.close()
+        if self.seats is not None:
+            self.seats.refuse_to_ask(_closed())
         self.carry_out()
 
     # --- for its parts ------------------------------------------------------------------------
@@ -488,3 +493,8 @@ class Pool(Keeper):
                 self.leftovers.add(slot, time.monotonic() + CANCEL_AGAIN)
         while ledger.to_open:
             self.openings.ask(ledger.to_open.pop(0))
+
+
+def _closed() -> PgError:
+    """What a log-in is told that would have to wait when the proxy ends."""
+    return PgError(ADMIN_SHUTDOWN, "the proxy is shutting down", severity="FATAL")

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 from typing import final
 
-from mypy_extensions import i64
-
+from pgproxy.errors import PgError
 from pgproxy.servers.connection import ServerConnection
 from pgproxy.servers.limiter import IN_LINE, SEATED, Limiter, Seat, Tenant
 from pgproxy.servers.limits import Limit
@@ -37,12 +36,15 @@ class ServerSeat(Seat):
 
 @final
 class _Asker(Waiter):
-    def __init__(self, call: Callable[[], None]) -> None:
+    def __init__(self, call: "Callable[[PgError | None], None]") -> None:
         super().__init__()
         self._call = call
 
     def granted(self, slot: Slot) -> None:
-        self._call()
+        self._call(None)
+
+    def refused(self, error: PgError) -> None:
+        self._call(error)
 
 
 @final
@@ -60,7 +62,9 @@ class Seats:
         self.tenant = tenant
         self.queue = queue
         self.waiting: dict[Waiter, ServerSeat] = {}  # clients, in the order in which they came
-        self.asking: i64 = 0  # connections that are being opened, and wait as well
+        self.asking: set[ServerSeat] = (
+            set()
+        )  # of connections that are being opened; they wait as well
         self._hand_over = hand_over
 
     def furnish(self, server: ServerConnection) -> None:
@@ -91,9 +95,17 @@ class Seats:
         seat.is_kept = True
         self.limiter.wait(seat, urgent=True)
 
-    def wait_to_ask(self, server: ServerConnection, call: Callable[[], None]) -> None:
-        self.asking += 1
+    def wait_to_ask(
+        self, server: ServerConnection, call: "Callable[[PgError | None], None]"
+    ) -> None:
+        self.asking.add(_seat(server))
         self.wait_to_clean(server, _Asker(call))
+
+    def refuse_to_ask(self, error: PgError) -> None:
+        """It will be nobody's turn any more of those who wait to ask."""
+        for seat in list(self.asking):
+            self.limiter.cancel(seat)
+            self._forget(seat).refused(error)
 
     def granted(self, seat: ServerSeat) -> None:
         server = seat.server
@@ -137,8 +149,8 @@ class Seats:
         if self.waiting.pop(waiter, None) is not None:
             self.queue.used -= 1
             waiter.held = None
-        elif isinstance(waiter, _Asker):
-            self.asking -= 1
+        else:
+            self.asking.discard(seat)
         return waiter
 
 

@@ -26,7 +26,7 @@ class Shortage:
         """Who waits for a connection does so because those who have one wait for a seat, or because
         the one that is being opened does."""
         seats = self.pool.seats
-        return seats is not None and (len(seats.waiting) > 0 or seats.asking > 0)
+        return seats is not None and (len(seats.waiting) > 0 or len(seats.asking) > 0)
 
     @property
     def reason(self) -> str:

@@ -17,6 +17,7 @@ LINGER: Final = 30.0  # seconds
 
 class Departures:
     def __init__(self) -> None:
+        self._listed: Sequence[Backend] = ()  # last
         self._before: tuple[Backend, ...] = ()
         self._since: dict[str, float] = {}  # by name, when it was first missing
 
@@ -24,6 +25,7 @@ class Departures:
         self, listed: Sequence[Backend], topology: Topology, now: float
     ) -> tuple[Backend, ...]:
         """`listed`, and behind them those of the lists before that have not gone yet."""
+        self._listed = listed
         names = {backend.name for backend in listed}
         since, kept = {}, []
         for backend in self._before:
@@ -40,3 +42,8 @@ class Departures:
         self._since = since
         self._before = (*listed, *kept)
         return self._before
+
+    def go_on(self, topology: Topology, now: float) -> tuple[Backend, ...]:
+        """The same when there is no list that could be believed: the last one stays, and who was not
+        named there any more goes when its time is over."""
+        return self.follow(self._listed, topology, now)

@@ -26,6 +26,8 @@ _LEADERS: Final = frozenset({"leader", "standby_leader", "master", "primary"})
 # `state` is the server's own, or of a replica that of its replication.
 _SERVING: Final = frozenset({"running", "streaming", "in archive recovery"})
 _DEFAULT_PORT: Final = 5432
+# Members that are taken from one answer.
+MOST: Final = 500
 
 
 @final
@@ -53,6 +55,7 @@ class View:
     members: tuple[Member, ...]
     scope: str = ""  # the cluster's name; Patroni 2 does not tell it
     is_paused: bool = False
+    left_out: int = 0  # members beyond MOST
 
     @property
     def leader(self) -> Member | None:
@@ -120,7 +123,11 @@ def read_view(body: bytes, scope: str) -> View:
         members[name] = _member(name, entry)
     if sum([member.leads for member in members.values()]) > 1:
         raise NoViewError("more than one member leads")
-    return View(tuple(members.values()), found, answer.get("pause") is True)
+    taken = list(members.values())
+    if len(taken) > MOST:  # the same ones each time, and not without the leader
+        taken = sorted(taken, key=lambda member: (not member.leads, member.name))[:MOST]
+    is_paused = answer.get("pause") is True
+    return View(tuple(taken), found, is_paused, len(members) - len(taken))
 
 
 def judge(answers: Sequence[Answer], topology: Topology) -> Verdict:

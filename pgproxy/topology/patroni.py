@@ -18,6 +18,7 @@ from pgproxy import config
 from pgproxy.topology.apiserver import ApiError, api_error
 from pgproxy.topology.departures import Departures
 from pgproxy.topology.members import (
+    MOST,
     Answer,
     Basis,
     Member,
@@ -72,6 +73,7 @@ class Patroni:
         self._verdict = Verdict((), "", Basis.SERVERS)
         self._scope = settings.scope
         self._is_paused = False
+        self._left_out = 0  # members that are too many
         self._contact: Final = Contact()
         self._failing = False  # nobody answers
         self._troubles: dict[str, str] = {}  # by URL, while it does not answer
@@ -136,9 +138,11 @@ class Patroni:
         answers = await self._answers()
         if answers:
             self._take(judge(answers, self._topology()), answers)
-        elif not self._failing:
-            self._failing = True
-            _log.warning("patroni_silent", silent=self._troubles, kept=len(self.backends))
+        else:
+            if not self._failing:
+                self._failing = True
+                _log.warning("patroni_silent", silent=self._troubles, kept=len(self.backends))
+            self._let_go()
         due = self._settings.interval * (1.0 - _JITTER * random.random())  # noqa: S311 - no secret
         return max(0.0, began + due - time.monotonic())
 
@@ -222,6 +226,10 @@ class Patroni:
             (answer.view.scope for answer in answers if answer.view.scope), ""
         )
         self._is_paused = any(answer.view.is_paused for answer in answers)
+        left_out = max(answer.view.left_out for answer in answers)
+        if left_out and not self._left_out:
+            _log.warning("patroni_too_many", members=MOST + left_out, taken=MOST)
+        self._left_out = left_out
         before = self._verdict
         if verdict.basis is Basis.SERVERS:
             # Whoever is missing may be so for the same reason for which nobody is believed.
@@ -230,11 +238,17 @@ class Patroni:
         if not backends and self.backends:
             # Like a list of pods without a pod: the DCS has been emptied, and the servers go on.
             _log.warning("patroni_without_members", scope=self._scope, kept=len(self.backends))
+            self._let_go()
             return
         self._verdict = verdict
         if (verdict.leader, verdict.basis) != (before.leader, before.basis):
             _log.info("patroni_leader", leader=verdict.leader, said_by=verdict.basis.value)
         self._publisher.publish(self._departures.follow(backends, self._topology(), now))
+
+    def _let_go(self) -> None:
+        """There is no list that could be believed; who was missing in the last one goes all the same."""
+        if self.synced.is_set():
+            self._publisher.publish(self._departures.go_on(self._topology(), time.monotonic()))
 
 
 def _joined(before: tuple[Member, ...], members: tuple[Member, ...]) -> tuple[Member, ...]:

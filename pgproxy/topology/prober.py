@@ -45,7 +45,7 @@ LONGEST_WAIT: Final = 0.2
 # until the first checkpoint after a promotion. A standby's is the highest that any of three
 # sources shows, none of which runs ahead: the control file's two follow with its next restart
 # point, received_tli is exact but hidden from users without pg_read_all_stats (pg_monitor).
-# `defaults` changes with ALTER ROLE or DATABASE … SET.
+# `defaults` changes with ALTER ROLE or DATABASE … SET, and ALTER ROLE … (NO)SUPERUSER.
 # OFFSET 0 has pg_is_in_recovery() evaluated once: a promotion may happen in between.
 QUESTION: Final = f"""
 SELECT in_recovery,
@@ -60,8 +60,11 @@ SELECT in_recovery,
                           (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
                           (SELECT received_tli FROM pg_stat_wal_receiver))
             END AS follows_on,
-       (SELECT md5(string_agg(setting::text, ' ' ORDER BY setdatabase, setrole))
-        FROM pg_db_role_setting AS setting) AS defaults,
+       md5(concat_ws(' of ',
+           (SELECT string_agg(setting::text, ' ' ORDER BY setdatabase, setrole)
+            FROM pg_db_role_setting AS setting),
+           (SELECT string_agg(oid::text, ' ' ORDER BY oid) FROM pg_roles WHERE rolsuper)
+       )) AS defaults,
        {ROOM} AS room
 FROM (SELECT pg_is_in_recovery() AS in_recovery OFFSET 0) AS state
 """  # noqa: S608 - both parts are ours

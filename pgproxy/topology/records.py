@@ -15,6 +15,8 @@ from pgproxy.config import Backend as Entry
 from pgproxy.config import Dns
 from pgproxy.topology.model import Backend
 
+# Records that are taken from one answer.
+MOST: Final = 500
 _ADDRESS_TYPES: Final = {"any": ("A", "AAAA"), "ipv4": ("A",), "ipv6": ("AAAA",)}
 
 

@@ -34,7 +34,7 @@ class ChannelClosedError(Exception):
 
 class Channel(asyncio.Protocol):
     """One end. `told` and `asked` say what to do with messages of each kind; `on_end` is called once,
-    when the other end is closed."""
+    when either end is closed; a message that cannot be dealt with closes it."""
 
     def __init__(
         self,
@@ -98,8 +98,18 @@ class Channel(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self.is_closed:
+            return
+        self._buffer += data
+        try:
+            self._receive_all()
+        except Exception:  # noqa: BLE001 - a bug of ours: what follows may build on what was not done
+            _log.exception("channel_failed")
+            self._buffer.clear()
+            self.close()
+
+    def _receive_all(self) -> None:
         buffer = self._buffer
-        buffer += data
         start = 0
         while len(buffer) - start >= LENGTH:
             end = start + LENGTH + int.from_bytes(buffer[start : start + LENGTH])

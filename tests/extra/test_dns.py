@@ -8,12 +8,20 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import dns.asyncresolver
+import dns.message
+import dns.resolver
 import pytest
+from structlog.testing import capture_logs
 
 from pgproxy import config
+from pgproxy.peers import sources
+from pgproxy.peers.word import Address
+from pgproxy.topology import departures
 from pgproxy.topology.dns import Dns
 from pgproxy.topology.fusion import fuse
 from pgproxy.topology.model import Backend, Probe, Topology
+from pgproxy.topology.records import MOST
 from tests.support.nameserver import MissingNameserverError, Nameserver
 
 NAME: Final = "pg.test"
@@ -208,29 +216,160 @@ async def test_more_than_a_datagram_holds_comes_over_tcp(nameserver: Nameserver)
         assert len(watch.used) == 400
 
 
-async def test_names_are_searched_as_the_system_does(
-    nameserver: Nameserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a pod, where the namespace's domain is put behind them."""
-    import dns.asyncresolver
-    import dns.resolver
+async def test_more_than_a_cluster_can_have_is_not_taken(nameserver: Nameserver) -> None:
+    addresses = [f"127.2.{number // 200}.{number % 200 + 1}" for number in range(MOST + 7)]
+    nameserver.addresses("many.test", *addresses)
+    with capture_logs() as logs:
+        async with watching(nameserver, "many.test") as watch:
+            await watch.lookups("ok", 3)  # whose records come in any order
+            assert watch.used == [f"{address}:5432" for address in sorted(addresses)[:MOST]]
+            assert len(watch.told) == 1
+    told = [line for line in logs if line["event"] == "dns_too_many"]
+    assert [(line["question"], line["records"]) for line in told] == [("A many.test", MOST + 7)]
 
+
+@pytest.fixture
+def system(
+    nameserver: Nameserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Writes the /etc/resolv.conf by which the system's names are looked for; at first there is
+    none."""
     made = dns.asyncresolver.Resolver
+    path = tmp_path / "resolv.conf"
 
     def make(configure: bool = True) -> dns.asyncresolver.Resolver:
         assert configure
         resolver = made(configure=False)
-        resolver.read_resolv_conf(str(tmp_path / "resolv.conf"))
+        resolver.read_resolv_conf(str(path))
         resolver.port = nameserver.port
         return resolver
 
     monkeypatch.setattr(dns.asyncresolver, "Resolver", make)
+
+    def write(lines: str) -> None:
+        path.write_text(f"nameserver 127.0.0.1\n{lines}")
+
+    return write
+
+
+async def test_names_are_searched_as_the_system_does(
+    nameserver: Nameserver, system: Callable[[str], None]
+) -> None:
+    """As in a pod, where the namespace's domain is put behind them."""
     async with watching(nameserver, "pg", nameservers=()) as watch:
         await watch.lookups("configuration")
-        text = "nameserver 127.0.0.1\nsearch nowhere.test test\noptions ndots:5\n"
-        (tmp_path / "resolv.conf").write_text(text)
+        system("search nowhere.test test\noptions ndots:5\n")
         await watch.source.synced.wait()
         assert watch.used == ALL
+
+
+async def test_other_proxies_are_found_by_the_same_records(
+    nameserver: Nameserver, system: Callable[[str], None]
+) -> None:
+    listed: list[list[str]] = []
+    name = Address("peers.test", 9930)
+    source = sources.Dns(name, 0.02, lambda found: listed.append([str(one) for one in found]))
+    nameserver.addresses("peers.test", "127.0.0.2", "127.0.0.1", "fd00::1")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(source.run())
+        await until(lambda: bool(source.status()["failing"]))
+        assert not listed  # what is not known is not nobody
+        system("")
+        await until(lambda: bool(listed))
+        all_of_them = ["127.0.0.1:9930", "127.0.0.2:9930", "[fd00::1]:9930"]
+        assert listed[0] == all_of_them
+        nameserver.freeze()
+        await until(lambda: bool(source.status()["failing"]))
+        nameserver.thaw()
+        await until(lambda: not source.status()["failing"])
+        assert listed[-1] == all_of_them
+        nameserver.addresses("peers.test", "127.0.0.2")
+        await until(lambda: listed[-1] == ["127.0.0.2:9930"])
+        nameserver.addresses("peers.test")
+        await until(lambda: listed[-1] == [])
+        running.cancel()
+
+
+async def test_other_proxies_may_be_services(
+    nameserver: Nameserver, system: Callable[[str], None]
+) -> None:
+    listed: list[list[Address]] = []
+    system("")
+    nameserver.services("_pgproxy._tcp.test", (NAME, 7000))
+    name = Address("_pgproxy._tcp.test", 9930)
+    source = sources.Dns(name, 0.02, lambda found: listed.append(list(found)))
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(source.run())
+        await until(lambda: bool(listed) and len(listed[-1]) == 3)
+        assert {address.port for address in listed[-1]} == {7000}
+        running.cancel()
+
+
+class Deaf(asyncio.DatagramProtocol):
+    """Passes questions on to a nameserver, and none for addresses of IPv6 while it is `deaf`."""
+
+    def __init__(self, nameserver: Nameserver) -> None:
+        self.deaf = False
+        self._nameserver: Final = nameserver
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        question = dns.message.from_wire(data)
+        if self.deaf and question.question[0].rdtype == dns.rdatatype.AAAA:
+            return
+        with socket.socket(type=socket.SOCK_DGRAM) as asking:
+            asking.settimeout(5)
+            asking.sendto(data, ("127.0.0.1", self._nameserver.port))
+            answer = asking.recv(4096)
+        assert self._transport is not None
+        self._transport.sendto(answer, addr)
+
+
+async def test_a_family_that_is_silent_does_not_hold_up_the_other(nameserver: Nameserver) -> None:
+    loop = asyncio.get_running_loop()
+    transport, deaf = await loop.create_datagram_endpoint(
+        lambda: Deaf(nameserver), local_addr=("127.0.0.1", 0)
+    )
+    server = f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    try:
+        async with watching(nameserver, NAME, nameservers=(server,), timeout=2.0) as watch:
+            await watch.source.synced.wait()
+            deaf.deaf = True
+            await watch.lookups("timeout", 1)
+            question = f"AAAA {NAME}"
+            for last in range(3, 6):
+                nameserver.addresses(NAME, f"127.0.0.{last}", "fd00::2")
+                # What it gave last stays.
+                await until(lambda last=last: watch.used == [f"127.0.0.{last}:5432", ALL[2]])  # type: ignore[misc]
+                assert "nor the last time" in watch.status["failing"][question]
+            deaf.deaf = False
+            await until(lambda: watch.used == ["127.0.0.5:5432", "[fd00::2]:5432"])
+            assert watch.status["failing"] == {}
+    finally:
+        transport.close()
+
+
+async def test_a_primary_without_a_record_that_has_crashed_goes(
+    nameserver: Nameserver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if there is no record at all any more, which is not believed."""
+    monkeypatch.setattr(departures, "LINGER", 0.3)
+    async with watching(nameserver, NAME, family="ipv4") as watch:
+        await watch.source.synced.wait()
+        first, second = ALL[:2]
+        replica = Probe(True, in_recovery=True, timeline=1, system_identifier=7)
+        leads = Probe(True, timeline=1, system_identifier=7)
+        watch.topology = fuse(watch.source.backends, {first: leads, second: replica})
+        nameserver.addresses(NAME, "127.0.0.2")
+        await until(lambda: [backend.name for backend in watch.source.backends] == [second, first])
+        watch.topology = fuse(watch.source.backends, {second: replica}, watch.topology)
+        nameserver.addresses(NAME)
+        await until(lambda: watch.status["leaving"] == [first])
+        await until(lambda: [backend.name for backend in watch.source.backends] == [second])
+        assert watch.used == [second]
 
 
 async def test_who_has_no_primary_asks_sooner(nameserver: Nameserver) -> None:

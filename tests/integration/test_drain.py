@@ -14,9 +14,10 @@ from typing import Final
 import pytest
 
 from pgproxy import app
-from pgproxy.config import Auth, Backend, Config, Discovery, Health, Http, Listen
+from pgproxy.config import Auth, Backend, Config, Discovery, Health, Http, Limits, Listen
 from pgproxy.embedded import Cluster, Server
 from tests.support import wire
+from tests.support.inprocess import serving
 from tests.support.proxy import HOST, ProxyProcess, config_for
 from tests.support.watch import eventually, status
 from tests.support.wire import Frame, Wire
@@ -464,6 +465,34 @@ async def test_a_signal_while_clients_wait_for_a_primary(
         assert _told_to_go(await client.until(b""))
     await asyncio.to_thread(proxy.wait_end)
     await _drop(*waiting)
+
+
+async def test_a_log_in_that_waits_for_its_turn_is_not_waited_for_at_the_end(
+    cluster: Cluster, fresh_database: str
+) -> None:
+    limits = Limits(max_concurrent=1)
+    async with serving({cluster.primary: "primary"}, limits=limits) as running:
+        proxy = running.proxy
+        await running.until(lambda: running.topology.primary is not None)
+        async with await Wire.connect(running) as holder:
+            assert wire.errors(await holder.ask(wire.query("BEGIN; SELECT 1"))) == []
+            before = len(proxy.server_tasks)
+            waiting = await Wire.open(running)
+            await waiting.send(wire.startup("postgres", fresh_database))
+
+            def asking() -> int:
+                return sum(len(pool.seats.asking) for pool in proxy.cluster.pools() if pool.seats)
+
+            await running.until(lambda: asking() == 1)
+            assert len(proxy.server_tasks) == before + 1
+            failed = proxy.cluster.context.counters.server_logins_failed
+            proxy.cluster.close()
+            await running.until(lambda: len(proxy.server_tasks) <= before)
+            assert asking() == 0
+            assert proxy.cluster.context.counters.server_logins_failed == failed + 1
+            # It has a seat, and keeps it to the end of its transaction.
+            assert wire.errors(await holder.ask(wire.query("COMMIT"))) == []
+        await waiting.drop()
 
 
 async def test_nothing_is_left_in_the_process(cluster: Cluster, fresh_database: str) -> None:

@@ -19,8 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from structlog.testing import capture_logs
 
 from pgproxy import config
+from pgproxy.topology import departures, patroni
+from pgproxy.topology import members as patroni_members
 from pgproxy.topology.fusion import fuse
 from pgproxy.topology.model import Backend, Probe, Topology
 from pgproxy.topology.patroni import Patroni
@@ -270,6 +273,32 @@ async def test_a_list_without_members_is_not_believed() -> None:
             member.said = None
         await watch.rounds(9)
         assert watch.told == [A_LEADS, NOBODY_LEADS]
+
+
+@pytest.mark.parametrize("said", [b"", b'{"members": [], "scope": "demo"}'])
+async def test_who_is_missing_goes_although_nobody_tells_more(
+    monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(departures, "LINGER", 0.3)
+    async with FakeMembers("abc") as members, watching(members["a"].url) as watch:
+        await watch.source.synced.wait()
+        members.changes = {"c": {"host": None}}
+        await until(lambda: watch.backend("c").leaving)
+        for member in members.members.values():
+            member.said = said
+        await until(lambda: [backend.name for backend in watch.source.backends] == ["a", "b"])
+
+
+async def test_too_many_members_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patroni, "MOST", 2)
+    monkeypatch.setattr(patroni_members, "MOST", 2)
+    with capture_logs() as logs:
+        async with FakeMembers("abc") as members, watching(members["a"].url) as watch:
+            await watch.source.synced.wait()
+            await watch.rounds(9)
+            assert watch.told == [{"a": "primary", "b": "replica"}]
+    told = [line for line in logs if line["event"] == "patroni_too_many"]
+    assert [(line["members"], line["taken"]) for line in told] == [(3, 2)]
 
 
 async def test_another_cluster_s_members_are_not_taken() -> None:

@@ -316,10 +316,9 @@ async def _until_states(proxy: ProxyProcess, wanted: list[str]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_they_are_found_by_a_name(cluster: Cluster) -> None:
-    """Which may have several addresses, of which one proxy listens to none or several."""
+async def test_an_address_may_stand_for_a_name(cluster: Cluster) -> None:
     with Siblings(cluster.servers, 1) as siblings:
-        name = f"localhost:{siblings.http_ports[0]}"
+        name = f"{HOST}:{siblings.http_ports[0]}"
         proxy = siblings.start(0, peers={"static": [], "dns": name})
         await eventually(lambda: "self" in states(proxy))
         assert set(states(proxy)) <= {"self", "ended"}

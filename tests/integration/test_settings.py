@@ -170,6 +170,70 @@ def test_nor_do_those_that_no_text_names(
         other.close()
 
 
+A_ROLE_IN_VAIN = (
+    "SELECT set_config('role', 'nobody_at_all', true), set_config('app.seen', 'x', true)"
+)
+IN_VAIN = "SELECT 1 / (SELECT count(*) FROM pg_class WHERE false)"
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        # Named, and not set.
+        (f"{IN_VAIN}; SET app.seen = 'x'",),
+        ("SELECT set_config('app.seen', 'x', false) WHERE false",),
+        (
+            "SELECT CASE WHEN count(*) = 0 THEN set_config('app.seen', 'x', false) END FROM pg_class",
+        ),
+        ("SELECT set_config('app.seen', (1 / (count(*) - count(*)))::text, true) FROM pg_class",),
+        ("BEGIN", f"{IN_VAIN}; SET app.seen = 'x'", "ROLLBACK"),
+        ("BEGIN", IN_VAIN, "SET app.seen = 'x'", "ROLLBACK"),
+        ("BEGIN", "SET app.seen = x.y", "ROLLBACK"),
+        ("PREPARE s AS SELECT set_config('app.seen', 'x', true)", f"{IN_VAIN}; EXECUTE s"),
+        ("EXPLAIN (ANALYZE, ANALYZE off) SELECT set_config('app.seen', 'x', true)",),
+        (A_ROLE_IN_VAIN,),
+        ("BEGIN", A_ROLE_IN_VAIN, "ROLLBACK"),
+        # Looked at before it is set, by what names it nowhere in the text.
+        ("SELECT * FROM seen; SET app.seen = 'x'",),
+        # Set, or set in vain but there.
+        ("SET app.seen = 'x'",),
+        ("SET LOCAL app.seen = 'x'",),
+        ("RESET app.seen",),
+        ("SET app.seen TO DEFAULT",),
+        ("SELECT set_config('app.seen', NULL, false)",),
+        ("SELECT set_config('app.seen', 'x', true)", IN_VAIN),
+        ("BEGIN", "SET app.seen = 'x'", IN_VAIN, "ROLLBACK"),
+        ("BEGIN", f"SET app.seen = 'x'; {IN_VAIN}", "ROLLBACK"),
+        ("SELECT set_config('app.seen', 'x', true), set_config('role', 'nobody_at_all', true)",),
+        (f"SET app.seen = 'x'; {IN_VAIN}",),
+    ],
+)
+def test_what_is_named_and_not_set_does_not_begin_to_exist(
+    cluster: Cluster, connect: Callable[..., Any], fresh_database: str, texts: tuple[str, ...]
+) -> None:
+    cluster.primary.psql(
+        "CREATE VIEW seen AS SELECT current_setting('app.seen', true) AS value", db=fresh_database
+    )
+
+    def play(session: "psycopg.Connection[Any]") -> list[Any]:
+        seen: list[Any] = []
+        for sql in (*texts, "SELECT value FROM seen"):
+            try:
+                cursor = session.execute(sql)
+                seen.append(cursor.fetchall() if cursor.description else cursor.statusmessage)
+            except psycopg.Error as error:
+                seen.append(error.sqlstate)
+        return [value for value in seen if "Planning" not in str(value)]
+
+    with psycopg.connect(cluster.primary.dsn(db=fresh_database), autocommit=True) as direct:
+        expected = play(direct)
+    one, other = connect(), connect()
+    one.execute("SET app.seen = 'mine'")
+    assert play(other) == expected
+    assert show(one, "app.seen") == "mine"
+    assert ask(other, "SELECT value FROM seen") == expected[-1][0][0]
+
+
 @pytest.mark.parametrize("value", ["it's", "a\\b'\"", "süß €", "\U0001f600", "x" * 5000, ""])
 def test_any_text_goes_along(connect: Callable[..., Any], value: str) -> None:
     one, other = connect(), connect()
@@ -404,6 +468,26 @@ async def test_a_role_of_another_authorization(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("simple", [True, False])
+async def test_what_follows_a_setting_made_in_vain_does_not_see_that_of_others(
+    wires: Callable[..., Any], simple: bool
+) -> None:
+    one, other = await wires(), await wires()
+    await one.ask(query("SET app.seen = 'mine'"))
+
+    def run(sql: str) -> bytes:
+        return query(sql) if simple else parse(sql) + bind() + execute() + SYNC
+
+    look = run("SELECT current_setting('app.seen', true)")
+    in_vain = run(A_ROLE_IN_VAIN)
+    frames = await other.ask(in_vain, look, look, ready=3)
+    assert (errors(frames), rows(frames)) == (["22023"], [[None]] * 2)
+    block = query("BEGIN"), in_vain, look, query("ROLLBACK"), look
+    frames = await other.ask(*block, ready=5)
+    assert (errors(frames), rows(frames)) == (["22023", "25P02"], [[None]])
+
+
+@pytest.mark.asyncio
 async def test_letters_of_another_encoding(wires: Callable[..., Any]) -> None:
     one, other = await wires(client_encoding="LATIN1"), await wires()
     await one.ask(message(b"Q", b"SET app.text = '\xc3\xbc'\0"))
@@ -545,6 +629,35 @@ async def test_defaults_that_are_altered_hold_for_sessions_that_begin_then(
             if rows(await later.ask(query("BEGIN"), query("SHOW work_mem"), ready=2)) == [[b"6MB"]]:
                 return
             await later.close()
+
+
+@pytest.mark.asyncio
+async def test_who_is_made_a_superuser_is_one_from_the_next_log_in_on(
+    small: ProxyProcess, cluster: Cluster, wires: Callable[..., Any], fresh_database: str
+) -> None:
+    user = f"{fresh_database}_user"
+    cluster.primary.psql(f"CREATE ROLE {user} LOGIN")
+    cluster.wait_caught_up()
+
+    async def told_and_shown() -> set[str]:
+        async with await Wire.connect(small, user=user, database=fresh_database) as wire:
+            await wire.ask(query("BEGIN"), query("SELECT 1"), ready=2)
+            shown = rows(await wire.ask(query("SHOW is_superuser")))[0][0]
+            assert shown is not None
+            return {wire.parameters()["is_superuser"], shown.decode()}
+
+    try:
+        assert await told_and_shown() == {"off"}
+        # By somebody who does not go through the proxy.
+        cluster.primary.psql(f"ALTER ROLE {user} SUPERUSER")
+        async with asyncio.timeout(30):
+            while await told_and_shown() != {"on"}:  # noqa: ASYNC110 - the monitor tells nobody
+                await asyncio.sleep(0.05)
+        admin = await wires()
+        await admin.ask(query(f"ALTER ROLE {user} NOSUPERUSER"))
+        assert await told_and_shown() == {"off"}
+    finally:
+        cluster.primary.psql(f"DROP ROLE {user}")
 
 
 @pytest.mark.asyncio

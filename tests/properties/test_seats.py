@@ -123,7 +123,7 @@ class Hall(Stage):
             raise self.refuses
         called: list[bool] = []
         try:
-            if not server.keeper.may_ask(server, lambda: called.append(True)):
+            if not server.keeper.may_ask(server, lambda _error: called.append(True)):
                 while not called:
                     await playbooks._Pause()
             assert server.seat is None or server.seat.state == SEATED, "asks without a seat"

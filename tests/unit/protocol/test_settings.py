@@ -263,7 +263,9 @@ def test_they_can_be_read_in_a_log() -> None:
     settings = Settings({"a": "1"})
     assert repr(settings) == "<Settings {'a': '1'}>"
     assert "'a'" in repr(Origin(settings, {}))
-    assert repr(Effect(("a",), local=True)) == "<Effect (('a',), False, False, True, 0, None)>"
+    assert (
+        repr(Effect(("a",), local=True)) == "<Effect (('a',), False, False, True, 0, None, False)>"
+    )
 
 
 def test_under_which_settings_a_text_means_the_same() -> None:

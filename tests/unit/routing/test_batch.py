@@ -52,7 +52,8 @@ def test_settings_of_what_is_bound(reader: BatchReader) -> None:
 def test_settings_that_a_parameter_names(reader: BatchReader) -> None:
     sets = parse("SELECT set_config($1, $2, false)", "s")
     read(reader, sets + bind(b"App.User", b"x", statement="s") + execute() + SYNC)
-    assert [effect.names for effect in reader.batch.effects] == [("app.user",)]
+    found = [(effect.names, effect.surely) for effect in reader.batch.effects]
+    assert found == [(("app.user",), True)]
     assert reader.batch.pin is None
     read(reader, bind(b"app.user", b"x", formats=[0, 1], statement="s") + execute() + SYNC)
     assert [effect.names for effect in reader.batch.effects] == [("app.user",)]

@@ -70,3 +70,18 @@ def test_ddl_is_called_as_the_client_calls_it(sql: str, name: str) -> None:
 )
 def test_what_is_temporary_pins_if_it_outlives_the_transaction(sql: str, pin: Pin | None) -> None:
     assert classify(sql.encode()).pin is pin
+
+
+@pytest.mark.parametrize(
+    ("sql", "changes"),
+    [
+        ("ALTER ROLE a SUPERUSER", True),
+        ("ALTER USER a WITH LOGIN NOSUPERUSER", True),
+        ("ALTER ROLE a SET work_mem = '5MB'", True),
+        ("ALTER DATABASE a RESET ALL", True),
+        ("ALTER ROLE a PASSWORD 'b'", False),
+        ("CREATE ROLE a SUPERUSER", False),
+    ],
+)
+def test_after_which_statements_sessions_begin_otherwise(sql: str, changes: bool) -> None:
+    assert classify(sql.encode()).changes_defaults == changes

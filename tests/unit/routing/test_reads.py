@@ -1,7 +1,9 @@
 """The white list of parse nodes: nothing of the grammar is missed, nothing unknown passes."""
 
 import pglast.ast
+import pytest
 
+from pgproxy.routing.classify import classify
 from pgproxy.routing.parsing import parse
 from pgproxy.routing.pins import Pin
 from pgproxy.routing.reads import PLAIN_NODES, Findings, is_about_temporary, strings
@@ -121,6 +123,36 @@ def test_set_config_to_null_is_a_reset() -> None:
     assert effect.resets
     (effect,) = look("SELECT set_config('work_mem', 'NULL', false)").effects
     assert not effect.resets
+
+
+@pytest.mark.parametrize(
+    ("is_sure", "sql"),
+    [
+        (True, "SET app.x = 1"),
+        (True, "SET LOCAL app.x TO DEFAULT"),
+        (True, "RESET app.x"),
+        (True, "SELECT pg_catalog.set_config('app.x', $1::text, true) AS x"),
+        (True, "SELECT set_config($1, $2, $3)"),
+        (True, "SELECT set_config('role', $1, true), set_config('app.x', 'a', true)"),
+        (True, "EXPLAIN (ANALYZE off, ANALYZE) SELECT set_config('app.x', 'a', true)"),
+        (False, "SET app.x = 1; SELECT 1"),
+        (False, "BEGIN; SET app.x = 1"),
+        (False, "SELECT set_config('app.x', 'a', true), set_config('role', $1, true)"),
+        (False, "SELECT set_config('app.x', 'a', true), set_config($1, $2, true)"),
+        (False, "SELECT set_config('app.x', current_setting('app.x', true), true)"),
+        (False, "SELECT set_config('app.x', $1::int::text, true)"),
+        (False, "SELECT set_config('app.x', 'a', true) WHERE $1"),
+        (False, "SELECT set_config('app.x', 'a', true) LIMIT 0"),
+        (False, "SELECT set_config('app.x', 'a', true), f(1)"),
+        (False, "SELECT * FROM set_config('app.x', 'a', true)"),
+        (False, "WITH a AS (SELECT set_config('app.x', 'a', true)) SELECT 1"),
+        (False, "CREATE TABLE t AS SELECT set_config('app.x', 'a', true)"),
+    ],
+)
+def test_which_statements_set_all_that_they_name_or_nothing(is_sure: bool, sql: str) -> None:
+    effects = classify(sql.encode()).effects
+    assert effects
+    assert all(effect.surely for effect in effects) == is_sure
 
 
 def test_what_only_sets_settings_may_stay_on_a_replica() -> None:

@@ -59,3 +59,16 @@ def test_a_primary_of_another_identity_is_not_the_one_that_is_missing() -> None:
     departures.follow([A, B], NOTHING, 0)
     elsewhere = led_by(replace(A, host="10.0.0.9"), B)
     assert departures.follow([B], elsewhere, 1) == (B, replace(A, leaving=True))
+
+
+def test_who_was_missing_goes_although_there_is_no_further_list() -> None:
+    departures = Departures()
+    departures.follow([A, B], led_by(A, B), 0)
+    assert departures.follow([B], led_by(A, B), 1) == (B, A)
+    # It has crashed, and then nothing is listed that could be believed.
+    crashed = fuse([B, A], {"b": Probe(True, in_recovery=True)}, led_by(A, B))
+    leaving = replace(A, leaving=True)
+    assert departures.go_on(crashed, 10) == (B, leaving)
+    assert departures.go_on(crashed, 10 + LINGER - 1) == (B, leaving)
+    assert departures.go_on(crashed, 10 + LINGER) == (B,)
+    assert departures.go_on(crashed, 1000) == (B,)

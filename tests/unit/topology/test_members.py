@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pgproxy.topology.fusion import fuse
 from pgproxy.topology.members import (
+    MOST,
     Answer,
     Basis,
     Member,
@@ -76,6 +77,16 @@ def stray(name: str, timeline: int, **others: int) -> Topology:
 
 
 # --- one answer
+
+
+def test_no_more_members_are_taken_than_a_cluster_can_have() -> None:
+    names = [f"m{number:04}" for number in range(MOST + 3)]
+    members = [entry(name) for name in reversed(names)]
+    assert read(members=members[:MOST]).left_out == 0
+    members[0]["role"] = "leader"  # the last by name
+    taken = read(members=members)
+    assert [member.name for member in taken.members] == [names[-1], *names[: MOST - 1]]
+    assert taken.left_out == 3
 
 
 @pytest.mark.parametrize("version", ["2.1.7", "3.3.6", "4.1.5"])

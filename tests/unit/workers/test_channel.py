@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from pgproxy.errors import PgError
 from pgproxy.workers.channel import Channel, ChannelClosedError
@@ -16,12 +17,13 @@ class Ends:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.spoilt = 0
         self.ended = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.begun = asyncio.Event()
         self.left = Channel(told={}, asked={}, on_end=self.ended.set)
         self.right = Channel(
-            told={"news": self.told.append},
+            told={"news": self.told.append, "spoil": self._spoil},
             asked={
                 "echo": self._echo,
                 "fail": self._fail,
@@ -30,6 +32,10 @@ class Ends:
             },
             on_end=lambda: None,
         )
+
+    def _spoil(self, _body: dict[str, Any]) -> None:
+        self.spoilt += 1
+        raise KeyError("secret")
 
     async def _echo(self, body: dict[str, Any]) -> object:
         await asyncio.sleep(body.get("after", 0))
@@ -110,3 +116,20 @@ async def test_the_end_of_one_is_the_end_of_all_questions(ends: Ends) -> None:
     ends.left.tell("news", number=1)
     with pytest.raises(ChannelClosedError):
         await ends.left.ask("echo", text=1)
+
+
+@pytest.mark.parametrize(
+    "message", [{"kind": "spoil"}, {"kind": "unheard_of"}, {"abandoned": []}, []]
+)
+async def test_what_cannot_be_dealt_with_ends_it_once_and_nothing_after_it_is_heard(
+    ends: Ends, message: Any
+) -> None:
+    with capture_logs() as logs:
+        ends.left._send(message)
+        for number in range(3):
+            ends.left.tell("news", number=number)
+        await ends.ended.wait()
+        ends.right.data_received(b"\0\0\0\2{}")  # on its way
+    assert (ends.told, ends.spoilt) == ([], int(message == {"kind": "spoil"}))
+    assert [line["event"] for line in logs] == ["channel_failed"]
+    assert ends.right.is_closed
