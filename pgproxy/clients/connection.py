@@ -76,6 +76,8 @@ class ClientConnection(Sink):
     @property
     def has_unread(self) -> bool:
         """Bytes have arrived that the event loop has not read yet."""
+        if self.transport.is_closing():
+            return False
         number = self.transport.get_extra_info("socket").fileno()
         answer: bytes = fcntl.ioctl(number, termios.FIONREAD, b"\0\0\0\0")
         return any(answer)

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from pgproxy.servers.secured import is_encrypted
+
 # Seconds that a peer has to close its end.
 LINGER: Final = 1.0
 
@@ -25,7 +27,7 @@ class Farewell(asyncio.Protocol):
         if transport.is_closing():
             return
         transport.resume_reading()  # or its end would never be seen
-        if not transport.can_write_eof():  # TLS has an end of its own, which is waited for
+        if is_encrypted(transport):  # TLS has an end of its own, which is waited for
             transport.close()
             return
         try:

@@ -12,7 +12,7 @@ from pgproxy.clients.cancel import CancelKeys
 from pgproxy.clients.caps import ClientCaps, Place
 from pgproxy.clients.connection import ClientConnection
 from pgproxy.clients.farewell import Farewell
-from pgproxy.clients.login import ClientLogin, LoggedIn, welcome
+from pgproxy.clients.login import ClientLogin, HandshakeError, LoggedIn, welcome
 from pgproxy.clients.passthrough import Passthroughs
 from pgproxy.clients.port import Port
 from pgproxy.config import CONSOLE_DATABASES
@@ -152,6 +152,11 @@ class Listener:
                 place = None
         except PgError as error:
             self._refuse(exchange, error)
+        except HandshakeError as error:
+            self._counters.logins_failed += 1
+            peer = exchange.transport.get_extra_info("peername")
+            _log.info("tls_handshake_failed", client=str(peer and peer[0]), reason=str(error))
+            exchange.close()
         except TimeoutError:
             if not self._turns_away:
                 self._counters.login_timeouts += 1

@@ -37,12 +37,16 @@ from pgproxy.servers.group import PoolGroup
 from pgproxy.servers.login import read_frame
 from pgproxy.servers.origin import Introduction
 from pgproxy.servers.slots import Profile
-from pgproxy.servers.tls import ClientTls, common_names
+from pgproxy.servers.tls import ClientTls, common_name, why
 
 # The name in the certificate is the user's ("Certificate Authentication" in the manual).
 CERT: Final = "cert"
 # Sets of start-up settings that are remembered for each profile.
 MAX_ORIGINS: Final = 1000
+
+
+class HandshakeError(Exception):
+    """TLS with a client has come to nothing, which it is told by the end of the connection alone."""
 
 
 class LoggedIn:
@@ -85,7 +89,7 @@ class ClientLogin:
     async def first_packet(self, exchange: Exchange) -> StartupMessage | None:
         """What the client wants; None for a cancel request, which is then done.
 
-        Raises `PgError` FATAL, OSError.
+        Raises `PgError` FATAL, ConnectionError, HandshakeError.
         """
         asked: set[type] = set()
         while True:
@@ -108,7 +112,10 @@ class ClientLogin:
             if context is None:
                 exchange.write(b"N")
             else:
-                await exchange.offer_tls(context)
+                try:
+                    await exchange.offer_tls(context)
+                except OSError as error:
+                    raise HandshakeError(why(error)) from None
 
     def _insist_on_tls(self, exchange: Exchange) -> None:
         if self._tls.is_required and not exchange.is_encrypted:
@@ -163,7 +170,7 @@ class ClientLogin:
         entry = self._users.entries.get(user)
         method = self._method
         if method == CERT:
-            if user not in common_names(exchange.transport):
+            if user != common_name(exchange.transport):
                 raise PgError(
                     INVALID_AUTHORIZATION,
                     f'certificate authentication failed for user "{user}"',

@@ -36,6 +36,7 @@ from pgproxy.servers.cluster import Cluster
 from pgproxy.servers.exchange import Exchange
 from pgproxy.servers.group import REMOVED
 from pgproxy.servers.login import Greeting, ServerLogin
+from pgproxy.servers.secured import is_encrypted
 from pgproxy.telemetry.counters import Counters
 
 _log = structlog.stdlib.get_logger()
@@ -94,7 +95,7 @@ class _Side(asyncio.Protocol):
         """The other side has nothing more to say."""
         if self.here.is_closing():
             return
-        if not self.here.can_write_eof():  # with TLS there is no end of one way only
+        if is_encrypted(self.here):  # with TLS there is no end of one way only
             self.here.close()
             return
         try:
@@ -108,7 +109,7 @@ class _Client(_Side):
         """It may still listen. If it does not, what comes next from the server brings a reset."""
         self.has_ended = True
         self.peer.end_writing()
-        return not self.peer.is_lost and self.here.can_write_eof()
+        return not self.peer.is_lost
 
 
 class _Server(_Side):

@@ -39,6 +39,25 @@ def tls_faults(config: Config) -> Iterator[Fault]:
             f'"cert" needs certificates of clients, and listen.tls_mode is "{listen.tls_mode}"; '
             'accepted: with tls_mode "verify-ca" or "verify-full"',
         )
+    if server.tls_mode == "verify-ca" and server.tls_ca_file is None:
+        yield Fault(
+            "server.tls_ca_file",
+            'server.tls_mode = "verify-ca" needs one, for everybody has a certificate by one of the '
+            "authorities of the web; accepted: the path of the certificates, in PEM format, that "
+            'the servers\' are signed by, or tls_mode "verify-full"',
+        )
+    if server.tls_ca_file is not None and server.tls_mode not in _REQUIRES:
+        yield Fault(
+            "server.tls_ca_file",
+            f'is not used with server.tls_mode = "{server.tls_mode}"; accepted: "", or tls_mode '
+            '"require", "verify-ca" or "verify-full"',
+        )
+    if server.tls_server_name and server.tls_mode != "verify-full":
+        yield Fault(
+            "server.tls_server_name",
+            f'is not used with server.tls_mode = "{server.tls_mode}"; accepted: "", or tls_mode '
+            '"verify-full"',
+        )
     for section, one in (("listen", listen), ("server", server)):
         if one.tls_key_file is not None and one.tls_cert_file is None:
             yield Fault(

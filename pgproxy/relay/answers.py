@@ -399,6 +399,7 @@ class Answers:
         else:
             self._keep(splitter, passed)
             data = b"".join(self._pieces)
+            self._pieces = []  # a session may be idle for long
         splitter.keep = passed
         if journal.is_checking:
             if not journal.check(data):

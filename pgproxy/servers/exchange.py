@@ -9,9 +9,15 @@ import ssl
 from typing import Any, Protocol
 
 from pgproxy.errors import PROTOCOL_VIOLATION, PgError
+from pgproxy.servers.secured import Secured
+from pgproxy.servers.tls import why
 
 # Bytes that may lie unread before the peer is not read any more.
 HIGH_WATER = 65536
+# Seconds that the end of TLS may take: a client may be slow to take its last words; a server that does not
+# answer goodbye holds a descriptor for nothing.
+CLIENTS_GOODBYE = 60.0
+SERVERS_GOODBYE = 5.0
 
 
 class Receiver(Protocol):
@@ -30,6 +36,7 @@ class Exchange(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self._closed_in_order = False
+        self._why: Exception | None = None
         self._paused = False
         self.is_encrypted = False
         self._drained: asyncio.Future[None] | None = None  # the peer does not take what is written
@@ -47,7 +54,7 @@ class Exchange(asyncio.Protocol):
     @property
     def is_closed(self) -> bool:
         """The peer has left. Who takes over the transport then may never hear of it."""
-        return self._closed or self._transport is None
+        return self._closed or self._transport is None or self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
@@ -67,6 +74,7 @@ class Exchange(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self._why = exc
         self._wake()
         self.resume_writing()
 
@@ -88,6 +96,8 @@ class Exchange(asyncio.Protocol):
         """Exactly `size` bytes. Raises ConnectionError when the peer leaves before."""
         while len(self._buffer) < size:
             if self._closed:
+                if isinstance(self._why, ssl.SSLError):  # the peer's word on our certificate
+                    raise ConnectionError(why(self._why))
                 raise ConnectionError("the connection was closed")
             self._wanted = size
             if self._paused:
@@ -107,12 +117,16 @@ class Exchange(asyncio.Protocol):
         is more from the peer, which a third party may have put there (CVE-2021-23214)."""
         self._refuse_surplus("received unencrypted data after SSL request")
         self.write(b"S")
-        await self._start_tls(context, server_side=True)
+        await self._start_tls(
+            context, server_side=True, host=None, shutdown_timeout=CLIENTS_GOODBYE
+        )
 
     async def take_tls(self, context: ssl.SSLContext, host: str) -> None:
         """The peer has said yes. Raises as `offer_tls` (CVE-2021-23222)."""
         self._refuse_surplus("received unencrypted data after SSL response")
-        await self._start_tls(context, server_side=False, host=host)
+        await self._start_tls(
+            context, server_side=False, host=host, shutdown_timeout=SERVERS_GOODBYE
+        )
 
     def _refuse_surplus(self, message: str) -> None:
         if self._buffer:
@@ -125,14 +139,18 @@ class Exchange(asyncio.Protocol):
             )
 
     async def _start_tls(
-        self, context: ssl.SSLContext, *, server_side: bool, host: str | None = None
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        host: str | None,
+        shutdown_timeout: float,
     ) -> None:
-        transport = await asyncio.get_running_loop().start_tls(
-            self.transport, self, context, server_side=server_side, server_hostname=host
+        secured = Secured(self.transport, self)
+        await secured.start(
+            context, server_side=server_side, host=host, shutdown_timeout=shutdown_timeout
         )
-        if transport is None:
-            raise ConnectionError("the connection was closed during the TLS handshake")
-        self._transport = transport
+        self._transport = secured
         self.is_encrypted = True
 
     async def ended(self) -> bool:

@@ -91,8 +91,12 @@ class ServerLogin:
     ) -> tuple[Exchange, Greeting]:
         """A connection, logged in, that belongs to no pool. Raises `PgError`."""
         attempts = list(self._tls.attempts)
+        refusal: PgError | None = None
         while True:
-            exchange = await self._reach(backend, attempts)
+            try:
+                exchange = await self._reach(backend, attempts)
+            except PgError as error:
+                raise (error if refusal is None else refusal) from None
             if exchange.transport.get_extra_info("socket").fileno() >= descriptors.for_pools():
                 exchange.close()
                 raise _unreachable(backend, descriptors.NONE_LEFT)
@@ -106,6 +110,7 @@ class ServerLogin:
                     and attempts[0] == exchange.is_encrypted
                 ):
                     del attempts[0]  # pg_hba.conf may let it in the other way
+                    refusal = error
                     continue
                 if error.sqlstate not in REFUSES_VERSION or not backend.is_asked_for_long_keys:
                     raise

@@ -106,7 +106,7 @@ class ClientTls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(PROTOCOLS)
-        context.load_cert_chain(listen.tls_cert_file, listen.tls_key_file)
+        context.load_cert_chain(listen.tls_cert_file, listen.tls_key_file, _no_password)
         if listen.tls_mode in VERIFIES:
             context.load_verify_locations(listen.tls_ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -154,8 +154,13 @@ class ServerTls:
         elif verifies:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         if server.tls_cert_file is not None:
-            context.load_cert_chain(server.tls_cert_file, server.tls_key_file)
+            context.load_cert_chain(server.tls_cert_file, server.tls_key_file, _no_password)
         return context
+
+
+def _no_password() -> str:
+    """Or OpenSSL would ask whoever sits at the terminal."""
+    raise ValueError("the key is encrypted; accepted: one without a password")
 
 
 NO_TLS: Final = ServerTls(Server(tls_mode="disable"))
@@ -164,17 +169,17 @@ NO_TLS: Final = ServerTls(Server(tls_mode="disable"))
 def why(error: OSError) -> str:
     """What went wrong with a handshake, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: the server's certificate: {error.verify_message}"
+        return f"TLS: the certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
     return str(error) or "the connection was closed during the TLS handshake"
 
 
-def common_names(transport: Any) -> list[str]:
-    """Of the subject of the peer's certificate, which was verified; empty if there is none."""
+def common_name(transport: Any) -> str:
+    """Of the subject of the peer's certificate, which was verified: the first; "" if there is none."""
     certificate = transport.get_extra_info("peercert") or {}
     names = [pair for part in certificate.get("subject", ()) for pair in part]
-    return [value for name, value in names if name == "commonName"]
+    return next((value for name, value in names if name == "commonName"), "")
 
 
 def version(transport: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from pgproxy.config import Health, Login, LoginError, login_from_folder, login_from_variables
+from pgproxy.errors import INVALID_AUTHORIZATION
 from pgproxy.servers.sockets import TcpOptions, keep_alive
 from pgproxy.servers.tls import NO_TLS, ServerTls
 
@@ -57,6 +58,7 @@ async def _connect(
         password=login.password,
         database=database,
         ssl=tls.context if is_encrypted else False,
+        direct_tls=False,  # nor for PGSSLNEGOTIATION
         target_session_attrs="any",
         statement_cache_size=0,
         server_settings=dict(session),
@@ -69,9 +71,9 @@ async def _connect(
 def _may_be_otherwise(error: Exception) -> bool:
     """Whether it is a matter of being encrypted or not: a handshake that has come to nothing, a
     server that does not speak TLS (which asyncpg says so), one that lets in the others only."""
-    if isinstance(error, ssl.SSLError | asyncpg.InvalidAuthorizationSpecificationError):
-        return True
-    return type(error) is ConnectionError
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate) == INVALID_AUTHORIZATION  # a wrong password is another one
+    return isinstance(error, ssl.SSLError) or type(error) is ConnectionError
 
 
 def describe(error: Exception) -> str:

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +14,7 @@ import pytest
 
 from pgproxy.embedded import Cluster, Server
 from tests.extra.system import system_installation
+from tests.support import wire
 from tests.support.authority import Authority
 from tests.support.place import cluster_parent
 from tests.support.proxy import HOST, ProxyProcess
@@ -29,6 +32,14 @@ COUNTS: Final = """
     SELECT count(*) FILTER (WHERE ssl), count(*) FILTER (WHERE NOT ssl)
     FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL
     AND backend_type = 'client backend'"""
+STUBBORN: Final = """
+    DO $$ DECLARE until timestamptz := clock_timestamp() + interval '4 s'; BEGIN
+    WHILE clock_timestamp() < until LOOP
+        BEGIN PERFORM pg_sleep(0.2); EXCEPTION WHEN query_canceled THEN NULL; END;
+    END LOOP; END $$"""
+AT_WORK: Final = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE state = 'active' AND client_addr IS NOT NULL AND query LIKE '%query_canceled%'"""
 NAME: Final = "main-rw.databases.svc"
 
 
@@ -217,6 +228,32 @@ def test_a_cancel_request_is_heard(cluster: Cluster) -> None:
         with pytest.raises(psycopg.errors.QueryCanceled):
             client.execute("SELECT pg_sleep(60)")
         timer.join()
+
+
+def test_what_a_client_has_left_running_keeps_its_seat(cluster: Cluster) -> None:
+    """It cannot be cancelled, and another has to wait until it has ended."""
+    section = {"max_concurrent": 1}
+    with (
+        ProxyProcess.start(
+            cluster.servers, server={"tls_mode": "require"}, limits=section
+        ) as proxy,
+        psycopg.connect(proxy.dsn(), autocommit=True) as other,
+    ):
+        other.execute("/* pgproxy: primary */ SELECT 1")
+        leaver = socket.create_connection((HOST, proxy.port))
+        leaver.sendall(wire.startup("postgres", "postgres"))
+        while not leaver.recv(1 << 16).endswith(b"Z\0\0\0\5I"):
+            pass
+        leaver.sendall(wire.query(STUBBORN))
+        while cluster.primary.psql(AT_WORK) != "1":
+            time.sleep(0.05)
+        leaver.close()
+        waiting = threading.Thread(target=other.execute, args=("/* pgproxy: primary */ SELECT 1",))
+        waiting.start()
+        while waiting.is_alive():
+            assert int(cluster.primary.psql(AT_WORK)) <= 1
+            waiting.join(0.1)
+        assert cluster.primary.psql(AT_WORK) == "0"
 
 
 async def test_listen_and_large_results(cluster: Cluster) -> None:

@@ -1,9 +1,13 @@
 """TLS between clients and the proxy, with libpq (psycopg), asyncpg and bytes by hand."""
 
 import asyncio
+import contextlib
+import os
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -251,6 +255,106 @@ async def test_who_does_not_read_is_not_written_to_without_end(
         assert other.execute("SELECT 1").fetchone() == (1,)
 
 
+async def test_what_was_sent_before_goodbye_is_run(
+    cluster: Cluster, strict_proxy: ProxyProcess, authority: Authority, fresh_database: str
+) -> None:
+    """All of it, as by PostgreSQL, though reading pauses while it is run."""
+    cluster.primary.psql("CREATE TABLE told (n int)", fresh_database)
+    count = 3000
+    told = [f"INSERT INTO told VALUES ({n}) /*{'x' * 300}*/" for n in range(count)]
+    text = b"".join(map(wire.query, told)) + wire.message(b"X")
+    await asyncio.to_thread(
+        _say_and_leave, strict_proxy, client_context(authority), fresh_database, text
+    )
+    await eventually(
+        lambda: cluster.primary.psql("SELECT count(*) FROM told", fresh_database) == str(count)
+    )
+
+
+def _say_and_leave(
+    proxy: ProxyProcess, context: ssl.SSLContext, database: str, text: bytes
+) -> None:
+    """Says goodbye, ends its way, and reads on."""
+    plain = socket.create_connection((HOST, proxy.port))
+    plain.sendall(wire.SSL_REQUEST)
+    assert plain.recv(1) == b"S"
+    client = context.wrap_socket(plain, server_hostname=HOST)
+    client.sendall(wire.startup("postgres", database))
+    while not client.recv(1 << 16).endswith(b"Z\0\0\0\5I"):
+        pass
+    client.sendall(text)
+    client.settimeout(0.001)
+    with contextlib.suppress(OSError):
+        client.unwrap()  # the other side's goodbye is far away
+    with socket.socket(fileno=client.detach()) as below:
+        below.settimeout(None)
+        below.shutdown(socket.SHUT_WR)
+        while below.recv(1 << 16):
+            pass
+
+
+async def test_a_slow_client_gets_all_before_it_is_seen_off(
+    cluster: Cluster, start_proxy: StartProxy, listen: dict[str, object], authority: Authority
+) -> None:
+    """What the socket has not taken counts as not sent yet."""
+    proxy = await asyncio.to_thread(
+        start_proxy, [cluster.primary], listen={**listen, "drain_timeout": 20}
+    )
+    size = 50_000
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.connect((HOST, proxy.port))
+    got = await asyncio.to_thread(_ask_and_dawdle, plain, client_context(authority), size, proxy)
+    assert b"x" * size in got
+    assert b"C57P01\0" in got
+
+
+def _ask_and_dawdle(
+    plain: socket.socket, context: ssl.SSLContext, size: int, proxy: ProxyProcess
+) -> bytes:
+    plain.sendall(wire.SSL_REQUEST)
+    assert plain.recv(1) == b"S"
+    with context.wrap_socket(plain, server_hostname=HOST) as client:
+        client.sendall(wire.startup("postgres", "postgres"))
+        while not client.recv(1 << 16).endswith(b"Z\0\0\0\5I"):
+            pass
+        client.sendall(wire.query(f"SELECT repeat('x', {size})"))
+        time.sleep(0.5)
+        proxy.process.terminate()
+        time.sleep(3)  # longer than a farewell waits
+        got = b""
+        while piece := client.recv(1 << 16):
+            got += piece
+        return got
+
+
+async def test_clients_that_leave_while_they_log_in_leave_nothing(
+    cluster: Cluster, start_proxy: StartProxy, listen: dict[str, object], authority: Authority
+) -> None:
+    """They wait for a server when their connection ends, without a word."""
+    proxy = await asyncio.to_thread(start_proxy, [cluster.primary], listen=listen)
+    context = client_context(authority)
+    for round_ in range(6):
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(30):
+                tasks.create_task(
+                    asyncio.to_thread(_leave_early, proxy, context, 1000 + round_ * 30 + number)
+                )
+    await eventually(lambda: status(proxy)["clients"] == 0)
+    await asyncio.to_thread(proxy.stop)
+
+
+def _leave_early(proxy: ProxyProcess, context: ssl.SSLContext, number: int) -> None:
+    plain = socket.create_connection((HOST, proxy.port))
+    plain.sendall(wire.SSL_REQUEST)
+    assert plain.recv(1) == b"S"
+    client = context.wrap_socket(plain, server_hostname=HOST)
+    # Each asks for something else, so each has to wait for what a server says to it.
+    client.sendall(wire.startup("postgres", "postgres", work_mem=f"{number}kB"))
+    time.sleep(number % 10 / 2000)
+    os.close(client.detach())
+
+
 async def _secured(
     proxy: ProxyProcess, context: ssl.SSLContext
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -300,6 +404,7 @@ async def test_handshakes_that_come_to_nothing_hold_up_nobody(
             await stranger.reader.read()  # until it is closed
             await stranger.drop()
         await other.served(10)
+    await eventually(lambda: len(proxy.events("tls_handshake_failed")) >= 1)
     await eventually(lambda: status(proxy)["clients"] == 0)
 
 
