@@ -16,7 +16,10 @@ import asyncpg
 import psycopg
 import pytest
 
+from pgproxy.config import Listen
 from pgproxy.embedded import Cluster
+from pgproxy.servers.exchange import Exchange
+from pgproxy.servers.tls import ClientTls
 from tests.support import wire
 from tests.support.authority import Authority
 from tests.support.proxy import HOST, ProxyProcess, config_for
@@ -275,10 +278,7 @@ def _say_and_leave(
     proxy: ProxyProcess, context: ssl.SSLContext, database: str, text: bytes
 ) -> None:
     """Says goodbye, ends its way, and reads on."""
-    plain = socket.create_connection((HOST, proxy.port))
-    plain.sendall(wire.SSL_REQUEST)
-    assert plain.recv(1) == b"S"
-    client = context.wrap_socket(plain, server_hostname=HOST)
+    client = _secure(socket.socket(), proxy.port, context)
     client.sendall(wire.startup("postgres", database))
     while not client.recv(1 << 16).endswith(b"Z\0\0\0\5I"):
         pass
@@ -293,38 +293,58 @@ def _say_and_leave(
             pass
 
 
-async def test_a_slow_client_gets_all_before_it_is_seen_off(
-    cluster: Cluster, start_proxy: StartProxy, listen: dict[str, object], authority: Authority
+async def test_what_the_socket_has_not_taken_is_not_sent_yet(
+    listen: dict[str, object], authority: Authority
 ) -> None:
-    """What the socket has not taken counts as not sent yet."""
-    proxy = await asyncio.to_thread(
-        start_proxy, [cluster.primary], listen={**listen, "drain_timeout": 20}
-    )
-    size = 50_000
-    plain = socket.socket()
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    plain.connect((HOST, proxy.port))
-    got = await asyncio.to_thread(_ask_and_dawdle, plain, client_context(authority), size, proxy)
-    assert b"x" * size in got
-    assert b"C57P01\0" in got
+    """A drain sees off who has taken all."""
+    tls = ClientTls(Listen.model_validate(listen))
+    loop = asyncio.get_running_loop()
+    secured: asyncio.Future[asyncio.Transport] = loop.create_future()
+
+    async def secure(exchange: Exchange) -> None:
+        assert await exchange.read(len(wire.SSL_REQUEST)) == wire.SSL_REQUEST
+        assert tls.context is not None
+        await exchange.offer_tls(tls.context)
+        sock = exchange.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        secured.set_result(exchange.transport)
+
+    exchange = Exchange()
+    server = await loop.create_server(lambda: exchange, HOST, 0)
+    async with server, asyncio.TaskGroup() as tasks:
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        port = server.sockets[0].getsockname()[1]
+        client = tasks.create_task(
+            asyncio.to_thread(_secure, plain, port, client_context(authority))
+        )
+        await eventually(lambda: exchange.is_connected)
+        tasks.create_task(secure(exchange))
+        transport = await secured
+        size = 7 * 8192
+        for _ in range(7):
+            transport.write(b"x" * 8192)
+        await asyncio.sleep(0.1)
+        assert size / 2 < transport.get_write_buffer_size() < 2 * size
+        assert not transport.can_write_eof()
+        got = asyncio.to_thread(_read, await client, size)
+        assert await got == b"x" * size
+        await eventually(transport.can_write_eof)
+        transport.abort()
 
 
-def _ask_and_dawdle(
-    plain: socket.socket, context: ssl.SSLContext, size: int, proxy: ProxyProcess
-) -> bytes:
+def _secure(plain: socket.socket, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
+    plain.connect((HOST, port))
     plain.sendall(wire.SSL_REQUEST)
     assert plain.recv(1) == b"S"
-    with context.wrap_socket(plain, server_hostname=HOST) as client:
-        client.sendall(wire.startup("postgres", "postgres"))
-        while not client.recv(1 << 16).endswith(b"Z\0\0\0\5I"):
-            pass
-        client.sendall(wire.query(f"SELECT repeat('x', {size})"))
-        time.sleep(0.5)
-        proxy.process.terminate()
-        time.sleep(3)  # longer than a farewell waits
+    return context.wrap_socket(plain, server_hostname=HOST)
+
+
+def _read(client: ssl.SSLSocket, size: int) -> bytes:
+    with client:
         got = b""
-        while piece := client.recv(1 << 16):
-            got += piece
+        while len(got) < size:
+            got += client.recv(1 << 16)
         return got
 
 
@@ -345,10 +365,7 @@ async def test_clients_that_leave_while_they_log_in_leave_nothing(
 
 
 def _leave_early(proxy: ProxyProcess, context: ssl.SSLContext, number: int) -> None:
-    plain = socket.create_connection((HOST, proxy.port))
-    plain.sendall(wire.SSL_REQUEST)
-    assert plain.recv(1) == b"S"
-    client = context.wrap_socket(plain, server_hostname=HOST)
+    client = _secure(socket.socket(), proxy.port, context)
     # Each asks for something else, so each has to wait for what a server says to it.
     client.sendall(wire.startup("postgres", "postgres", work_mem=f"{number}kB"))
     time.sleep(number % 10 / 2000)
