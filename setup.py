@@ -103,7 +103,7 @@ def generate(files: list[str]) -> list[Extension]:
     except ImportError as error:
         raise CannotCompileError(f"mypyc cannot be imported: {error}") from error
     try:
-        return mypycify(
+        extensions: list[Extension] = mypycify(
             # Not the project's own mypy settings: what they ask of the code is for `make check`,
             # and a build has none of the dependencies at hand.
             ["--config-file=", "--ignore-missing-imports", *files],
@@ -113,6 +113,10 @@ def generate(files: list[str]) -> list[Extension]:
             group_name=GUARD["GROUP"],
             target_dir=f"build/mypyc{SUFFIX.removesuffix('.so')}",
         )
+        for extension in extensions:
+            # Nobody puts other functions in the place of these: calls between them are direct.
+            extension.extra_compile_args.append("-fno-semantic-interposition")
+        return extensions
     except SystemExit as error:  # how it reports a type error, or code it does not support
         raise CannotCompileError("mypyc rejected the source") from error
     except Exception as error:  # its bugs do not end the build
