@@ -121,7 +121,7 @@ def _held(proxy: InProcess) -> dict[str, int]:
         "homeless": len(parts.cluster.homeless),
         "load": sum(int(backend.load) for backend in parts.cluster.backends.values()),
         "log-ins": sum(int(one.logins.taken) for one in parts.cluster.backends.values()),
-        "prepared": len(parts.registry),
+        "prepared": len(parts.clients.registry),
         "tasks": len(parts.server_tasks._tasks),
     }
 

@@ -329,7 +329,7 @@ async def test_what_the_socket_has_not_taken_is_not_sent_yet(
         assert not transport.can_write_eof()
         got = asyncio.to_thread(_read, await client, size)
         assert await got == b"x" * size
-        await eventually(transport.can_write_eof)
+        await eventually(lambda: transport.get_write_buffer_size() == 0)
         transport.abort()
 
 
@@ -444,7 +444,7 @@ async def test_renewed_files_are_used_and_unusable_ones_are_not(
     await before.drain()
     certificate.write_text("half of a certificate")
     _, still = await _secured(proxy, client_context(second))
-    [line] = proxy.events("tls_files_unusable")
+    line = await asyncio.to_thread(proxy.wait_event, "tls_files_unusable")
     assert str(certificate) in line["error"]
     second.issue("proxy", HOST)
     _, again = await _secured(proxy, client_context(second))

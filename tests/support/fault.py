@@ -38,6 +38,7 @@ class FaultProxy:
         self._open: Final[dict[Direction, asyncio.Event]] = {way: asyncio.Event() for way in BOTH}
         self._progress: Final = asyncio.Event()
         self._reset_at: Final[dict[Direction, int]] = {}
+        self._expected: Final[list[tuple[bytes, Direction, asyncio.Event]]] = []
         self._links: Final[set[_Link]] = set()
         self._handlers: Final[set[asyncio.Task[None]]] = set()
         self._server: asyncio.Server | None = None
@@ -84,6 +85,12 @@ class FaultProxy:
         while self.forwarded[way] < size:
             self._progress.clear()
             await self._progress.wait()
+
+    def expect(self, text: bytes, way: Direction) -> asyncio.Event:
+        """Set once these bytes have gone that way, on whatever connection, in one piece."""
+        event = asyncio.Event()
+        self._expected.append((text, way, event))
+        return event
 
     def reset(self) -> None:
         """Reset (RST) every connection on both sides."""
@@ -153,6 +160,9 @@ class FaultProxy:
             await writer.drain()
             self.forwarded[way] += len(data)
             self._progress.set()
+            for text, expected, event in self._expected:
+                if expected == way and text in data:
+                    event.set()
             if resetting:
                 link.reset()
                 return
