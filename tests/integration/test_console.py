@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -225,7 +226,10 @@ def test_pool_nodes_on_any_database(guarded: ProxyProcess) -> None:
         ]
         assert nodes[0]["replication_delay"] == "0"
         assert nodes[0]["select_cnt"] is None  # not counted
-        assert [node["lb_weight"] for node in nodes] == ["0.333333"] * 3
+        # A replica that is new, or was late a moment ago, has less.
+        while any(node["lb_weight"] != "0.333333" for node in nodes):
+            time.sleep(0.05)
+            nodes = client.execute("SHOW POOL_NODES").fetchall()
         # It took no server: in the same transaction as the rest, which goes on.
         assert client.execute("SELECT 1 AS one").fetchone() == {"one": 1}
         version = client.execute("SHOW pool_version", prepare=True).fetchone()

@@ -229,12 +229,22 @@ def roles(cluster: Cluster) -> Iterator[None]:
     cluster.primary.psql("DROP ROLE few; DROP ROLE crowd")
 
 
+class Turns:
+    """How many statements have been served, whoever's they were: a clock that a busy machine does
+    not hold up."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class User:
     """Some clients of one user, who ask without a pause."""
 
-    def __init__(self, wires: list[Wire]) -> None:
+    def __init__(self, wires: list[Wire], turns: Turns) -> None:
         self.wires: Final = wires
-        self.waits: list[float] = []
+        self.waits: list[float] = []  # in seconds
+        self.turns: list[float] = []  # the same, by the other clock
+        self._clock: Final = turns
         self.served = 0
         self.seat_time = 0.0
 
@@ -245,9 +255,11 @@ class User:
 
     async def _work(self, wire: Wire, until: Callable[[], bool]) -> None:
         while not until():
-            began = time.monotonic()
+            began, turn = time.monotonic(), self._clock.count
             [[served]] = rows(await wire.ask(TIMED))
             seconds = float(served or b"")
+            self._clock.count += 1
+            self.turns.append(self._clock.count - turn)
             self.waits.append(time.monotonic() - began - seconds)
             self.served += 1
             self.seat_time += seconds
@@ -264,13 +276,15 @@ async def test_a_crowd_does_not_crowd_out_a_few(
         limits={"max_concurrent": 1},
     )
     async with AsyncExitStack() as ends:
-        few = User(await connected(proxy, fresh_database, 5, ends, "few"))
-        crowd = User(await connected(proxy, fresh_database, 500, ends, "crowd"))
+        turns = Turns()
+        few = User(await connected(proxy, fresh_database, 5, ends, "few"), turns)
+        crowd = User(await connected(proxy, fresh_database, 500, ends, "crowd"), turns)
         await few.work(lambda: few.served >= 50)
         few.waits.clear()
+        few.turns.clear()
         await few.work(lambda: few.served >= 350)
-        alone = few.waits
-        few.waits, few.served, few.seat_time = [], 0, 0.0
+        alone, turns_alone = few.waits, few.turns
+        few.waits, few.turns, few.served, few.seat_time = [], [], 0, 0.0
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(crowd.work(over.is_set))
@@ -281,14 +295,15 @@ async def test_a_crowd_does_not_crowd_out_a_few(
             counts = [float(few.served), float(crowd.served)]
             over.set()
     ratio = percentile(few.waits, 0.99) / percentile(alone, 0.99)
+    ratio_of_turns = percentile(few.turns, 0.99) / percentile(turns_alone, 0.99)
     LOG.info(
         "few: p50 %.1f ms, p99 %.1f ms alone; p50 %.1f ms, p99 %.1f ms (%.2f times) beside a crowd;"
-        " Jain's index of seat time %.3f (%s), of counts %.3f (%s)",
+        " Jain's index of seat time %.3f (%s), of counts %.3f (%s); in turns %.2f times",
         *(percentile(alone, 0.5) * 1e3, percentile(alone, 0.99) * 1e3),
         *(percentile(few.waits, 0.5) * 1e3, percentile(few.waits, 0.99) * 1e3, ratio),
-        *(jain(times), times, jain(counts), counts),
+        *(jain(times), times, jain(counts), counts, ratio_of_turns),
     )
-    assert ratio < 3
+    assert ratio_of_turns < 3
     assert jain(times) > 0.95
 
 
