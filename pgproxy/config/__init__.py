@@ -17,6 +17,7 @@ field by field alone, and raises pydantic's ValidationError. Others import from 
 from pgproxy.config.available import AVAILABLE_NOW, notices
 from pgproxy.config.beside import Label, Peers
 from pgproxy.config.clients import CONSOLE_DATABASES, Auth, Listen
+from pgproxy.config.kinds import TLS_REQUIRES, TLS_VERIFIES
 from pgproxy.config.limits import LimitEntry, Limits, TimeoutEntry, Timeouts
 from pgproxy.config.logins import (
     LOGIN_FILES,
@@ -42,6 +43,8 @@ __all__ = [
     "AVAILABLE_NOW",
     "CONSOLE_DATABASES",
     "LOGIN_FILES",
+    "TLS_REQUIRES",
+    "TLS_VERIFIES",
     "Auth",
     "Backend",
     "Config",

@@ -135,3 +135,5 @@ UserTimeout = Annotated[
     ),
 ]
 TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+TLS_VERIFIES: Final = frozenset({"verify-ca", "verify-full"})
+TLS_REQUIRES: Final = frozenset({"require", *TLS_VERIFIES})

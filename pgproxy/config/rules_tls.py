@@ -2,25 +2,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from pgproxy.config.faults import Fault, unreadable
+from pgproxy.config.kinds import TLS_REQUIRES, TLS_VERIFIES
 from pgproxy.config.model import Config
-
-_VERIFIES: Final = frozenset({"verify-ca", "verify-full"})
-_REQUIRES: Final = frozenset({"require", *_VERIFIES})
 
 
 def tls_faults(config: Config) -> Iterator[Fault]:
     """What the files hold is seen when they are used."""
     listen, server = config.listen, config.server
-    if listen.tls_mode in _REQUIRES and listen.tls_cert_file is None:
+    if listen.tls_mode in TLS_REQUIRES and listen.tls_cert_file is None:
         yield Fault(
             "listen.tls_cert_file",
             f'listen.tls_mode = "{listen.tls_mode}" needs one; accepted: the path of a certificate '
             "in PEM format, with those that it is signed by",
         )
-    verifies = listen.tls_mode in _VERIFIES
+    verifies = listen.tls_mode in TLS_VERIFIES
     if verifies and listen.tls_ca_file is None:
         yield Fault(
             "listen.tls_ca_file",
@@ -46,7 +43,7 @@ def tls_faults(config: Config) -> Iterator[Fault]:
             "authorities of the web; accepted: the path of the certificates, in PEM format, that "
             'the servers\' are signed by, or tls_mode "verify-full"',
         )
-    if server.tls_ca_file is not None and server.tls_mode not in _REQUIRES:
+    if server.tls_ca_file is not None and server.tls_mode not in TLS_REQUIRES:
         yield Fault(
             "server.tls_ca_file",
             f'is not used with server.tls_mode = "{server.tls_mode}"; accepted: "", or tls_mode '

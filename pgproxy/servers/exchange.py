@@ -9,7 +9,7 @@ import ssl
 from typing import Any, Protocol
 
 from pgproxy.errors import PROTOCOL_VIOLATION, PgError
-from pgproxy.servers.secured import Secured
+from pgproxy.servers.secured import Secured, is_encrypted
 from pgproxy.servers.tls import why
 
 # Bytes that may lie unread before the peer is not read any more.
@@ -38,7 +38,6 @@ class Exchange(asyncio.Protocol):
         self._closed_in_order = False
         self._why: Exception | None = None
         self._paused = False
-        self.is_encrypted = False
         self._drained: asyncio.Future[None] | None = None  # the peer does not take what is written
 
     @property
@@ -50,6 +49,11 @@ class Exchange(asyncio.Protocol):
     def is_connected(self) -> bool:
         """It has, or has had, a transport."""
         return self._transport is not None
+
+    @property
+    def is_encrypted(self) -> bool:
+        """It has TLS."""
+        return is_encrypted(self.transport)
 
     @property
     def is_closed(self) -> bool:
@@ -151,7 +155,6 @@ class Exchange(asyncio.Protocol):
             context, server_side=server_side, host=host, shutdown_timeout=shutdown_timeout
         )
         self._transport = secured
-        self.is_encrypted = True
 
     async def ended(self) -> bool:
         """Waits for the peer to close. False: the connection broke, or it said something first."""

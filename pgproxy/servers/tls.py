@@ -12,16 +12,13 @@ from typing import Any, Final
 
 import structlog
 
-from pgproxy.config import Listen, Server
+from pgproxy.config import TLS_REQUIRES, TLS_VERIFIES, Listen, Server
 from pgproxy.errors import ConfigError
 
 _log = structlog.stdlib.get_logger()
 
 # What both sides say that they will speak (ALPN), from PostgreSQL 17 on.
 PROTOCOLS: Final = ["postgresql"]
-
-VERIFIES: Final = frozenset({"verify-ca", "verify-full"})
-REQUIRES: Final = frozenset({"require", *VERIFIES})
 
 _Stamps = tuple[tuple[int, int, int], ...]
 
@@ -88,7 +85,7 @@ class ClientTls:
         """Raises ConfigError."""
         self._listen: Final = listen
         self.mode: Final = listen.tls_mode
-        self.is_required: Final = listen.tls_mode in REQUIRES
+        self.is_required: Final = listen.tls_mode in TLS_REQUIRES
         self._contexts: _Contexts | None = None
         files = [listen.tls_cert_file, listen.tls_key_file, listen.tls_ca_file]
         if listen.tls_mode != "disable" and listen.tls_cert_file is not None:
@@ -107,7 +104,7 @@ class ClientTls:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(PROTOCOLS)
         context.load_cert_chain(listen.tls_cert_file, listen.tls_key_file, _no_password)
-        if listen.tls_mode in VERIFIES:
+        if listen.tls_mode in TLS_VERIFIES:
             context.load_verify_locations(listen.tls_ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
@@ -145,7 +142,7 @@ class ServerTls:
         context.server_name = server.tls_server_name
         context.check_hostname = server.tls_mode == "verify-full"
         # As in libpq: with "require", an authority that is named is asked.
-        verifies = server.tls_mode in VERIFIES or (
+        verifies = server.tls_mode in TLS_VERIFIES or (
             server.tls_mode == "require" and server.tls_ca_file is not None
         )
         context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE

@@ -13,7 +13,6 @@ import secrets
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +21,7 @@ import yaml
 from tests.support.kube_admin import RBAC
 from tests.support.patroni import SCOPE
 from tests.support.patroni_member import Member
+from tests.support.processes import Closing
 
 LABELS: Final = {"application": "patroni"}
 """On every pod, beside `cluster-name`."""
@@ -49,7 +49,7 @@ _RULES: Final = [
 )
 
 
-class KubernetesDcs:
+class KubernetesDcs(Closing):
     """A namespace of its own, deleted at the end with all that is in it."""
 
     def __init__(self, url: str, ca: bytes, admin_token: str, namespace: str) -> None:
@@ -72,15 +72,7 @@ class KubernetesDcs:
         dcs._patroni_token = dcs.account(_ACCOUNT, _RULES)
         return dcs
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.request("DELETE", self.path("pods?gracePeriodSeconds=0"))
         self.request("DELETE", f"/api/v1/namespaces/{self.namespace}")
 
